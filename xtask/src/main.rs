@@ -1,0 +1,49 @@
+//! `cargo xtask`: the set-up, build, serve and test commands of this workspace.
+
+mod command;
+mod demo;
+mod doctor;
+mod install;
+mod page;
+mod test;
+mod tools;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Set up, build, serve and test this workspace.
+///
+/// Each command installs what it needs and lacks; `doctor` shows what that would be.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the page in release mode, serve it on this machine and open it in a browser
+    Demo(demo::Options),
+    /// Run every check: formatting, lints, unit and parity tests, the page in a headless browser
+    Test,
+    /// List the tools that the other commands need, which are missing, and how to get them
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test => test::run(),
+        Command::Doctor => doctor::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without anyhow's backtrace, which would bury the message.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

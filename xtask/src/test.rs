@@ -1,0 +1,88 @@
+//! `cargo xtask test`: every check of this workspace, in order, up to the first that fails.
+
+use crate::command;
+use crate::install::install_missing;
+use crate::page;
+use crate::tools::Purpose;
+use anyhow::{Context, Result};
+use std::time::{Duration, Instant};
+
+type Step = (&'static str, fn() -> Result<()>);
+
+/// All are in the release profile: in the other one networks are too slow, and with one profile the procedural macros and
+/// build scripts are compiled once. The page comes before the tests because some of them open it in a browser.
+const STEPS: [Step; 6] = [
+    ("tools", || install_missing(Purpose::Tests)),
+    ("format", || cargo("fmt --all --check")),
+    ("lints, native", || {
+        cargo("clippy --release --workspace --all-targets -- -D warnings")
+    }),
+    ("lints, wasm32", || {
+        cargo(
+            "clippy --release --target wasm32-unknown-unknown -p lddgan -p lddgan-web -- -D warnings",
+        )
+    }),
+    ("page", page::build),
+    ("unit, parity and browser tests", || {
+        cargo("test --release --workspace")
+    }),
+];
+
+pub fn run() -> Result<()> {
+    let mut times = Vec::new();
+    let result = STEPS.iter().try_for_each(|(title, check)| {
+        println!("\n=== {title}");
+        let start = Instant::now();
+        let result = check().with_context(|| format!("failed: {title}"));
+        times.push((*title, start.elapsed()));
+        result
+    });
+    print!("\n{}", table(&times, result.is_ok()));
+    result
+}
+
+fn cargo(arguments: &str) -> Result<()> {
+    let mut cargo = command::command("cargo", []);
+    command::run(cargo.args(arguments.split_whitespace()))
+}
+
+/// One line for each step that ran, of which only the last can have failed, and one for their sum.
+fn table(times: &[(&str, Duration)], passed: bool) -> String {
+    let line = |title: &str, time: Duration, note: &str| {
+        format!("{title:32}{:>8.1} s  {note}\n", time.as_secs_f64())
+    };
+    let mut table = String::new();
+    for (index, (title, time)) in times.iter().enumerate() {
+        let failed = !passed && index + 1 == times.len();
+        table += &line(title, *time, if failed { "FAILED" } else { "ok" });
+    }
+    table + &line("total", times.iter().map(|(_, time)| *time).sum(), "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+    use std::time::Duration;
+
+    #[test]
+    fn table_marks_the_last_step_of_a_failed_run() {
+        let times = [
+            ("format", Duration::from_millis(1500)),
+            ("page", Duration::from_secs(60)),
+        ];
+        let words = |text: String| -> Vec<Vec<String>> {
+            text.lines()
+                .map(|line| line.split_whitespace().map(str::to_owned).collect())
+                .collect()
+        };
+        assert_eq!(
+            words(table(&times, false)),
+            [
+                vec!["format", "1.5", "s", "ok"],
+                vec!["page", "60.0", "s", "FAILED"],
+                vec!["total", "61.5", "s"],
+            ]
+        );
+        assert!(!table(&times, true).contains("FAILED"));
+    }
+}
