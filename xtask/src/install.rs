@@ -3,7 +3,7 @@
 use crate::command::{command, output, run};
 use crate::tools::{CrateSource, PackageSource, Purpose, Source, Tool, find_program, tools};
 use crate::workspace;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use std::fs;
 
 /// Installs every tool for `purpose` that is missing or of another version than wanted.
@@ -39,7 +39,12 @@ fn check(tool: &Tool) -> Result<()> {
 }
 
 fn install_with_rustup(args: [&str; 3]) -> Result<()> {
-    run(&mut command("rustup", args)).context("get rustup from https://rustup.rs first")
+    ensure!(
+        find_program("rustup").is_some(),
+        "`rustup {}` is needed, but there is no rustup; get it from https://rustup.rs",
+        args.join(" ")
+    );
+    run(&mut command("rustup", args))
 }
 
 /// Installs one program without what this workspace never uses: TLS, by which trunk would download tools and look for

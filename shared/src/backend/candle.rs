@@ -1,0 +1,191 @@
+//! Computes with Candle: training with autograd, the CPU reference, and the fallback in a browser without WebGPU.
+
+use candle_core::{D, Tensor};
+
+use super::{Activation, Backend, FirMode};
+use crate::error::{Error, Result};
+use crate::layers::{Conv2d, GroupNorm, Linear};
+use crate::ops;
+
+/// Computes every operation at once.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CandleBackend;
+
+impl Backend for CandleBackend {
+    type Value = Tensor;
+
+    fn shape(&self, x: &Tensor) -> Vec<usize> {
+        x.dims().to_vec()
+    }
+
+    fn constant(&mut self, tensor: &Tensor) -> Result<Tensor> {
+        Ok(tensor.clone())
+    }
+
+    fn conv2d(&mut self, x: &Tensor, conv: &Conv2d) -> Result<Tensor> {
+        let y = ops::conv2d(x, &conv.weight, conv.geometry)?;
+        match &conv.bias {
+            Some(bias) => Ok(y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?),
+            None => Ok(y),
+        }
+    }
+
+    fn linear(&mut self, x: &Tensor, linear: &Linear, activation: Activation) -> Result<Tensor> {
+        let y = x.matmul(&linear.weight.t()?)?.broadcast_add(&linear.bias)?;
+        self.activate(&y, activation)
+    }
+
+    fn group_norm(
+        &mut self,
+        x: &Tensor,
+        norm: &GroupNorm,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        let scale = norm.weight.unsqueeze(0)?;
+        let shift = norm.bias.unsqueeze(0)?;
+        normalize(x, &scale, &shift, norm.groups, activation)
+    }
+
+    fn adaptive_group_norm(
+        &mut self,
+        x: &Tensor,
+        style: &Tensor,
+        groups: usize,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        let channels = x.dim(1)?;
+        let scale = (style.narrow(1, 0, channels)? + 1.0)?;
+        let shift = style.narrow(1, channels, channels)?.contiguous()?;
+        normalize(x, &scale, &shift, groups, activation)
+    }
+
+    fn activate(&mut self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        match activation {
+            Activation::Identity => Ok(x.clone()),
+            Activation::Silu => Ok(x.silu()?),
+            Activation::Tanh => Ok(x.tanh()?),
+            Activation::LeakyRelu => Ok(ops::leaky_relu(x)?),
+        }
+    }
+
+    fn pixel_norm(&mut self, x: &Tensor) -> Result<Tensor> {
+        let mean = (x.sqr()?.mean_keepdim(1)? + 1e-8)?;
+        Ok(x.broadcast_div(&mean.sqrt()?)?)
+    }
+
+    fn fir(&mut self, x: &Tensor, mode: FirMode) -> Result<Tensor> {
+        Ok(ops::fir(x, mode)?)
+    }
+
+    fn upsample_nearest(&mut self, x: &Tensor, factor: usize) -> Result<Tensor> {
+        // Not Candle's own upsampling: its backward pass loses gradients that were gathered before.
+        let (n, c, h, w) = x.dims4()?;
+        let blocks = x
+            .reshape((n, c, h, 1, w, 1))?
+            .broadcast_as((n, c, h, factor, w, factor))?;
+        Ok(blocks.reshape((n, c, h * factor, w * factor))?)
+    }
+
+    fn depth_to_space(&mut self, x: &Tensor, factor: usize) -> Result<Tensor> {
+        let (n, c, h, w) = x.dims4()?;
+        let blocks = x.reshape((n, c / (factor * factor), factor, factor, h, w))?;
+        let blocks = blocks.permute((0, 1, 4, 2, 5, 3))?.contiguous()?;
+        Ok(blocks.reshape((n, c / (factor * factor), h * factor, w * factor))?)
+    }
+
+    fn concat(&mut self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        Ok(Tensor::cat(&[a, b], 1)?)
+    }
+
+    fn add_per_channel(&mut self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        Ok(x.broadcast_add(&bias.unsqueeze(2)?.unsqueeze(3)?)?)
+    }
+
+    fn weighted_sum(&mut self, terms: &[(f32, &Tensor)]) -> Result<Tensor> {
+        let scaled = |(factor, x): &(f32, &Tensor)| match *factor {
+            1.0 => Ok((*x).clone()),
+            factor => x.affine(f64::from(factor), 0.0),
+        };
+        let sum = terms.iter().map(scaled).reduce(|sum, term| sum? + term?);
+        Ok(sum.ok_or_else(|| Error::shape("weighted_sum", "of no terms"))??)
+    }
+
+    fn attention(&mut self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let (n, c, h, w) = q.dims4()?;
+        let positions = |x: &Tensor| x.reshape((n, c, h * w));
+        let logits = (positions(q)?
+            .transpose(1, 2)?
+            .contiguous()?
+            .matmul(&positions(k)?)?
+            * (c as f64).powf(-0.5))?;
+        let weights = candle_nn::ops::softmax(&logits, D::Minus1)?;
+        let attended = positions(v)?.matmul(&weights.transpose(1, 2)?.contiguous()?)?;
+        Ok(attended.reshape((n, c, h, w))?)
+    }
+
+    fn quantize(&mut self, x: &Tensor, codebook: &Tensor) -> Result<Tensor> {
+        let (n, c, h, w) = x.dims4()?;
+        let rows = x
+            .detach()
+            .permute((0, 2, 3, 1))?
+            .contiguous()?
+            .reshape(((), c))?;
+        let codes = codebook.detach();
+        let squares = codes.sqr()?.sum(1)?.unsqueeze(0)?;
+        let distances = rows
+            .matmul(&codes.t()?)?
+            .affine(-2.0, 0.0)?
+            .broadcast_add(&squares)?;
+        let nearest = codes.index_select(&distances.argmin(1)?, 0)?;
+        Ok(nearest
+            .reshape((n, h, w, c))?
+            .permute((0, 3, 1, 2))?
+            .contiguous()?)
+    }
+
+    fn minibatch_stddev(&mut self, x: &Tensor) -> Result<Tensor> {
+        let (n, c, h, w) = x.dims4()?;
+        let group = n.min(4);
+        if group == 0 || n % group != 0 {
+            return Err(Error::shape(
+                "minibatch_stddev",
+                format!("batch {n} is no multiple of 4"),
+            ));
+        }
+        let groups = x.reshape((group, n / group, c * h * w))?;
+        let variance = groups
+            .broadcast_sub(&groups.mean_keepdim(0)?)?
+            .sqr()?
+            .mean(0)?;
+        let stddev = (variance + 1e-8)?.sqrt()?.mean_keepdim(1)?;
+        let channel = stddev
+            .unsqueeze(0)?
+            .broadcast_as((group, n / group, 1))?
+            .reshape((n, 1, 1, 1))?;
+        Ok(Tensor::cat(
+            &[x, &channel.broadcast_as((n, 1, h, w))?.contiguous()?],
+            1,
+        )?)
+    }
+
+    fn sum_pixels(&mut self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.flatten_from(2)?.sum(2)?)
+    }
+}
+
+/// Group norm times `scale` plus `shift`, each (1 or N, C), then the activation.
+fn normalize(
+    x: &Tensor,
+    scale: &Tensor,
+    shift: &Tensor,
+    groups: usize,
+    activation: Activation,
+) -> Result<Tensor> {
+    let silu = activation == Activation::Silu;
+    let y = ops::group_norm(x, scale, shift, groups, silu)?;
+    if silu {
+        Ok(y)
+    } else {
+        CandleBackend.activate(&y, activation)
+    }
+}

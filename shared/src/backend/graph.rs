@@ -1,0 +1,323 @@
+//! A recorded network: the list of operations that compilers (WebGPU, ONNX) work from.
+
+use candle_core::Tensor;
+
+use super::{Activation, Backend, FirMode};
+use crate::error::{Error, Result};
+use crate::layers::{Conv2d, GroupNorm, Linear};
+
+/// Index of a node, and of the value that it computes.
+pub type NodeId = usize;
+
+/// An operation; see the [`Backend`] method of the same name.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Given at every run, by name.
+    Input(String),
+    Constant(Tensor),
+    Conv2d(Conv2d),
+    Linear(Linear, Activation),
+    GroupNorm(GroupNorm, Activation),
+    /// Inputs: image, style.
+    AdaptiveGroupNorm {
+        groups: usize,
+        activation: Activation,
+    },
+    Activate(Activation),
+    PixelNorm,
+    Fir(FirMode),
+    UpsampleNearest(usize),
+    DepthToSpace(usize),
+    Concat,
+    /// Inputs: image, bias.
+    AddPerChannel,
+    /// One factor per input.
+    WeightedSum(Vec<f32>),
+    /// Inputs: q, k, v.
+    Attention,
+    /// The codebook, (codes, C).
+    Quantize(Tensor),
+    MinibatchStddev,
+    SumPixels,
+}
+
+/// One operation of a [`Graph`].
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub op: Op,
+    /// Nodes that come before this one.
+    pub inputs: Vec<NodeId>,
+    /// Shape of the value, batch first.
+    pub shape: Vec<usize>,
+}
+
+/// A recorded network for a fixed batch size, in an order in which it can be executed.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    pub nodes: Vec<Node>,
+    /// Named results.
+    pub outputs: Vec<(String, NodeId)>,
+}
+
+/// A backend that computes nothing and writes everything down.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    graph: Graph,
+}
+
+impl Recorder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A value that is given at every run.
+    pub fn input(&mut self, name: &str, shape: &[usize]) -> NodeId {
+        self.push(Op::Input(name.to_string()), &[], shape.to_vec())
+    }
+
+    /// Names a value as a result.
+    pub fn output(&mut self, name: &str, value: NodeId) {
+        self.graph.outputs.push((name.to_string(), value));
+    }
+
+    /// The finished graph.
+    pub fn finish(self) -> Graph {
+        self.graph
+    }
+
+    fn push(&mut self, op: Op, inputs: &[NodeId], shape: Vec<usize>) -> NodeId {
+        self.graph.nodes.push(Node {
+            op,
+            inputs: inputs.to_vec(),
+            shape,
+        });
+        self.graph.nodes.len() - 1
+    }
+
+    fn image(&self, op: &'static str, x: NodeId) -> Result<[usize; 4]> {
+        let shape = &self.graph.nodes[x].shape;
+        <[usize; 4]>::try_from(shape.as_slice())
+            .map_err(|_| Error::shape(op, format!("needs an image (N, C, H, W), got {shape:?}")))
+    }
+
+    fn vector(&self, op: &'static str, x: NodeId) -> Result<[usize; 2]> {
+        let shape = &self.graph.nodes[x].shape;
+        <[usize; 2]>::try_from(shape.as_slice())
+            .map_err(|_| Error::shape(op, format!("needs vectors (N, C), got {shape:?}")))
+    }
+}
+
+fn check(condition: bool, op: &'static str, reason: impl FnOnce() -> String) -> Result<()> {
+    if condition {
+        Ok(())
+    } else {
+        Err(Error::shape(op, reason()))
+    }
+}
+
+impl Backend for Recorder {
+    type Value = NodeId;
+
+    fn shape(&self, x: &NodeId) -> Vec<usize> {
+        self.graph.nodes[*x].shape.clone()
+    }
+
+    fn constant(&mut self, tensor: &Tensor) -> Result<NodeId> {
+        Ok(self.push(Op::Constant(tensor.clone()), &[], tensor.dims().to_vec()))
+    }
+
+    fn conv2d(&mut self, x: &NodeId, conv: &Conv2d) -> Result<NodeId> {
+        let [n, c, h, w] = self.image("conv2d", *x)?;
+        let (outputs, inputs, ..) = conv.weight.dims4()?;
+        check(inputs == c, "conv2d", || {
+            format!("weight takes {inputs} channels, the image has {c}")
+        })?;
+        let size = |size| {
+            let reason = || {
+                Error::shape(
+                    "conv2d",
+                    format!("{:?} does not fit into {h}x{w}", conv.geometry),
+                )
+            };
+            conv.geometry.output(size).ok_or_else(reason)
+        };
+        let shape = vec![n, outputs, size(h)?, size(w)?];
+        Ok(self.push(Op::Conv2d(conv.clone()), &[*x], shape))
+    }
+
+    fn linear(&mut self, x: &NodeId, linear: &Linear, activation: Activation) -> Result<NodeId> {
+        let [n, c] = self.vector("linear", *x)?;
+        let (outputs, inputs) = linear.weight.dims2()?;
+        check(inputs == c, "linear", || {
+            format!("weight takes {inputs} features, got {c}")
+        })?;
+        Ok(self.push(
+            Op::Linear(linear.clone(), activation),
+            &[*x],
+            vec![n, outputs],
+        ))
+    }
+
+    fn group_norm(
+        &mut self,
+        x: &NodeId,
+        norm: &GroupNorm,
+        activation: Activation,
+    ) -> Result<NodeId> {
+        let shape = self.image("group_norm", *x)?;
+        let channels = norm.weight.dims1()?;
+        check(channels == shape[1], "group_norm", || {
+            format!("norm of {channels} channels on {shape:?}")
+        })?;
+        Ok(self.push(
+            Op::GroupNorm(norm.clone(), activation),
+            &[*x],
+            shape.to_vec(),
+        ))
+    }
+
+    fn adaptive_group_norm(
+        &mut self,
+        x: &NodeId,
+        style: &NodeId,
+        groups: usize,
+        activation: Activation,
+    ) -> Result<NodeId> {
+        let shape = self.image("adaptive_group_norm", *x)?;
+        let style_shape = self.vector("adaptive_group_norm", *style)?;
+        let fits = style_shape == [shape[0], 2 * shape[1]]
+            && groups > 0
+            && shape[1].is_multiple_of(groups);
+        check(fits, "adaptive_group_norm", || {
+            format!("style {style_shape:?}, {groups} groups on {shape:?}")
+        })?;
+        Ok(self.push(
+            Op::AdaptiveGroupNorm { groups, activation },
+            &[*x, *style],
+            shape.to_vec(),
+        ))
+    }
+
+    fn activate(&mut self, x: &NodeId, activation: Activation) -> Result<NodeId> {
+        let shape = self.shape(x);
+        Ok(self.push(Op::Activate(activation), &[*x], shape))
+    }
+
+    fn pixel_norm(&mut self, x: &NodeId) -> Result<NodeId> {
+        let shape = self.vector("pixel_norm", *x)?;
+        Ok(self.push(Op::PixelNorm, &[*x], shape.to_vec()))
+    }
+
+    fn fir(&mut self, x: &NodeId, mode: FirMode) -> Result<NodeId> {
+        let [n, c, h, w] = self.image("fir", *x)?;
+        let even = h.is_multiple_of(2) && w.is_multiple_of(2);
+        check(mode != FirMode::Downsample || even, "fir", || {
+            format!("cannot halve {h}x{w}")
+        })?;
+        Ok(self.push(
+            Op::Fir(mode),
+            &[*x],
+            vec![n, c, mode.output(h), mode.output(w)],
+        ))
+    }
+
+    fn upsample_nearest(&mut self, x: &NodeId, factor: usize) -> Result<NodeId> {
+        let [n, c, h, w] = self.image("upsample_nearest", *x)?;
+        Ok(self.push(
+            Op::UpsampleNearest(factor),
+            &[*x],
+            vec![n, c, h * factor, w * factor],
+        ))
+    }
+
+    fn depth_to_space(&mut self, x: &NodeId, factor: usize) -> Result<NodeId> {
+        let [n, c, h, w] = self.image("depth_to_space", *x)?;
+        let block = factor * factor;
+        check(
+            block > 0 && c.is_multiple_of(block),
+            "depth_to_space",
+            || format!("{c} channels by {factor}"),
+        )?;
+        Ok(self.push(
+            Op::DepthToSpace(factor),
+            &[*x],
+            vec![n, c / block, h * factor, w * factor],
+        ))
+    }
+
+    fn concat(&mut self, a: &NodeId, b: &NodeId) -> Result<NodeId> {
+        let [n, ca, h, w] = self.image("concat", *a)?;
+        let [nb, cb, hb, wb] = self.image("concat", *b)?;
+        check([n, h, w] == [nb, hb, wb], "concat", || {
+            format!("{:?} with {:?}", [n, ca, h, w], [nb, cb, hb, wb])
+        })?;
+        Ok(self.push(Op::Concat, &[*a, *b], vec![n, ca + cb, h, w]))
+    }
+
+    fn add_per_channel(&mut self, x: &NodeId, bias: &NodeId) -> Result<NodeId> {
+        let shape = self.image("add_per_channel", *x)?;
+        let bias_shape = self.vector("add_per_channel", *bias)?;
+        check(bias_shape == shape[..2], "add_per_channel", || {
+            format!("{bias_shape:?} to {shape:?}")
+        })?;
+        Ok(self.push(Op::AddPerChannel, &[*x, *bias], shape.to_vec()))
+    }
+
+    fn weighted_sum(&mut self, terms: &[(f32, &NodeId)]) -> Result<NodeId> {
+        let shapes: Vec<_> = terms.iter().map(|(_, x)| self.shape(x)).collect();
+        let equal = shapes.windows(2).all(|pair| pair[0] == pair[1]);
+        check(
+            equal && (1..=3).contains(&terms.len()),
+            "weighted_sum",
+            || format!("of {shapes:?}"),
+        )?;
+        let (factors, inputs): (Vec<f32>, Vec<NodeId>) =
+            terms.iter().map(|(factor, x)| (*factor, **x)).unzip();
+        Ok(self.push(Op::WeightedSum(factors), &inputs, shapes[0].clone()))
+    }
+
+    fn attention(&mut self, q: &NodeId, k: &NodeId, v: &NodeId) -> Result<NodeId> {
+        let shape = self.image("attention", *q)?;
+        let equal =
+            shape == self.image("attention", *k)? && shape == self.image("attention", *v)?;
+        check(equal, "attention", || {
+            "q, k and v must have equal shapes".to_string()
+        })?;
+        Ok(self.push(Op::Attention, &[*q, *k, *v], shape.to_vec()))
+    }
+
+    fn quantize(&mut self, x: &NodeId, codebook: &Tensor) -> Result<NodeId> {
+        let shape = self.image("quantize", *x)?;
+        let (_, dim) = codebook.dims2()?;
+        check(dim == shape[1], "quantize", || {
+            format!("codes of dimension {dim} for {shape:?}")
+        })?;
+        Ok(self.push(Op::Quantize(codebook.clone()), &[*x], shape.to_vec()))
+    }
+
+    fn minibatch_stddev(&mut self, x: &NodeId) -> Result<NodeId> {
+        let [n, c, h, w] = self.image("minibatch_stddev", *x)?;
+        check(
+            n > 0 && n.is_multiple_of(n.min(4)),
+            "minibatch_stddev",
+            || format!("batch {n} is no multiple of 4"),
+        )?;
+        Ok(self.push(Op::MinibatchStddev, &[*x], vec![n, c + 1, h, w]))
+    }
+
+    fn sum_pixels(&mut self, x: &NodeId) -> Result<NodeId> {
+        let [n, c, ..] = self.image("sum_pixels", *x)?;
+        Ok(self.push(Op::SumPixels, &[*x], vec![n, c]))
+    }
+}
+
+impl FirMode {
+    /// Output size of one dimension.
+    pub fn output(self, size: usize) -> usize {
+        match self {
+            Self::Upsample => 2 * size,
+            Self::Downsample => size / 2,
+            Self::Smooth => size + 1,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The operations that the networks are made of, and who executes them.
+//!
+//! A network's `forward` is generic over [`Backend`]. [`CandleBackend`] computes at once (with autograd);
+//! [`Recorder`] writes the calls down as a [`Graph`] for compilers.
+
+mod candle;
+mod graph;
+
+use candle_core::Tensor;
+
+pub use candle::CandleBackend;
+pub use graph::{Graph, Node, NodeId, Op, Recorder};
+
+use crate::error::Result;
+use crate::layers::{Conv2d, GroupNorm, Linear};
+
+/// A pointwise function applied to the result of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    Identity,
+    /// x * sigmoid(x)
+    Silu,
+    Tanh,
+    /// max(x, 0.2 x)
+    LeakyRelu,
+}
+
+/// Resampling with the separable FIR kernel \[1, 3, 3, 1\] / 8, zeros outside the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FirMode {
+    /// Twice the size: y\[2i\] = (x\[i-1\] + 3 x\[i\]) / 4, y\[2i+1\] = (3 x\[i\] + x\[i+1\]) / 4 per dimension.
+    Upsample,
+    /// Half the size: y\[i\] = (x\[2i-1\] + 3 x\[2i\] + 3 x\[2i+1\] + x\[2i+2\]) / 8 per dimension.
+    Downsample,
+    /// One more than the size: y\[n\] = (x\[n-2\] + 3 x\[n-1\] + 3 x\[n\] + x\[n+1\]) / 8 per dimension; what a
+    /// 3x3 convolution of stride 2 without padding then reduces to half the size.
+    Smooth,
+}
+
+/// An executor of network operations. Images are (N, C, H, W), vectors (N, C).
+pub trait Backend {
+    /// A tensor as this backend knows it.
+    type Value: Clone;
+
+    /// The shape of a value.
+    fn shape(&self, x: &Self::Value) -> Vec<usize>;
+
+    /// A value that is the same at every run.
+    fn constant(&mut self, tensor: &Tensor) -> Result<Self::Value>;
+
+    /// 2-D convolution plus bias.
+    fn conv2d(&mut self, x: &Self::Value, conv: &Conv2d) -> Result<Self::Value>;
+
+    /// Fully connected layer on (N, in), then the activation.
+    fn linear(
+        &mut self,
+        x: &Self::Value,
+        linear: &Linear,
+        activation: Activation,
+    ) -> Result<Self::Value>;
+
+    /// Group norm with learned affine parameters, then the activation.
+    fn group_norm(
+        &mut self,
+        x: &Self::Value,
+        norm: &GroupNorm,
+        activation: Activation,
+    ) -> Result<Self::Value>;
+
+    /// Group norm without learned parameters, times one plus the first C of `style` (N, 2C), plus the last C, then
+    /// the activation.
+    fn adaptive_group_norm(
+        &mut self,
+        x: &Self::Value,
+        style: &Self::Value,
+        groups: usize,
+        activation: Activation,
+    ) -> Result<Self::Value>;
+
+    /// A pointwise function.
+    fn activate(&mut self, x: &Self::Value, activation: Activation) -> Result<Self::Value>;
+
+    /// x / sqrt(mean over features of x² + 1e-8) on (N, C).
+    fn pixel_norm(&mut self, x: &Self::Value) -> Result<Self::Value>;
+
+    /// Separable FIR resampling.
+    fn fir(&mut self, x: &Self::Value, mode: FirMode) -> Result<Self::Value>;
+
+    /// Every pixel becomes `factor` x `factor` equal pixels.
+    fn upsample_nearest(&mut self, x: &Self::Value, factor: usize) -> Result<Self::Value>;
+
+    /// (N, C r², H, W) to (N, C, H r, W r); input channel c r² + i r + j goes to row i, column j of each block.
+    fn depth_to_space(&mut self, x: &Self::Value, factor: usize) -> Result<Self::Value>;
+
+    /// Concatenation along the channels of two images.
+    fn concat(&mut self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value>;
+
+    /// Adds `bias` (N, C) to every pixel of `x` (N, C, H, W).
+    fn add_per_channel(&mut self, x: &Self::Value, bias: &Self::Value) -> Result<Self::Value>;
+
+    /// The sum of one to three values of equal shape, each times its factor.
+    fn weighted_sum(&mut self, terms: &[(f32, &Self::Value)]) -> Result<Self::Value>;
+
+    /// Single-head attention over all positions: softmax(qᵀk / sqrt(C)) v, each (N, C, H, W).
+    fn attention(
+        &mut self,
+        q: &Self::Value,
+        k: &Self::Value,
+        v: &Self::Value,
+    ) -> Result<Self::Value>;
+
+    /// Replaces every position's C channels by the nearest row (squared distance, first on ties) of `codebook`
+    /// (codes, C). No gradient flows through it.
+    fn quantize(&mut self, x: &Self::Value, codebook: &Tensor) -> Result<Self::Value>;
+
+    /// Appends one constant channel: the standard deviation over groups of min(N, 4) samples, averaged over
+    /// channels and pixels (StyleGAN's minibatch standard deviation).
+    fn minibatch_stddev(&mut self, x: &Self::Value) -> Result<Self::Value>;
+
+    /// Sum over pixels, (N, C, H, W) to (N, C).
+    fn sum_pixels(&mut self, x: &Self::Value) -> Result<Self::Value>;
+}

@@ -1,0 +1,273 @@
+//! Everything that a network is built from; stored in model files and presets.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The settings of one model: generator, autoencoder and the diffusion between them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    pub generator: GeneratorConfig,
+    pub autoencoder: AutoencoderConfig,
+    pub diffusion: DiffusionConfig,
+    /// Latents are divided by this before diffusion and multiplied by it before decoding.
+    pub latent_scale: f32,
+}
+
+/// NCSN++ U-Net as LDDGAN uses it (reference: `NCSNpp`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeneratorConfig {
+    /// Channels of the latent.
+    pub latent_channels: usize,
+    /// Height and width of the latent in pixels.
+    pub latent_size: usize,
+    /// Channels at full resolution, a multiple of 4 (reference: `num_channels_dae`).
+    pub channels: usize,
+    /// Channel multiplier of each level, finest first (`ch_mult`).
+    pub multipliers: Vec<usize>,
+    /// Residual blocks per level (`num_res_blocks`).
+    pub blocks: usize,
+    /// Feature map sizes that have self-attention (`attn_resolutions`); the middle always has it.
+    pub attention: Vec<usize>,
+    /// Dimension of z (`nz`).
+    pub z_dim: usize,
+    /// Width of the mapped z (`z_emb_dim`).
+    pub z_embedding: usize,
+    /// Hidden layers of the z mapping, one less than its linear layers (`n_mlp`).
+    pub z_layers: usize,
+}
+
+/// A VQGAN-style autoencoder; it shrinks images by 2^(multipliers - 1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoencoderConfig {
+    /// Channels of the images.
+    pub image_channels: usize,
+    /// Height and width of the images in pixels.
+    pub image_size: usize,
+    /// Channels of the latent.
+    pub latent_channels: usize,
+    /// Entries of the codebook that the decoder quantises with.
+    pub codes: usize,
+    pub encoder: CoderConfig,
+    pub decoder: CoderConfig,
+    /// Adds a linear map of patches to latents (and back) beside the learned networks, so that training starts
+    /// from principal components.
+    #[serde(default)]
+    pub linear_path: bool,
+    /// Ends the decoder with tanh.
+    #[serde(default)]
+    pub tanh: bool,
+}
+
+/// The sizes of an encoder or a decoder (reference: `ddconfig`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoderConfig {
+    /// Channels at full resolution (`ch`).
+    pub channels: usize,
+    /// Channel multiplier of each level, finest first (`ch_mult`).
+    pub multipliers: Vec<usize>,
+    /// Residual blocks per level (`num_res_blocks`; a decoder has one more, as in the reference).
+    pub blocks: usize,
+    /// Groups of every group norm; the reference uses 32.
+    pub groups: usize,
+    /// Feature map sizes that have attention after each block (`attn_resolutions`).
+    #[serde(default)]
+    pub attention: Vec<usize>,
+    /// Attention between the two middle blocks.
+    #[serde(default = "yes")]
+    pub middle_attention: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The variance-preserving diffusion process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffusionConfig {
+    /// Denoising steps T (`num_timesteps`).
+    pub steps: usize,
+    pub beta_min: f64,
+    pub beta_max: f64,
+}
+
+impl Default for DiffusionConfig {
+    fn default() -> Self {
+        Self {
+            steps: 4,
+            beta_min: 0.1,
+            beta_max: 20.0,
+        }
+    }
+}
+
+/// The time-conditional discriminator; needed for training alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiscriminatorConfig {
+    pub kind: DiscriminatorKind,
+    /// Channels of the latent; the discriminator sees two of them, x_t and x_{t+1}.
+    pub latent_channels: usize,
+    /// Base width (`ngf`).
+    pub channels: usize,
+    /// Residual blocks (`num_disc_layers`).
+    pub layers: usize,
+    /// Width of the time embedding (`t_emb_dim`).
+    pub time_embedding: usize,
+}
+
+/// The reference's two discriminators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiscriminatorKind {
+    /// For small images: widths 2, 4, 8 (8), the first block keeps the size.
+    Small,
+    /// Widths 4, 8, 8, 8 (8, 8), every block halves the size.
+    Large,
+}
+
+impl ModelConfig {
+    /// Checks that generator and autoencoder agree and that every size is possible.
+    pub fn validate(&self) -> Result<()> {
+        self.generator.validate()?;
+        self.autoencoder.validate()?;
+        self.diffusion.validate()?;
+        let latent = (
+            self.autoencoder.latent_channels,
+            self.autoencoder.latent_size(),
+        );
+        let expected = (self.generator.latent_channels, self.generator.latent_size);
+        if latent != expected {
+            let reason = format!(
+                "the generator makes latents {expected:?} (channels, size), the autoencoder {latent:?}"
+            );
+            return Err(Error::config("generator", reason));
+        }
+        if !(self.latent_scale.is_finite() && self.latent_scale > 0.0) {
+            return Err(Error::config(
+                "latent_scale",
+                format!("{} is not a positive number", self.latent_scale),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// No network of this project comes near these; they keep a hostile file from exhausting memory.
+const MAX_WIDTH: usize = 1 << 14;
+const MAX_LEVELS: usize = 8;
+const MAX_BLOCKS: usize = 16;
+
+fn within(field: &str, value: usize, most: usize) -> Result<()> {
+    if value == 0 || value > most {
+        return Err(Error::config(
+            field,
+            format!("{value} is not between 1 and {most}"),
+        ));
+    }
+    Ok(())
+}
+
+fn levels(field: &str, channels: usize, multipliers: &[usize], blocks: usize) -> Result<()> {
+    within(&format!("{field}.channels"), channels, MAX_WIDTH)?;
+    within(
+        &format!("{field}.multipliers (count)"),
+        multipliers.len(),
+        MAX_LEVELS,
+    )?;
+    multipliers
+        .iter()
+        .try_for_each(|&multiplier| within(&format!("{field}.multipliers"), multiplier, 64))?;
+    within(&format!("{field}.blocks"), blocks, MAX_BLOCKS)
+}
+
+fn divisible(field: &str, size: usize, levels: usize) -> Result<()> {
+    within(field, size, MAX_WIDTH)?;
+    let factor = 1 << (levels - 1);
+    if !size.is_multiple_of(factor) {
+        return Err(Error::config(
+            field,
+            format!("{size} cannot be halved {} times", levels - 1),
+        ));
+    }
+    Ok(())
+}
+
+impl GeneratorConfig {
+    pub fn validate(&self) -> Result<()> {
+        levels("generator", self.channels, &self.multipliers, self.blocks)?;
+        if !self.channels.is_multiple_of(4) {
+            return Err(Error::config(
+                "generator.channels",
+                format!("{} is no multiple of 4", self.channels),
+            ));
+        }
+        divisible(
+            "generator.latent_size",
+            self.latent_size,
+            self.multipliers.len(),
+        )?;
+        within("generator.latent_channels", self.latent_channels, MAX_WIDTH)?;
+        within("generator.z_dim", self.z_dim, MAX_WIDTH)?;
+        within("generator.z_embedding", self.z_embedding, MAX_WIDTH)?;
+        within("generator.z_layers", self.z_layers, MAX_BLOCKS)
+    }
+}
+
+impl AutoencoderConfig {
+    /// Height and width of the latent.
+    pub fn latent_size(&self) -> usize {
+        self.image_size / self.factor()
+    }
+
+    /// How many times smaller the latent is than the image, per dimension.
+    pub fn factor(&self) -> usize {
+        1 << (self.decoder.multipliers.len() - 1)
+    }
+
+    pub fn validate(&self) -> Result<()> {
+        for (field, coder) in [
+            ("autoencoder.encoder", &self.encoder),
+            ("autoencoder.decoder", &self.decoder),
+        ] {
+            levels(field, coder.channels, &coder.multipliers, coder.blocks)?;
+            within(&format!("{field}.groups"), coder.groups, MAX_WIDTH)?;
+        }
+        if self.encoder.multipliers.len() != self.decoder.multipliers.len() {
+            let reason = "encoder and decoder must have the same number of levels";
+            return Err(Error::config("autoencoder.encoder.multipliers", reason));
+        }
+        divisible(
+            "autoencoder.image_size",
+            self.image_size,
+            self.decoder.multipliers.len(),
+        )?;
+        within("autoencoder.image_channels", self.image_channels, 4)?;
+        within(
+            "autoencoder.latent_channels",
+            self.latent_channels,
+            MAX_WIDTH,
+        )?;
+        within("autoencoder.codes", self.codes, 1 << 20)
+    }
+}
+
+impl DiffusionConfig {
+    pub fn validate(&self) -> Result<()> {
+        within("diffusion.steps", self.steps, 1000)?;
+        let range = 0.0 < self.beta_min && self.beta_min < self.beta_max && self.beta_max <= 1000.0;
+        if !range {
+            let reason = format!(
+                "needs 0 < beta_min {} < beta_max {} <= 1000",
+                self.beta_min, self.beta_max
+            );
+            return Err(Error::config("diffusion", reason));
+        }
+        Ok(())
+    }
+}

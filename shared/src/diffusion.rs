@@ -1,0 +1,206 @@
+//! The variance-preserving diffusion of LDDGAN (reference: `Diffusion_Coefficients` and `Posterior_Coefficients`).
+//!
+//! Steps are numbered t = 0..T-1; x_t at t = 0 is x_0 itself.
+
+use candle_core::{Device, Tensor};
+
+use crate::config::DiffusionConfig;
+use crate::error::Result;
+
+/// The tables of a diffusion process, in f32 as the reference computes them.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    steps: usize,
+    /// sqrt(1 - beta), T + 1 entries: the first belongs to t = 0.
+    pub a_s: Vec<f32>,
+    /// sqrt(beta), T + 1 entries.
+    pub sigmas: Vec<f32>,
+    /// Running product of `a_s`.
+    pub a_s_cum: Vec<f32>,
+    /// sqrt(1 - a_s_cum²)
+    pub sigmas_cum: Vec<f32>,
+    /// Factor of x_0 in the posterior mean, T entries.
+    pub posterior_mean_coef1: Vec<f32>,
+    /// Factor of x_{t+1} in the posterior mean, T entries.
+    pub posterior_mean_coef2: Vec<f32>,
+    /// Standard deviation of the posterior, T entries, the first 0.
+    pub posterior_std: Vec<f32>,
+}
+
+/// The smallest continuous time.
+const EPSILON: f64 = 1e-3;
+/// Beta of the step in front of the first.
+const FIRST_BETA: f32 = 1e-8;
+
+impl Schedule {
+    pub fn new(config: &DiffusionConfig) -> Result<Self> {
+        config.validate()?;
+        let betas = betas(config);
+        let a_s: Vec<f32> = betas.iter().map(|beta| (1.0 - beta).sqrt()).collect();
+        let a_s_cum = running_product(&a_s);
+        let sigmas_cum = a_s_cum.iter().map(|a| (1.0 - a * a).sqrt()).collect();
+
+        let betas_t = &betas[1..];
+        let alphas: Vec<f32> = betas_t.iter().map(|beta| 1.0 - beta).collect();
+        let cumulative = running_product(&alphas);
+        let steps = config.steps;
+        let previous = |t: usize| if t == 0 { 1.0 } else { cumulative[t - 1] };
+        let coef1 = |t: usize| betas_t[t] * previous(t).sqrt() / (1.0 - cumulative[t]);
+        let coef2 = |t: usize| (1.0 - previous(t)) * alphas[t].sqrt() / (1.0 - cumulative[t]);
+        let std = |t: usize| match t {
+            0 => 0.0,
+            _ => (betas_t[t] * (1.0 - previous(t)) / (1.0 - cumulative[t]))
+                .max(1e-20)
+                .sqrt(),
+        };
+        Ok(Self {
+            steps,
+            sigmas: betas.iter().map(|beta| beta.sqrt()).collect(),
+            sigmas_cum,
+            posterior_mean_coef1: (0..steps).map(coef1).collect(),
+            posterior_mean_coef2: (0..steps).map(coef2).collect(),
+            posterior_std: (0..steps).map(std).collect(),
+            a_s,
+            a_s_cum,
+        })
+    }
+
+    /// The number of steps T.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Draws (x_t, x_{t+1}) for x_0 (N, C, H, W), one step `t` per sample, from standard normal noise of the same
+    /// shape. `noise_tp1` takes x_t to x_{t+1}.
+    pub fn q_sample_pairs(
+        &self,
+        x_0: &Tensor,
+        t: &[u32],
+        noise_t: &Tensor,
+        noise_tp1: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        let device = x_0.device();
+        let table = |values: &[f32], offset: u32| per_sample(values, t, offset, device);
+        let x_t = (x_0.broadcast_mul(&table(&self.a_s_cum, 0)?)?
+            + noise_t.broadcast_mul(&table(&self.sigmas_cum, 0)?)?)?;
+        let x_tp1 = (x_t.broadcast_mul(&table(&self.a_s, 1)?)?
+            + noise_tp1.broadcast_mul(&table(&self.sigmas, 1)?)?)?;
+        Ok((x_t, x_tp1))
+    }
+
+    /// Draws x_t from the posterior q(x_t | x_0, x_{t+1}), one step `t` per sample.
+    pub fn sample_posterior(
+        &self,
+        x_0: &Tensor,
+        x_tp1: &Tensor,
+        t: &[u32],
+        noise: &Tensor,
+    ) -> Result<Tensor> {
+        let device = x_0.device();
+        let table = |values: &[f32]| per_sample(values, t, 0, device);
+        let mean = (x_0.broadcast_mul(&table(&self.posterior_mean_coef1)?)?
+            + x_tp1.broadcast_mul(&table(&self.posterior_mean_coef2)?)?)?;
+        Ok((mean + noise.broadcast_mul(&table(&self.posterior_std)?)?)?)
+    }
+}
+
+/// beta of t = 0 (almost nothing) and of the T steps.
+fn betas(config: &DiffusionConfig) -> Vec<f32> {
+    let alpha_bar = |i: usize| {
+        let t = i as f64 / config.steps as f64 * (1.0 - EPSILON) + EPSILON;
+        let exponent = -(t * t) * (config.beta_max - config.beta_min) / 2.0 - t * config.beta_min;
+        libm::exp(exponent)
+    };
+    let beta = |i: usize| (1.0 - alpha_bar(i) / alpha_bar(i - 1)) as f32;
+    std::iter::once(FIRST_BETA)
+        .chain((1..=config.steps).map(beta))
+        .collect()
+}
+
+fn running_product(values: &[f32]) -> Vec<f32> {
+    let product = |state: &mut f32, value: &f32| {
+        *state *= value;
+        Some(*state)
+    };
+    values.iter().scan(1.0, product).collect()
+}
+
+/// `values[t + offset]` for every sample, (N, 1, 1, 1).
+fn per_sample(values: &[f32], t: &[u32], offset: u32, device: &Device) -> Result<Tensor> {
+    let indices: Vec<u32> = t.iter().map(|t| t + offset).collect();
+    let indices = Tensor::from_vec(indices, t.len(), device)?;
+    let table = Tensor::new(values, device)?;
+    Ok(table
+        .index_select(&indices, 0)?
+        .reshape((t.len(), 1, 1, 1))?)
+}
+
+/// The sinusoidal embedding of integer steps, (len of t, `width`): sines of half the width, then cosines, zero
+/// padded if `width` is odd (reference: `get_timestep_embedding`).
+pub fn timestep_embedding(t: &[u32], width: usize, device: &Device) -> Result<Tensor> {
+    let half = width / 2;
+    let spacing = libm::log(10_000.0) / (half.max(2) - 1) as f64;
+    let mut values = vec![0f32; t.len() * width];
+    for (row, &t) in values.chunks_exact_mut(width).zip(t) {
+        for k in 0..half {
+            let frequency = libm::exp(-(k as f64) * spacing) as f32;
+            let (sine, cosine) = libm::sincosf(t as f32 * frequency);
+            row[k] = sine;
+            row[half + k] = cosine;
+        }
+    }
+    Ok(Tensor::from_vec(values, (t.len(), width), device)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(steps: usize) -> Schedule {
+        Schedule::new(&DiffusionConfig {
+            steps,
+            ..Default::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn step_zero_is_the_clean_latent() {
+        for steps in [1, 2, 4, 8] {
+            let schedule = schedule(steps);
+            assert_eq!((schedule.a_s_cum[0], schedule.sigmas_cum[0]), (1.0, 0.0));
+            assert!((schedule.posterior_mean_coef1[0] - 1.0).abs() < 2e-7);
+            assert_eq!(
+                (schedule.posterior_mean_coef2[0], schedule.posterior_std[0]),
+                (0.0, 0.0)
+            );
+        }
+    }
+
+    /// alpha_bar has a closed form; the product of the tables must agree with it at the last step.
+    #[test]
+    fn last_step_is_almost_noise() {
+        let expected = ((-(20.0 - 0.1) / 2.0 - 0.1f64) - (-(1e-6f64) * 19.9 / 2.0 - 1e-3 * 0.1))
+            .exp()
+            .sqrt();
+        for steps in [1, 2, 4, 8] {
+            let schedule = schedule(steps);
+            let last = f64::from(schedule.a_s_cum[steps]);
+            assert!(
+                (last - expected).abs() < 1e-6,
+                "T = {steps}: {last} instead of {expected}"
+            );
+        }
+    }
+
+    /// The marginal of x_{t+1} through x_t has variance 1 for x_0 of variance 1.
+    #[test]
+    fn variance_is_preserved() {
+        let schedule = schedule(4);
+        for t in 0..4 {
+            let x_t = schedule.a_s_cum[t].powi(2) + schedule.sigmas_cum[t].powi(2);
+            let x_tp1 = schedule.a_s[t + 1].powi(2) * x_t + schedule.sigmas[t + 1].powi(2);
+            assert!((x_tp1 - 1.0).abs() < 1e-6);
+        }
+    }
+}

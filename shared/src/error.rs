@@ -1,0 +1,40 @@
+//! The errors of this crate.
+
+/// What can go wrong in this crate; every message says what was wrong, where, and where it helps what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting that no network can be built from.
+    #[error("configuration field `{field}`: {reason}")]
+    Config { field: String, reason: String },
+    /// A model file that cannot be used.
+    #[error("{file}: {reason}")]
+    ModelFile { file: String, reason: String },
+    /// Tensors that do not fit the network that the configuration describes.
+    #[error("{file}: the tensors do not fit the configuration:\n{}", .problems.join("\n"))]
+    Tensors { file: String, problems: Vec<String> },
+    /// An operation was given a value of the wrong shape.
+    #[error("{op}: {reason}")]
+    Shape { op: &'static str, reason: String },
+    /// An error of Candle, the tensor library.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl Error {
+    pub(crate) fn config(field: &str, reason: impl Into<String>) -> Self {
+        Self::Config {
+            field: field.to_string(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn shape(op: &'static str, reason: impl Into<String>) -> Self {
+        Self::Shape {
+            op,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;

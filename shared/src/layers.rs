@@ -1,0 +1,189 @@
+//! Layers with weights: what the networks are built from and what a [`crate::Backend`] executes.
+//!
+//! Names under a `VarBuilder` are the names of the tensors in a model file.
+
+use candle_core::Tensor;
+use candle_nn::{Init, VarBuilder};
+
+use crate::error::{Error, Result};
+
+/// Added to the variance by every group norm.
+pub const GROUP_NORM_EPS: f64 = 1e-6;
+
+/// Variance scale of layers that start close to zero (the reference's "scale 0").
+pub const NEARLY_ZERO: f64 = 1e-10;
+
+/// Which of a layer's two sizes the variance of the initial weights is divided by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fan {
+    /// Mean of fan-in and fan-out.
+    Average,
+    /// Fan-out alone.
+    Out,
+}
+
+/// How a layer's weights start: uniform with variance `scale / fan`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightInit {
+    pub scale: f64,
+    pub fan: Fan,
+}
+
+impl WeightInit {
+    /// Uniform with variance `scale / fan_avg`: convolutions of generator and autoencoder, time embedding.
+    pub fn average(scale: f64) -> Self {
+        Self {
+            scale,
+            fan: Fan::Average,
+        }
+    }
+
+    /// Uniform with variance `scale / fan_out`: discriminators, z mapping, style layers.
+    pub fn out(scale: f64) -> Self {
+        Self {
+            scale,
+            fan: Fan::Out,
+        }
+    }
+
+    fn init(self, inputs: usize, outputs: usize, receptive_field: usize) -> Init {
+        let fan_in = (inputs * receptive_field) as f64;
+        let fan_out = (outputs * receptive_field) as f64;
+        let fan = match self.fan {
+            Fan::Average => (fan_in + fan_out) / 2.0,
+            Fan::Out => fan_out,
+        };
+        let bound = (3.0 * self.scale / fan).sqrt();
+        Init::Uniform {
+            lo: -bound,
+            up: bound,
+        }
+    }
+}
+
+/// The geometry of a square convolution; zeros outside the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConvGeometry {
+    pub kernel: usize,
+    pub stride: usize,
+    /// Zeros above and left of the image.
+    pub pad_before: usize,
+    /// Zeros below and right of the image.
+    pub pad_after: usize,
+}
+
+impl ConvGeometry {
+    /// Stride 1, output as large as the input; odd kernels.
+    pub const fn same(kernel: usize) -> Self {
+        Self {
+            kernel,
+            stride: 1,
+            pad_before: kernel / 2,
+            pad_after: kernel / 2,
+        }
+    }
+
+    /// One output for each `size` x `size` patch.
+    pub const fn patch(size: usize) -> Self {
+        Self {
+            kernel: size,
+            stride: size,
+            pad_before: 0,
+            pad_after: 0,
+        }
+    }
+
+    /// Output size for an input of `size` pixels; `None` if the kernel does not fit.
+    pub fn output(&self, size: usize) -> Option<usize> {
+        let padded = size + self.pad_before + self.pad_after;
+        Some(padded.checked_sub(self.kernel)? / self.stride + 1)
+    }
+}
+
+/// 2-D convolution. `weight` is (out, in, kernel, kernel), `bias` (out).
+#[derive(Debug, Clone)]
+pub struct Conv2d {
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
+    pub geometry: ConvGeometry,
+}
+
+impl Conv2d {
+    /// A convolution with bias.
+    pub fn new(
+        vb: VarBuilder,
+        inputs: usize,
+        outputs: usize,
+        geometry: ConvGeometry,
+        init: WeightInit,
+    ) -> Result<Self> {
+        let bias = vb.get_with_hints(outputs, "bias", Init::Const(0.0))?;
+        Ok(Self {
+            bias: Some(bias),
+            ..Self::without_bias(vb, inputs, outputs, geometry, init)?
+        })
+    }
+
+    /// A convolution without bias.
+    pub fn without_bias(
+        vb: VarBuilder,
+        inputs: usize,
+        outputs: usize,
+        geometry: ConvGeometry,
+        init: WeightInit,
+    ) -> Result<Self> {
+        let kernel = geometry.kernel;
+        let init = init.init(inputs, outputs, kernel * kernel);
+        let weight = vb.get_with_hints((outputs, inputs, kernel, kernel), "weight", init)?;
+        Ok(Self {
+            weight,
+            bias: None,
+            geometry,
+        })
+    }
+}
+
+/// Fully connected layer. `weight` is (out, in), `bias` (out).
+#[derive(Debug, Clone)]
+pub struct Linear {
+    pub weight: Tensor,
+    pub bias: Tensor,
+}
+
+impl Linear {
+    pub fn new(vb: VarBuilder, inputs: usize, outputs: usize, init: WeightInit) -> Result<Self> {
+        let weight =
+            vb.get_with_hints((outputs, inputs), "weight", init.init(inputs, outputs, 1))?;
+        let bias = vb.get_with_hints(outputs, "bias", Init::Const(0.0))?;
+        Ok(Self { weight, bias })
+    }
+}
+
+/// Group norm with affine parameters per channel, biased variance, [`GROUP_NORM_EPS`].
+#[derive(Debug, Clone)]
+pub struct GroupNorm {
+    pub weight: Tensor,
+    pub bias: Tensor,
+    pub groups: usize,
+}
+
+impl GroupNorm {
+    pub fn new(vb: VarBuilder, channels: usize, groups: usize) -> Result<Self> {
+        check_groups(channels, groups)?;
+        let weight = vb.get_with_hints(channels, "weight", Init::Const(1.0))?;
+        let bias = vb.get_with_hints(channels, "bias", Init::Const(0.0))?;
+        Ok(Self {
+            weight,
+            bias,
+            groups,
+        })
+    }
+}
+
+pub(crate) fn check_groups(channels: usize, groups: usize) -> Result<()> {
+    if groups == 0 || !channels.is_multiple_of(groups) {
+        let reason = format!("{channels} channels cannot be normalised in {groups} groups");
+        return Err(Error::config("channels", reason));
+    }
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! Latent Denoising Diffusion GAN (LDDGAN, arXiv 2406.11713): networks, diffusion, noise and model files.
+//!
+//! Every network is written once, against the [`Backend`] trait: the same wiring runs under Candle (training and
+//! reference), is recorded as a [`Graph`] for WebGPU, and exported.
+
+pub mod backend;
+pub mod config;
+pub mod diffusion;
+pub mod error;
+pub mod layers;
+pub mod model_file;
+pub mod networks;
+pub mod noise;
+mod ops;
+pub mod parameters;
+pub mod sampler;
+
+pub use backend::{Activation, Backend, CandleBackend, FirMode, Graph, Recorder};
+pub use config::{
+    AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig,
+};
+pub use error::{Error, Result};
+pub use model_file::{ModelFile, Provenance};
+pub use sampler::{Model, SampleInputs, Trajectory};

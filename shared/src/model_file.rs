@@ -1,0 +1,240 @@
+//! The model file: weights, the configuration that rebuilds the networks, and where they come from, in one
+//! safetensors file.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::config::{AutoencoderConfig, DiffusionConfig, GeneratorConfig, ModelConfig};
+use crate::diffusion::Schedule;
+use crate::error::{Error, Result};
+use crate::networks::{Decoder, Encoder, Generator};
+use crate::parameters::{TensorMap, Weights};
+use crate::sampler::Model;
+
+/// The key in the safetensors metadata that holds ours, and the version of its layout.
+const KEY: &str = "lddgan";
+const VERSION: u32 = 1;
+
+/// The configuration of what a file holds: an autoencoder alone, or a whole model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileConfig {
+    pub autoencoder: AutoencoderConfig,
+    /// See [`ModelConfig::latent_scale`].
+    pub latent_scale: f32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<GeneratorConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diffusion: Option<DiffusionConfig>,
+}
+
+/// How the weights came about.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// A name to show.
+    pub name: String,
+    /// The training images.
+    pub data: String,
+    /// Optimiser steps of each stage.
+    pub steps: BTreeMap<String, u64>,
+    /// Training images seen by each stage.
+    pub images: BTreeMap<String, u64>,
+    /// Measured figures, each named with its unit or sample count.
+    pub metrics: BTreeMap<String, f64>,
+    /// Git revision of the trainer.
+    pub revision: String,
+}
+
+/// What is stored under [`KEY`].
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    version: u32,
+    config: FileConfig,
+    provenance: Provenance,
+    sha256: String,
+}
+
+/// A model file in memory. Tensors are named `generator.…`, `decoder.…` and, where it can encode, `encoder.…`.
+#[derive(Debug, Clone)]
+pub struct ModelFile {
+    pub config: FileConfig,
+    pub provenance: Provenance,
+    pub tensors: TensorMap,
+}
+
+impl ModelFile {
+    /// The bytes of the file, with weights in `dtype` (f16 or f32).
+    pub fn to_bytes(&self, dtype: DType) -> Result<Vec<u8>> {
+        let convert = |(name, tensor): (&String, &Tensor)| -> Result<_> {
+            Ok((
+                name.clone(),
+                tensor
+                    .to_device(&Device::Cpu)?
+                    .to_dtype(dtype)?
+                    .contiguous()?,
+            ))
+        };
+        let tensors = self
+            .tensors
+            .iter()
+            .map(convert)
+            .collect::<Result<TensorMap>>()?;
+        let metadata = Metadata {
+            version: VERSION,
+            config: self.config.clone(),
+            provenance: self.provenance.clone(),
+            sha256: hash(
+                &self.config,
+                tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)),
+            )?,
+        };
+        let json = serde_json::to_string(&metadata).map_err(|error| Error::ModelFile {
+            file: self.provenance.name.clone(),
+            reason: format!("its metadata cannot be written: {error}"),
+        })?;
+        let metadata = HashMap::from([(KEY.to_string(), json)]);
+        Ok(safetensors::serialize(&tensors, Some(metadata)).map_err(candle_core::Error::from)?)
+    }
+
+    /// Reads and verifies a file; `file` is its name in errors.
+    pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Self> {
+        let fail = |reason: String| Error::ModelFile {
+            file: file.to_string(),
+            reason,
+        };
+        let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(|error| {
+            fail(format!(
+                "not a whole safetensors file ({error}); download or copy it again"
+            ))
+        })?;
+        let json = header
+            .metadata()
+            .as_ref()
+            .and_then(|metadata| metadata.get(KEY));
+        let json = json.ok_or_else(|| {
+            fail(format!(
+                "a safetensors file without `{KEY}` metadata: not an LDDGAN model"
+            ))
+        })?;
+        let metadata: Metadata = serde_json::from_str(json)
+            .map_err(|error| fail(format!("its configuration cannot be read: {error}")))?;
+        if metadata.version != VERSION {
+            return Err(fail(format!(
+                "layout version {}, this program reads {VERSION}",
+                metadata.version
+            )));
+        }
+        let tensors: TensorMap = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
+            .map_err(|error| fail(format!("its tensors cannot be read: {error}")))?
+            .into_iter()
+            .collect();
+        let found = hash(
+            &metadata.config,
+            tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)),
+        )?;
+        if found != metadata.sha256 {
+            return Err(fail(format!(
+                "altered or damaged: SHA-256 {found}, recorded {}",
+                metadata.sha256
+            )));
+        }
+        Ok(Self {
+            config: metadata.config,
+            provenance: metadata.provenance,
+            tensors,
+        })
+    }
+
+    /// Builds generator and decoder, and checks that every tensor of the file is used.
+    pub fn model(&self, file: &str, device: &Device) -> Result<Model> {
+        let missing = |what: &str| Error::ModelFile {
+            file: file.to_string(),
+            reason: format!(
+                "holds an autoencoder alone, no {what}: train it with `lddgan train gan`"
+            ),
+        };
+        let config = ModelConfig {
+            generator: self
+                .config
+                .generator
+                .clone()
+                .ok_or_else(|| missing("generator"))?,
+            autoencoder: self.config.autoencoder.clone(),
+            diffusion: self
+                .config
+                .diffusion
+                .clone()
+                .ok_or_else(|| missing("diffusion"))?,
+            latent_scale: self.config.latent_scale,
+        };
+        config.validate()?;
+        let weights = Weights::new(self.tensors.clone());
+        let vb = weights.var_builder(device);
+        let model = Model {
+            generator: Generator::new(vb.pp("generator"), &config.generator)?,
+            decoder: Decoder::new(vb.pp("decoder"), &config.autoencoder)?,
+            schedule: Schedule::new(&config.diffusion)?,
+            config,
+        };
+        if self.has_encoder() {
+            Encoder::new(vb.pp("encoder"), &self.config.autoencoder)?;
+        }
+        weights.finish(file)?;
+        Ok(model)
+    }
+
+    /// Builds encoder and decoder.
+    pub fn autoencoder(&self, file: &str, device: &Device) -> Result<(Encoder, Decoder)> {
+        if !self.has_encoder() {
+            let reason =
+                "holds no encoder: take the file that `lddgan train autoencoder` wrote".to_string();
+            return Err(Error::ModelFile {
+                file: file.to_string(),
+                reason,
+            });
+        }
+        let belongs = |name: &String| name.starts_with("encoder.") || name.starts_with("decoder.");
+        let tensors = self.tensors.iter().filter(|(name, _)| belongs(name));
+        let weights = Weights::new(
+            tensors
+                .map(|(name, tensor)| (name.clone(), tensor.clone()))
+                .collect(),
+        );
+        let vb = weights.var_builder(device);
+        let encoder = Encoder::new(vb.pp("encoder"), &self.config.autoencoder)?;
+        let decoder = Decoder::new(vb.pp("decoder"), &self.config.autoencoder)?;
+        weights.finish(file)?;
+        Ok((encoder, decoder))
+    }
+
+    fn has_encoder(&self) -> bool {
+        self.tensors.keys().any(|name| name.starts_with("encoder."))
+    }
+}
+
+/// SHA-256 over the configuration and, in the order of their names, every tensor's name, type, shape and values.
+fn hash<'a>(
+    config: &FileConfig,
+    tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<String> {
+    use safetensors::View;
+    let config = serde_json::to_string(config)
+        .map_err(|error| Error::config("config", error.to_string()))?;
+    let mut hasher = Sha256::new().chain_update(config);
+    for (name, tensor) in tensors {
+        hasher.update(format!(
+            "\n{name} {} {:?}\n",
+            tensor.dtype().as_str(),
+            tensor.dims()
+        ));
+        hasher.update(tensor.data());
+    }
+    Ok(hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}

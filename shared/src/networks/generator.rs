@@ -1,0 +1,451 @@
+//! The generator: an NCSN++ U-Net that predicts x_0 from (x_{t+1}, t, z) (reference: `NCSNpp` in
+//! `score_sde/models/ncsnpp_generator_adagn.py`).
+
+use candle_core::{Device, Tensor};
+use candle_nn::VarBuilder;
+
+use super::SKIP_RESCALE;
+use crate::backend::{Activation, Backend, FirMode};
+use crate::config::GeneratorConfig;
+use crate::diffusion::timestep_embedding;
+use crate::error::Result;
+use crate::layers::{
+    Conv2d, ConvGeometry, GroupNorm, Linear, NEARLY_ZERO, WeightInit, check_groups,
+};
+
+/// Initial variance scale of the attention's projections.
+const ATTENTION_SCALE: f64 = 0.1;
+
+/// Groups of a norm over `channels` channels.
+fn groups(channels: usize) -> usize {
+    (channels / 4).clamp(1, 32)
+}
+
+fn conv3x3(vb: VarBuilder, inputs: usize, outputs: usize, scale: f64) -> Result<Conv2d> {
+    Conv2d::new(
+        vb,
+        inputs,
+        outputs,
+        ConvGeometry::same(3),
+        WeightInit::average(scale),
+    )
+}
+
+fn conv1x1(vb: VarBuilder, inputs: usize, outputs: usize, scale: f64) -> Result<Conv2d> {
+    Conv2d::new(
+        vb,
+        inputs,
+        outputs,
+        ConvGeometry::same(1),
+        WeightInit::average(scale),
+    )
+}
+
+/// Group norm whose scale and shift are a linear function of the mapped z (AdaGN). The reference multiplies by the
+/// linear's output, whose bias starts at one; here the one is added, so the bias starts at zero.
+struct AdaptiveGroupNorm {
+    style: Linear,
+    groups: usize,
+}
+
+impl AdaptiveGroupNorm {
+    fn new(vb: VarBuilder, channels: usize, z_embedding: usize) -> Result<Self> {
+        check_groups(channels, groups(channels))?;
+        let style = Linear::new(
+            vb.pp("style"),
+            z_embedding,
+            2 * channels,
+            WeightInit::out(1.0),
+        )?;
+        Ok(Self {
+            style,
+            groups: groups(channels),
+        })
+    }
+
+    fn forward<B: Backend>(&self, backend: &mut B, x: &B::Value, z: &B::Value) -> Result<B::Value> {
+        let style = backend.linear(z, &self.style, Activation::Identity)?;
+        backend.adaptive_group_norm(x, &style, self.groups, Activation::Silu)
+    }
+}
+
+/// What every block is conditioned on: SiLU of the time embedding, and the mapped z.
+struct Condition<V> {
+    time: V,
+    z: V,
+}
+
+/// BigGAN residual block with optional FIR resampling of branch and shortcut.
+struct ResidualBlock {
+    norm1: AdaptiveGroupNorm,
+    conv1: Conv2d,
+    time: Linear,
+    norm2: AdaptiveGroupNorm,
+    conv2: Conv2d,
+    shortcut: Option<Conv2d>,
+    resample: Option<FirMode>,
+}
+
+impl ResidualBlock {
+    fn new(
+        vb: VarBuilder,
+        config: &GeneratorConfig,
+        inputs: usize,
+        outputs: usize,
+        resample: Option<FirMode>,
+    ) -> Result<Self> {
+        let project = inputs != outputs || resample.is_some();
+        let shortcut = project
+            .then(|| conv1x1(vb.pp("shortcut"), inputs, outputs, 1.0))
+            .transpose()?;
+        Ok(Self {
+            norm1: AdaptiveGroupNorm::new(vb.pp("norm1"), inputs, config.z_embedding)?,
+            conv1: conv3x3(vb.pp("conv1"), inputs, outputs, 1.0)?,
+            time: Linear::new(
+                vb.pp("time"),
+                4 * config.channels,
+                outputs,
+                WeightInit::average(1.0),
+            )?,
+            norm2: AdaptiveGroupNorm::new(vb.pp("norm2"), outputs, config.z_embedding)?,
+            conv2: conv3x3(vb.pp("conv2"), outputs, outputs, NEARLY_ZERO)?,
+            shortcut,
+            resample,
+        })
+    }
+
+    fn forward<B: Backend>(
+        &self,
+        b: &mut B,
+        x: &B::Value,
+        condition: &Condition<B::Value>,
+    ) -> Result<B::Value> {
+        let mut branch = self.norm1.forward(b, x, &condition.z)?;
+        let mut shortcut = x.clone();
+        if let Some(mode) = self.resample {
+            branch = b.fir(&branch, mode)?;
+            shortcut = b.fir(&shortcut, mode)?;
+        }
+        let branch = b.conv2d(&branch, &self.conv1)?;
+        let time = b.linear(&condition.time, &self.time, Activation::Identity)?;
+        let branch = b.add_per_channel(&branch, &time)?;
+        let branch = self.norm2.forward(b, &branch, &condition.z)?;
+        let branch = b.conv2d(&branch, &self.conv2)?;
+        if let Some(conv) = &self.shortcut {
+            shortcut = b.conv2d(&shortcut, conv)?;
+        }
+        b.weighted_sum(&[(SKIP_RESCALE, &shortcut), (SKIP_RESCALE, &branch)])
+    }
+}
+
+/// Self-attention over all positions of a feature map.
+struct AttentionBlock {
+    norm: GroupNorm,
+    query: Conv2d,
+    key: Conv2d,
+    value: Conv2d,
+    out: Conv2d,
+}
+
+impl AttentionBlock {
+    fn new(vb: VarBuilder, channels: usize) -> Result<Self> {
+        Ok(Self {
+            norm: GroupNorm::new(vb.pp("norm"), channels, groups(channels))?,
+            query: conv1x1(vb.pp("query"), channels, channels, ATTENTION_SCALE)?,
+            key: conv1x1(vb.pp("key"), channels, channels, ATTENTION_SCALE)?,
+            value: conv1x1(vb.pp("value"), channels, channels, ATTENTION_SCALE)?,
+            out: conv1x1(vb.pp("out"), channels, channels, NEARLY_ZERO)?,
+        })
+    }
+
+    fn forward<B: Backend>(&self, b: &mut B, x: &B::Value) -> Result<B::Value> {
+        let normed = b.group_norm(x, &self.norm, Activation::Identity)?;
+        let query = b.conv2d(&normed, &self.query)?;
+        let key = b.conv2d(&normed, &self.key)?;
+        let value = b.conv2d(&normed, &self.value)?;
+        let attended = b.attention(&query, &key, &value)?;
+        let attended = b.conv2d(&attended, &self.out)?;
+        b.weighted_sum(&[(SKIP_RESCALE, x), (SKIP_RESCALE, &attended)])
+    }
+}
+
+/// Downsampling at the end of a level: a residual block, and a FIR-filtered convolution of the input pyramid.
+struct Downsample {
+    block: ResidualBlock,
+    pyramid: Conv2d,
+}
+
+struct DownLevel {
+    blocks: Vec<ResidualBlock>,
+    attention: Vec<AttentionBlock>,
+    downsample: Option<Downsample>,
+}
+
+struct UpLevel {
+    blocks: Vec<ResidualBlock>,
+    attention: Option<AttentionBlock>,
+    upsample: Option<ResidualBlock>,
+}
+
+/// The z mapping: pixel norm, then linear layers each followed by SiLU.
+struct ZMapping(Vec<Linear>);
+
+impl ZMapping {
+    fn new(vb: VarBuilder, config: &GeneratorConfig) -> Result<Self> {
+        let width = config.z_embedding;
+        let layer = |i: usize| {
+            let inputs = if i == 0 { config.z_dim } else { width };
+            Linear::new(vb.pp(i), inputs, width, WeightInit::out(1.0))
+        };
+        Ok(Self(
+            (0..=config.z_layers).map(layer).collect::<Result<_>>()?,
+        ))
+    }
+
+    fn forward<B: Backend>(&self, b: &mut B, z: &B::Value) -> Result<B::Value> {
+        let mut z = b.pixel_norm(z)?;
+        for layer in &self.0 {
+            z = b.linear(&z, layer, Activation::Silu)?;
+        }
+        Ok(z)
+    }
+}
+
+/// The NCSN++ generator.
+pub struct Generator {
+    config: GeneratorConfig,
+    z_mapping: ZMapping,
+    time: [Linear; 2],
+    conv_in: Conv2d,
+    down: Vec<DownLevel>,
+    middle: (ResidualBlock, AttentionBlock, ResidualBlock),
+    /// Coarsest level first.
+    up: Vec<UpLevel>,
+    norm_out: GroupNorm,
+    conv_out: Conv2d,
+}
+
+impl Generator {
+    pub fn new(vb: VarBuilder, config: &GeneratorConfig) -> Result<Self> {
+        config.validate()?;
+        let width = config.channels;
+        let embedding = |name, inputs| {
+            Linear::new(
+                vb.pp("time").pp(name),
+                inputs,
+                4 * width,
+                WeightInit::average(1.0),
+            )
+        };
+        let (down, mut skips, coarsest) = down_levels(vb.pp("down"), config)?;
+        let middle = vb.pp("middle");
+        let middle = (
+            ResidualBlock::new(middle.pp("block1"), config, coarsest, coarsest, None)?,
+            AttentionBlock::new(middle.pp("attention"), coarsest)?,
+            ResidualBlock::new(middle.pp("block2"), config, coarsest, coarsest, None)?,
+        );
+        let (up, finest) = up_levels(vb.pp("up"), config, coarsest, &mut skips)?;
+        Ok(Self {
+            z_mapping: ZMapping::new(vb.pp("z_mapping"), config)?,
+            time: [embedding("0", width)?, embedding("1", 4 * width)?],
+            conv_in: conv3x3(vb.pp("conv_in"), config.latent_channels, width, 1.0)?,
+            down,
+            middle,
+            up,
+            norm_out: GroupNorm::new(vb.pp("norm_out"), finest, groups(finest))?,
+            conv_out: conv3x3(
+                vb.pp("conv_out"),
+                finest,
+                config.latent_channels,
+                NEARLY_ZERO,
+            )?,
+            config: config.clone(),
+        })
+    }
+
+    pub fn config(&self) -> &GeneratorConfig {
+        &self.config
+    }
+
+    /// The sinusoids of the steps `t` that [`Self::forward`] takes, (len of t, channels).
+    pub fn time_sinusoids(&self, t: &[u32], device: &Device) -> Result<Tensor> {
+        timestep_embedding(t, self.config.channels, device)
+    }
+
+    /// Predicts x_0 in (-1, 1).
+    ///
+    /// `x` is x_{t+1} (N, latent_channels, H, W), `sinusoids` comes from [`Self::time_sinusoids`] (N, channels), `z`
+    /// is (N, z_dim).
+    pub fn forward<B: Backend>(
+        &self,
+        b: &mut B,
+        x: &B::Value,
+        sinusoids: &B::Value,
+        z: &B::Value,
+    ) -> Result<B::Value> {
+        let z = self.z_mapping.forward(b, z)?;
+        let time = b.linear(sinusoids, &self.time[0], Activation::Silu)?;
+        // Every block applies SiLU to the time embedding again before its own layer: once is enough.
+        let time = b.linear(&time, &self.time[1], Activation::Silu)?;
+        let condition = Condition { time, z };
+
+        let (mut h, mut skips) = self.forward_down(b, x, &condition)?;
+        h = self.middle.0.forward(b, &h, &condition)?;
+        h = self.middle.1.forward(b, &h)?;
+        h = self.middle.2.forward(b, &h, &condition)?;
+        for level in &self.up {
+            for block in &level.blocks {
+                if let Some(skip) = skips.pop() {
+                    h = b.concat(&h, &skip)?;
+                }
+                h = block.forward(b, &h, &condition)?;
+            }
+            if let Some(attention) = &level.attention {
+                h = attention.forward(b, &h)?;
+            }
+            if let Some(upsample) = &level.upsample {
+                h = upsample.forward(b, &h, &condition)?;
+            }
+        }
+        let h = b.group_norm(&h, &self.norm_out, Activation::Silu)?;
+        let h = b.conv2d(&h, &self.conv_out)?;
+        b.activate(&h, Activation::Tanh)
+    }
+
+    /// The down path: the coarsest feature map, and everything that the up path will concatenate.
+    fn forward_down<B: Backend>(
+        &self,
+        b: &mut B,
+        x: &B::Value,
+        condition: &Condition<B::Value>,
+    ) -> Result<(B::Value, Vec<B::Value>)> {
+        let mut h = b.conv2d(x, &self.conv_in)?;
+        let mut pyramid = x.clone();
+        let mut skips = vec![h.clone()];
+        for level in &self.down {
+            for (i, block) in level.blocks.iter().enumerate() {
+                h = block.forward(b, &h, condition)?;
+                if let Some(attention) = level.attention.get(i) {
+                    h = attention.forward(b, &h)?;
+                }
+                skips.push(h.clone());
+            }
+            if let Some(downsample) = &level.downsample {
+                h = downsample.block.forward(b, &h, condition)?;
+                let smooth = b.fir(&pyramid, FirMode::Smooth)?;
+                pyramid = b.conv2d(&smooth, &downsample.pyramid)?;
+                h = b.weighted_sum(&[(SKIP_RESCALE, &pyramid), (SKIP_RESCALE, &h)])?;
+                pyramid = h.clone();
+                skips.push(h.clone());
+            }
+        }
+        Ok((h, skips))
+    }
+}
+
+/// The down path, the channels of every skip in the order of their making, and the channels of the coarsest level.
+fn down_levels(
+    vb: VarBuilder,
+    config: &GeneratorConfig,
+) -> Result<(Vec<DownLevel>, Vec<usize>, usize)> {
+    let mut channels = config.channels;
+    let mut pyramid_channels = config.latent_channels;
+    let mut skips = vec![channels];
+    let mut levels = Vec::new();
+    for (level, multiplier) in config.multipliers.iter().enumerate() {
+        let vb = vb.pp(level);
+        let outputs = config.channels * multiplier;
+        let attend = config.attention.contains(&(config.latent_size >> level));
+        let mut blocks = Vec::new();
+        let mut attention = Vec::new();
+        for i in 0..config.blocks {
+            blocks.push(ResidualBlock::new(
+                vb.pp("block").pp(i),
+                config,
+                channels,
+                outputs,
+                None,
+            )?);
+            if attend {
+                attention.push(AttentionBlock::new(vb.pp("attention").pp(i), outputs)?);
+            }
+            channels = outputs;
+            skips.push(channels);
+        }
+        let mut downsample = None;
+        if level + 1 < config.multipliers.len() {
+            let stride2 = ConvGeometry {
+                kernel: 3,
+                stride: 2,
+                pad_before: 0,
+                pad_after: 0,
+            };
+            let init = WeightInit::average(1.0);
+            downsample = Some(Downsample {
+                block: ResidualBlock::new(
+                    vb.pp("downsample"),
+                    config,
+                    channels,
+                    channels,
+                    Some(FirMode::Downsample),
+                )?,
+                pyramid: Conv2d::new(vb.pp("pyramid"), pyramid_channels, channels, stride2, init)?,
+            });
+            pyramid_channels = channels;
+            skips.push(channels);
+        }
+        levels.push(DownLevel {
+            blocks,
+            attention,
+            downsample,
+        });
+    }
+    Ok((levels, skips, channels))
+}
+
+/// The up path, coarsest level first, and the channels that it ends with. Level names count from the finest.
+fn up_levels(
+    vb: VarBuilder,
+    config: &GeneratorConfig,
+    mut channels: usize,
+    skips: &mut Vec<usize>,
+) -> Result<(Vec<UpLevel>, usize)> {
+    let mut levels = Vec::new();
+    for (level, multiplier) in config.multipliers.iter().enumerate().rev() {
+        let vb = vb.pp(level);
+        let outputs = config.channels * multiplier;
+        let mut blocks = Vec::new();
+        for i in 0..=config.blocks {
+            let inputs = channels + skips.pop().unwrap_or(0);
+            blocks.push(ResidualBlock::new(
+                vb.pp("block").pp(i),
+                config,
+                inputs,
+                outputs,
+                None,
+            )?);
+            channels = outputs;
+        }
+        let attend = config.attention.contains(&(config.latent_size >> level));
+        let attention = attend
+            .then(|| AttentionBlock::new(vb.pp("attention"), channels))
+            .transpose()?;
+        let upsample = (level > 0)
+            .then(|| {
+                ResidualBlock::new(
+                    vb.pp("upsample"),
+                    config,
+                    channels,
+                    channels,
+                    Some(FirMode::Upsample),
+                )
+            })
+            .transpose()?;
+        levels.push(UpLevel {
+            blocks,
+            attention,
+            upsample,
+        });
+    }
+    Ok((levels, channels))
+}

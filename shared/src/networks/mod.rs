@@ -1,0 +1,14 @@
+//! The networks of LDDGAN, each written once over [`crate::Backend`].
+
+mod autoencoder;
+mod discriminator;
+mod generator;
+mod patch_discriminator;
+
+pub use autoencoder::{Decoder, Encoder};
+pub use discriminator::Discriminator;
+pub use generator::Generator;
+pub use patch_discriminator::PatchDiscriminator;
+
+/// 1 / sqrt(2): keeps the variance of a sum of two branches.
+const SKIP_RESCALE: f32 = std::f32::consts::FRAC_1_SQRT_2;

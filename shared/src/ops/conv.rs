@@ -1,0 +1,424 @@
+//! Convolution by im2col and matrix multiplication, as three operations that are each other's derivatives.
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::slice;
+use crate::layers::ConvGeometry;
+
+/// Convolves `x` (N, C, H, W) with `weight` (O, C, k, k).
+pub fn conv2d(x: &Tensor, weight: &Tensor, geometry: ConvGeometry) -> Result<Tensor> {
+    let (_, _, h, w) = x.dims4()?;
+    let (Some(_), Some(_)) = (geometry.output(h), geometry.output(w)) else {
+        candle_core::bail!("conv2d: {geometry:?} does not fit into {h}x{w}");
+    };
+    if x.dim(1)? != weight.dim(1)? {
+        candle_core::bail!(
+            "conv2d: weight {:?} on image {:?}",
+            weight.shape(),
+            x.shape()
+        );
+    }
+    apply(Pass::Forward, x, weight, geometry, (h, w))
+}
+
+fn apply(
+    pass: Pass,
+    a: &Tensor,
+    b: &Tensor,
+    geometry: ConvGeometry,
+    image: (usize, usize),
+) -> Result<Tensor> {
+    a.contiguous()?.apply_op2(
+        &b.contiguous()?,
+        Conv {
+            pass,
+            geometry,
+            image,
+        },
+    )
+}
+
+/// What is computed from which two arguments.
+#[derive(Clone, Copy)]
+enum Pass {
+    /// (x, weight) to y
+    Forward,
+    /// (y's gradient, weight) to x's gradient
+    InputGrad,
+    /// (x, y's gradient) to weight's gradient
+    WeightGrad,
+}
+
+struct Conv {
+    pass: Pass,
+    geometry: ConvGeometry,
+    /// Height and width of x, which y's size does not determine.
+    image: (usize, usize),
+}
+
+impl CustomOp2 for Conv {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        match s1 {
+            CpuStorage::F64(_) => self.compute::<f64>(slice(s1, l1)?, l1, slice(s2, l2)?, l2),
+            _ => self.compute::<f32>(slice(s1, l1)?, l1, slice(s2, l2)?, l2),
+        }
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        use Pass::*;
+        let pass = |tracked: &Tensor, pass, x: &Tensor, y: &Tensor| {
+            let compute = || apply(pass, x, y, self.geometry, self.image);
+            tracked.track_op().then(compute).transpose()
+        };
+        match self.pass {
+            Forward => Ok((pass(a, InputGrad, grad, b)?, pass(b, WeightGrad, a, grad)?)),
+            InputGrad => Ok((pass(a, Forward, grad, b)?, pass(b, WeightGrad, grad, a)?)),
+            WeightGrad => Ok((pass(a, InputGrad, b, grad)?, pass(b, Forward, a, grad)?)),
+        }
+    }
+}
+
+/// Samples are summed in this many fixed portions, so that a gradient does not depend on the number of threads.
+const PORTIONS: usize = 4;
+
+impl Conv {
+    fn compute<T: WithDType>(
+        &self,
+        a: &[T],
+        la: &Layout,
+        b: &[T],
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (values, shape) = match self.pass {
+            Pass::Forward => {
+                let (n, c, h, w) = la.shape().dims4()?;
+                let sizes = self.sizes(n, c, lb.dims()[0], h, w);
+                (
+                    sizes.forward(a, b),
+                    (n, sizes.outputs, sizes.out_h, sizes.out_w),
+                )
+            }
+            Pass::InputGrad => {
+                let n = la.dims()[0];
+                let (o, c, ..) = lb.shape().dims4()?;
+                let (h, w) = self.image;
+                (self.sizes(n, c, o, h, w).input_grad(a, b), (n, c, h, w))
+            }
+            Pass::WeightGrad => {
+                let (n, c, h, w) = la.shape().dims4()?;
+                let outputs = lb.dims()[1];
+                let kernel = self.geometry.kernel;
+                (
+                    self.sizes(n, c, outputs, h, w).weight_grad(a, b),
+                    (outputs, c, kernel, kernel),
+                )
+            }
+        };
+        Ok((T::to_cpu_storage_owned(values), shape.into()))
+    }
+
+    fn sizes(&self, batch: usize, channels: usize, outputs: usize, h: usize, w: usize) -> Sizes {
+        let output = |size| self.geometry.output(size).unwrap_or(0);
+        Sizes {
+            geometry: self.geometry,
+            batch,
+            channels,
+            outputs,
+            h,
+            w,
+            out_h: output(h),
+            out_w: output(w),
+        }
+    }
+}
+
+struct Sizes {
+    geometry: ConvGeometry,
+    batch: usize,
+    channels: usize,
+    outputs: usize,
+    h: usize,
+    w: usize,
+    out_h: usize,
+    out_w: usize,
+}
+
+impl Sizes {
+    /// Rows of the im2col matrix: one per channel and kernel position.
+    fn rows(&self) -> usize {
+        self.channels * self.geometry.kernel * self.geometry.kernel
+    }
+
+    /// Columns of the im2col matrix: one per output pixel.
+    fn pixels(&self) -> usize {
+        self.out_h * self.out_w
+    }
+
+    fn input_len(&self) -> usize {
+        self.channels * self.h * self.w
+    }
+
+    /// A 1x1 convolution's im2col matrix is the image itself.
+    fn pointwise(&self) -> bool {
+        self.geometry == ConvGeometry::same(1)
+    }
+
+    /// Samples side by side if there are enough of them, else each sample on all threads.
+    fn parallelism(&self) -> Parallelism {
+        if self.batch > 1 || cfg!(target_family = "wasm") {
+            Parallelism::None
+        } else {
+            Parallelism::Rayon(0)
+        }
+    }
+
+    fn columns_len(&self) -> usize {
+        if self.pointwise() {
+            0
+        } else {
+            self.rows() * self.pixels()
+        }
+    }
+
+    /// y = W cols(x)
+    fn forward<T: WithDType>(&self, x: &[T], weight: &[T]) -> Vec<T> {
+        let mut y = vec![T::zero(); self.batch * self.outputs * self.pixels()];
+        let samples = y
+            .par_chunks_mut((self.outputs * self.pixels()).max(1))
+            .zip(x.par_chunks(self.input_len().max(1)));
+        samples.for_each_init(
+            || vec![T::zero(); self.columns_len()],
+            |columns, (y, x)| {
+                let columns = self.columns(x, columns);
+                let (m, n, k) = (self.outputs, self.pixels(), self.rows());
+                multiply(
+                    [m, n, k],
+                    y,
+                    Matrix::rows(weight, k),
+                    Matrix::rows(columns, n),
+                    false,
+                    self.parallelism(),
+                );
+            },
+        );
+        y
+    }
+
+    /// x' = fold(Wᵀ y')
+    fn input_grad<T: WithDType>(&self, y: &[T], weight: &[T]) -> Vec<T> {
+        let mut x = vec![T::zero(); self.batch * self.input_len()];
+        let samples = x
+            .par_chunks_mut(self.input_len().max(1))
+            .zip(y.par_chunks((self.outputs * self.pixels()).max(1)));
+        samples.for_each_init(
+            || vec![T::zero(); self.columns_len()],
+            |columns, (x, y)| {
+                let (m, n, k) = (self.rows(), self.pixels(), self.outputs);
+                let (weight, y) = (Matrix::columns(weight, m), Matrix::rows(y, n));
+                if self.pointwise() {
+                    multiply([m, n, k], x, weight, y, false, self.parallelism());
+                } else {
+                    multiply([m, n, k], columns, weight, y, false, self.parallelism());
+                    self.fold(columns, x);
+                }
+            },
+        );
+        x
+    }
+
+    /// W' = sum over samples of y' cols(x)ᵀ
+    fn weight_grad<T: WithDType>(&self, x: &[T], y: &[T]) -> Vec<T> {
+        let (m, n, k) = (self.outputs, self.rows(), self.pixels());
+        let samples_each = self.batch.div_ceil(PORTIONS).max(1);
+        let xs = x.par_chunks((samples_each * self.input_len()).max(1));
+        let ys = y.par_chunks((samples_each * m * k).max(1));
+        let partial = |(x, y): (&[T], &[T])| {
+            let mut sum = vec![T::zero(); m * n];
+            let mut columns = vec![T::zero(); self.columns_len()];
+            for (x, y) in x
+                .chunks(self.input_len().max(1))
+                .zip(y.chunks((m * k).max(1)))
+            {
+                let columns = self.columns(x, &mut columns);
+                multiply(
+                    [m, n, k],
+                    &mut sum,
+                    Matrix::rows(y, k),
+                    Matrix::columns(columns, k),
+                    true,
+                    self.parallelism(),
+                );
+            }
+            sum
+        };
+        let partials: Vec<Vec<T>> = xs.zip(ys).map(partial).collect();
+        let mut total = vec![T::zero(); m * n];
+        for partial in partials {
+            total
+                .iter_mut()
+                .zip(partial)
+                .for_each(|(sum, value)| *sum += value);
+        }
+        total
+    }
+
+    /// The im2col matrix (rows, pixels) of one sample, in `buffer` where it is not the sample itself.
+    fn columns<'a, T: WithDType>(&self, x: &'a [T], buffer: &'a mut [T]) -> &'a [T] {
+        if self.pointwise() {
+            return x;
+        }
+        self.for_each_line(|line, source, from, to| {
+            let out = &mut buffer[line * self.out_w..(line + 1) * self.out_w];
+            let Some(source) = source else {
+                return out.fill(T::zero());
+            };
+            out[..from].fill(T::zero());
+            out[to..].fill(T::zero());
+            let stride = self.geometry.stride;
+            match stride {
+                1 => out[from..to].copy_from_slice(&x[source..source + to - from]),
+                _ => (out[from..to].iter_mut().enumerate())
+                    .for_each(|(i, out)| *out = x[source + i * stride]),
+            }
+        });
+        buffer
+    }
+
+    /// The adjoint of [`Self::columns`]: adds every entry to the pixel that it was taken from.
+    fn fold<T: WithDType>(&self, columns: &[T], x: &mut [T]) {
+        let stride = self.geometry.stride;
+        self.for_each_line(|line, source, from, to| {
+            let Some(source) = source else { return };
+            let values = &columns[line * self.out_w + from..line * self.out_w + to];
+            match stride {
+                1 => (x[source..].iter_mut().zip(values)).for_each(|(sum, &value)| *sum += value),
+                _ => values
+                    .iter()
+                    .enumerate()
+                    .for_each(|(i, &value)| x[source + i * stride] += value),
+            }
+        });
+    }
+
+    /// Walks over the lines (row of the im2col matrix, output row): calls back with the line's number, the index in
+    /// the sample that output `from` takes its value from (`None` if the line lies outside the image), and the
+    /// outputs from..to that lie inside.
+    fn for_each_line(&self, mut visit: impl FnMut(usize, Option<usize>, usize, usize)) {
+        let ConvGeometry {
+            kernel,
+            stride,
+            pad_before,
+            ..
+        } = self.geometry;
+        let mut line = 0;
+        for c in 0..self.channels {
+            for ky in 0..kernel {
+                for kx in 0..kernel {
+                    // The first and one past the last output whose column ox * stride + kx - pad_before is inside.
+                    let from = pad_before
+                        .saturating_sub(kx)
+                        .div_ceil(stride)
+                        .min(self.out_w);
+                    let to = (self.w + pad_before)
+                        .saturating_sub(kx)
+                        .div_ceil(stride)
+                        .clamp(from, self.out_w);
+                    for oy in 0..self.out_h {
+                        let y = (oy * stride + ky)
+                            .checked_sub(pad_before)
+                            .filter(|&y| y < self.h && from < to);
+                        let source =
+                            y.map(|y| (c * self.h + y) * self.w + from * stride + kx - pad_before);
+                        visit(line, source, from, to);
+                        line += 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A matrix in a slice.
+#[derive(Clone, Copy)]
+struct Matrix<'a, T> {
+    values: &'a [T],
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// Row after row, `width` values each.
+    fn rows(values: &'a [T], width: usize) -> Self {
+        Self {
+            values,
+            row_stride: width,
+            column_stride: 1,
+        }
+    }
+
+    /// Column after column, `height` values each.
+    fn columns(values: &'a [T], height: usize) -> Self {
+        Self {
+            values,
+            row_stride: 1,
+            column_stride: height,
+        }
+    }
+}
+
+/// out (m, n) = a (m, k) b (k, n), added to what is there if `accumulate`.
+fn multiply<T: WithDType>(
+    [m, n, k]: [usize; 3],
+    out: &mut [T],
+    a: Matrix<T>,
+    b: Matrix<T>,
+    accumulate: bool,
+    parallelism: Parallelism,
+) {
+    assert!(
+        out.len() >= m * n && a.values.len() >= m * k && b.values.len() >= k * n,
+        "matrices {m}x{n}x{k}"
+    );
+    // SAFETY: the strides are those of dense matrices, whose sizes were checked; `out` is borrowed exclusively.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            accumulate,
+            a.values.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            T::one(),
+            T::one(),
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}

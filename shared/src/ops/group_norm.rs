@@ -1,0 +1,313 @@
+//! Group norm with scale, shift and an optional SiLU in one pass over memory.
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::float::{Float, sigmoid};
+use super::slice;
+use crate::layers::GROUP_NORM_EPS;
+
+/// Normalises `x` (N, C, H, W) in `groups` groups, times `scale`, plus `shift` (each (1, C) or (N, C)), then SiLU if
+/// asked. Differentiable once.
+pub fn group_norm(
+    x: &Tensor,
+    scale: &Tensor,
+    shift: &Tensor,
+    groups: usize,
+    silu: bool,
+) -> Result<Tensor> {
+    let (n, c, ..) = x.dims4()?;
+    let fits = |affine: &Tensor| affine.dims() == [1, c] || affine.dims() == [n, c];
+    if groups == 0 || c % groups != 0 || !fits(scale) || scale.shape() != shift.shape() {
+        candle_core::bail!(
+            "group_norm: {groups} groups, scale {:?} on {:?}",
+            scale.shape(),
+            x.shape()
+        );
+    }
+    x.contiguous()?.apply_op3(
+        &scale.contiguous()?,
+        &shift.contiguous()?,
+        Norm { groups, silu },
+    )
+}
+
+struct Norm {
+    groups: usize,
+    silu: bool,
+}
+
+/// The sizes of one call.
+struct Sizes {
+    channels: usize,
+    pixels: usize,
+    /// Rows of scale and shift: 1 or N.
+    affine_rows: usize,
+}
+
+impl Sizes {
+    fn new(image: &Layout, affine: &Layout) -> Result<Self> {
+        let (_, channels, h, w) = image.shape().dims4()?;
+        Ok(Self {
+            channels,
+            pixels: h * w,
+            affine_rows: affine.dims()[0],
+        })
+    }
+
+    /// Scale or shift of sample `n`.
+    fn row<'a, T>(&self, values: &'a [T], n: usize) -> &'a [T] {
+        let row = if self.affine_rows == 1 { 0 } else { n };
+        &values[row * self.channels..(row + 1) * self.channels]
+    }
+}
+
+/// Mean, and one over the standard deviation, in the two passes of the textbook.
+fn moments<T: Float>(x: &[T]) -> (T, T) {
+    let count = T::from_f64(x.len() as f64);
+    let mean = sum(x, |x| x) / count;
+    let variance = sum(x, |x| (x - mean) * (x - mean)) / count;
+    (
+        mean,
+        T::from_f64(1.0 / (variance.to_f64() + GROUP_NORM_EPS).sqrt()),
+    )
+}
+
+/// Sum in eight lanes, which the compiler turns into vector instructions.
+fn sum<T: Float>(x: &[T], f: impl Fn(T) -> T) -> T {
+    const LANES: usize = 8;
+    let mut lanes = [T::zero(); LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks
+        .remainder()
+        .iter()
+        .fold(T::zero(), |sum, &x| sum + f(x));
+    for chunk in chunks {
+        lanes
+            .iter_mut()
+            .zip(chunk)
+            .for_each(|(lane, &x)| *lane += f(x));
+    }
+    lanes.iter().fold(rest, |sum, &lane| sum + lane)
+}
+
+impl Norm {
+    fn forward<T: Float>(&self, sizes: &Sizes, x: &[T], scale: &[T], shift: &[T]) -> Vec<T> {
+        let mut y = vec![T::zero(); x.len()];
+        let sample = (sizes.channels * sizes.pixels).max(1);
+        y.par_chunks_mut(sample)
+            .zip(x.par_chunks(sample))
+            .enumerate()
+            .for_each(|(n, (y, x))| {
+                let (scale, shift) = (sizes.row(scale, n), sizes.row(shift, n));
+                let group_channels = sizes.channels / self.groups;
+                let group = (group_channels * sizes.pixels).max(1);
+                for (g, (y, x)) in y.chunks_mut(group).zip(x.chunks(group)).enumerate() {
+                    let (mean, rstd) = moments(x);
+                    for (i, (y, x)) in y
+                        .chunks_mut(sizes.pixels)
+                        .zip(x.chunks(sizes.pixels))
+                        .enumerate()
+                    {
+                        let c = g * group_channels + i;
+                        let factor = rstd * scale[c];
+                        let offset = shift[c] - mean * factor;
+                        y.iter_mut()
+                            .zip(x)
+                            .for_each(|(y, &x)| *y = x * factor + offset);
+                        if self.silu {
+                            y.iter_mut().for_each(|y| *y *= sigmoid(*y));
+                        }
+                    }
+                }
+            });
+        y
+    }
+
+    /// Gradients of x, and of scale and shift for every sample (N, C).
+    fn backward<T: Float>(
+        &self,
+        sizes: &Sizes,
+        x: &[T],
+        scale: &[T],
+        shift: &[T],
+        grad: &[T],
+    ) -> [Vec<T>; 3] {
+        let sample = (sizes.channels * sizes.pixels).max(1);
+        let batch = x.len() / sample;
+        let mut dx = vec![T::zero(); x.len()];
+        let mut dscale = vec![T::zero(); batch * sizes.channels];
+        let mut dshift = vec![T::zero(); batch * sizes.channels];
+        let affine = dscale
+            .par_chunks_mut(sizes.channels)
+            .zip(dshift.par_chunks_mut(sizes.channels));
+        let images = dx
+            .par_chunks_mut(sample)
+            .zip(x.par_chunks(sample))
+            .zip(grad.par_chunks(sample));
+        images
+            .zip(affine)
+            .enumerate()
+            .for_each(|(n, (((dx, x), grad), (dscale, dshift)))| {
+                let (scale, shift) = (sizes.row(scale, n), sizes.row(shift, n));
+                let group_channels = sizes.channels / self.groups;
+                let group = group_channels * sizes.pixels;
+                for g in 0..self.groups {
+                    let (image, channels) = (
+                        g * group..(g + 1) * group,
+                        g * group_channels..(g + 1) * group_channels,
+                    );
+                    let group = Group {
+                        pixels: sizes.pixels,
+                        x: &x[image.clone()],
+                        grad: &grad[image.clone()],
+                        scale: &scale[channels.clone()],
+                        shift: &shift[channels.clone()],
+                    };
+                    group.backward(
+                        self.silu,
+                        &mut dx[image],
+                        &mut dscale[channels.clone()],
+                        &mut dshift[channels],
+                    );
+                }
+            });
+        [dx, dscale, dshift]
+    }
+}
+
+/// One sample's share of one group.
+struct Group<'a, T> {
+    pixels: usize,
+    x: &'a [T],
+    grad: &'a [T],
+    scale: &'a [T],
+    shift: &'a [T],
+}
+
+impl<T: Float> Group<'_, T> {
+    /// `dx` is used for the gradient of the normalised value on the way.
+    fn backward(&self, silu: bool, dx: &mut [T], dscale: &mut [T], dshift: &mut [T]) {
+        let (mean, rstd) = moments(self.x);
+        let count = T::from_f64(self.x.len() as f64);
+        let (mut sum_d, mut sum_dn) = (T::zero(), T::zero());
+        for (c, (&scale, &shift)) in self.scale.iter().zip(self.shift).enumerate() {
+            let range = c * self.pixels..(c + 1) * self.pixels;
+            let (x, grad, dx) = (
+                &self.x[range.clone()],
+                &self.grad[range.clone()],
+                &mut dx[range],
+            );
+            if silu {
+                let (factor, offset) = (rstd * scale, shift - mean * rstd * scale);
+                for ((d, &x), &grad) in dx.iter_mut().zip(x).zip(grad) {
+                    let u = x * factor + offset;
+                    let s = sigmoid(u);
+                    *d = grad * s * (T::one() + u * (T::one() - s));
+                }
+            } else {
+                dx.copy_from_slice(grad);
+            }
+            let sum_grad = sum(dx, |d| d);
+            let sum_grad_x = dx
+                .iter()
+                .zip(x)
+                .fold(T::zero(), |sum, (&d, &x)| sum + d * (x - mean))
+                * rstd;
+            dshift[c] = sum_grad;
+            dscale[c] = sum_grad_x;
+            sum_d += sum_grad * scale;
+            sum_dn += sum_grad_x * scale;
+        }
+        let (mean_d, mean_dn) = (sum_d / count, sum_dn / count);
+        for (c, &scale) in self.scale.iter().enumerate() {
+            let range = c * self.pixels..(c + 1) * self.pixels;
+            for (d, &x) in dx[range.clone()].iter_mut().zip(&self.x[range]) {
+                *d = rstd * (*d * scale - mean_d - (x - mean) * rstd * mean_dn);
+            }
+        }
+    }
+}
+
+impl CustomOp3 for Norm {
+    fn name(&self) -> &'static str {
+        "group_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let sizes = Sizes::new(l1, l2)?;
+        let storage = match s1 {
+            CpuStorage::F64(_) => CpuStorage::F64(self.forward(
+                &sizes,
+                slice(s1, l1)?,
+                slice(s2, l2)?,
+                slice(s3, l3)?,
+            )),
+            _ => CpuStorage::F32(self.forward(
+                &sizes,
+                slice(s1, l1)?,
+                slice(s2, l2)?,
+                slice(s3, l3)?,
+            )),
+        };
+        Ok((storage, l1.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        scale: &Tensor,
+        shift: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.detach().contiguous()?;
+        let gradients = match x.dtype() {
+            candle_core::DType::F64 => self.gradients::<f64>(x, scale, shift, &grad)?,
+            _ => self.gradients::<f32>(x, scale, shift, &grad)?,
+        };
+        let [dx, dscale, dshift] = gradients;
+        Ok((Some(dx), Some(dscale), Some(dshift)))
+    }
+}
+
+impl Norm {
+    fn gradients<T: Float>(
+        &self,
+        x: &Tensor,
+        scale: &Tensor,
+        shift: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Tensor; 3]> {
+        let sizes = Sizes::new(x.layout(), scale.layout())?;
+        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
+        let [dx, dscale, dshift] = self.backward(
+            &sizes,
+            &values(x)?,
+            &values(scale)?,
+            &values(shift)?,
+            &values(grad)?,
+        );
+        let affine = |values: Vec<T>| {
+            let per_sample = Tensor::from_vec(values, (x.dim(0)?, sizes.channels), x.device())?;
+            if sizes.affine_rows == 1 {
+                per_sample.sum_keepdim(0)
+            } else {
+                Ok(per_sample)
+            }
+        };
+        Ok([
+            Tensor::from_vec(dx, x.shape(), x.device())?,
+            affine(dscale)?,
+            affine(dshift)?,
+        ])
+    }
+}

@@ -1,0 +1,58 @@
+//! Leaky ReLU with slope 0.2.
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
+
+use super::slice;
+
+const SLOPE: f64 = 0.2;
+
+/// max(x, 0.2 x), twice differentiable.
+pub fn leaky_relu(x: &Tensor) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    // y = slope(x) * x; only the second argument carries the gradient.
+    x.detach().apply_op2(&x, SlopeTimes)
+}
+
+/// (x, v) -> v where x >= 0, else 0.2 v. Linear in v; its derivative in x is zero almost everywhere.
+struct SlopeTimes;
+
+impl CustomOp2 for SlopeTimes {
+    fn name(&self) -> &'static str {
+        "leaky_relu"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        fn apply<T: WithDType>(x: &[T], v: &[T]) -> CpuStorage {
+            let slope = T::from_f64(SLOPE);
+            let values = x
+                .iter()
+                .zip(v)
+                .map(|(&x, &v)| if x >= T::zero() { v } else { slope * v });
+            T::to_cpu_storage_owned(values.collect())
+        }
+        let storage = match s1 {
+            CpuStorage::F64(_) => apply::<f64>(slice(s1, l1)?, slice(s2, l2)?),
+            _ => apply::<f32>(slice(s1, l1)?, slice(s2, l2)?),
+        };
+        Ok((storage, l1.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((
+            None,
+            Some(x.detach().apply_op2(&grad.contiguous()?, SlopeTimes)?),
+        ))
+    }
+}

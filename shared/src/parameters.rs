@@ -1,0 +1,247 @@
+//! Named tensors behind a `VarBuilder`: trainable parameters, and weights from a file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+
+use crate::error::{Error, Result};
+use crate::noise::Stream;
+
+/// Tensors by name.
+pub type TensorMap = BTreeMap<String, Tensor>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The maps are valid between any two operations, so a panic elsewhere does no harm to them.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Trainable parameters; a network built from [`Self::var_builder`] creates them with weights that depend on the
+/// seed and their names alone.
+#[derive(Clone)]
+pub struct Parameters {
+    seed: u64,
+    device: Device,
+    vars: Arc<Mutex<BTreeMap<String, Var>>>,
+}
+
+impl Parameters {
+    pub fn new(seed: u64, device: &Device) -> Self {
+        Self {
+            seed,
+            device: device.clone(),
+            vars: Arc::default(),
+        }
+    }
+
+    /// What networks are built from.
+    pub fn var_builder(&self) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(self.clone()), DType::F32, self.device.clone())
+    }
+
+    /// All parameters in the order of their names.
+    pub fn vars(&self) -> Vec<(String, Var)> {
+        lock(&self.vars)
+            .iter()
+            .map(|(name, var)| (name.clone(), var.clone()))
+            .collect()
+    }
+
+    /// The current values; they follow further updates.
+    pub fn tensors(&self) -> TensorMap {
+        lock(&self.vars)
+            .iter()
+            .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
+            .collect()
+    }
+
+    /// Overwrites every parameter. `file` is for the message of the error that lists what does not fit.
+    pub fn load(&self, tensors: &TensorMap, file: &str) -> Result<()> {
+        let vars = lock(&self.vars);
+        let mut problems = Vec::new();
+        for (name, var) in vars.iter() {
+            match tensors.get(name) {
+                None => problems.push(format!("missing: {name} {:?}", var.dims())),
+                Some(tensor) if tensor.dims() != var.dims() => {
+                    problems.push(format!(
+                        "wrong shape: {name} is {:?}, needs {:?}",
+                        tensor.dims(),
+                        var.dims()
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        problems.extend(
+            tensors
+                .keys()
+                .filter(|name| !vars.contains_key(*name))
+                .map(|name| format!("unknown: {name}")),
+        );
+        if !problems.is_empty() {
+            return Err(Error::Tensors {
+                file: file.to_string(),
+                problems,
+            });
+        }
+        for (name, var) in vars.iter() {
+            var.set(
+                &tensors[name]
+                    .to_dtype(var.dtype())?
+                    .to_device(&self.device)?,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn create(&self, shape: &Shape, name: &str, init: Init) -> candle_core::Result<Var> {
+        let count = shape.elem_count();
+        let mut stream = Stream::new(self.seed, 0, name);
+        let values: Vec<f32> = match init {
+            Init::Const(value) => vec![value as f32; count],
+            Init::Uniform { lo, up } => (0..count)
+                .map(|_| (lo + (up - lo) * stream.uniform()) as f32)
+                .collect(),
+            Init::Randn { mean, stdev } => {
+                let scale = |x: f32| (mean + stdev * f64::from(x)) as f32;
+                stream.normals(count).into_iter().map(scale).collect()
+            }
+            Init::Kaiming { .. } => {
+                candle_core::bail!("{name}: Kaiming initialisation is not used here")
+            }
+        };
+        Var::from_vec(values, shape, &self.device)
+    }
+}
+
+impl SimpleBackend for Parameters {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        init: Init,
+        _: DType,
+        _: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let mut vars = lock(&self.vars);
+        let var = match vars.get(name) {
+            Some(var) => var.clone(),
+            None => self.create(&shape, name, init)?,
+        };
+        if var.shape() != &shape {
+            candle_core::bail!(
+                "parameter {name} is {:?}, asked for as {shape:?}",
+                var.shape()
+            );
+        }
+        vars.insert(name.to_string(), var.clone());
+        Ok(var.as_tensor().clone())
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        match lock(&self.vars).get(name) {
+            Some(var) => Ok(var.as_tensor().clone()),
+            None => candle_core::bail!("no parameter {name}"),
+        }
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        lock(&self.vars).contains_key(name)
+    }
+}
+
+/// Fixed weights; keeps account of what the networks asked for.
+#[derive(Clone)]
+pub struct Weights {
+    tensors: Arc<TensorMap>,
+    account: Arc<Mutex<Account>>,
+}
+
+#[derive(Default)]
+struct Account {
+    used: BTreeSet<String>,
+    problems: Vec<String>,
+}
+
+impl Weights {
+    pub fn new(tensors: TensorMap) -> Self {
+        Self {
+            tensors: Arc::new(tensors),
+            account: Arc::default(),
+        }
+    }
+
+    /// What networks are built from.
+    pub fn var_builder(&self, device: &Device) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(self.clone()), DType::F32, device.clone())
+    }
+
+    /// Call it when all networks are built: lists every missing, mis-shaped and unknown tensor.
+    pub fn finish(&self, file: &str) -> Result<()> {
+        let account = lock(&self.account);
+        let mut problems = account.problems.clone();
+        let unknown = self
+            .tensors
+            .keys()
+            .filter(|name| !account.used.contains(*name));
+        problems.extend(unknown.map(|name| format!("unknown: {name}")));
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Tensors {
+                file: file.to_string(),
+                problems,
+            })
+        }
+    }
+}
+
+impl SimpleBackend for Weights {
+    /// A tensor that does not fit is noted, and zeros are returned in its place, so that one pass finds all.
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let mut account = lock(&self.account);
+        account.used.insert(name.to_string());
+        match self.tensors.get(name) {
+            Some(tensor) if tensor.shape() == &shape => tensor.to_device(device)?.to_dtype(dtype),
+            Some(tensor) => {
+                account.problems.push(format!(
+                    "wrong shape: {name} is {:?}, needs {:?}",
+                    tensor.dims(),
+                    shape.dims()
+                ));
+                Tensor::zeros(shape, dtype, device)
+            }
+            None => {
+                account
+                    .problems
+                    .push(format!("missing: {name} {:?}", shape.dims()));
+                Tensor::zeros(shape, dtype, device)
+            }
+        }
+    }
+
+    fn get_unchecked(
+        &self,
+        name: &str,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        match self.tensors.get(name) {
+            Some(tensor) => tensor.to_device(device)?.to_dtype(dtype),
+            None => candle_core::bail!("no tensor {name}"),
+        }
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+}

@@ -1,0 +1,71 @@
+//! What the tests that span crates share.
+
+use candle_core::{DType, Device};
+use lddgan::model_file::FileConfig;
+use lddgan::networks::{Decoder, Encoder, Generator};
+use lddgan::parameters::Parameters;
+use lddgan::{DiffusionConfig, ModelFile, Provenance};
+
+/// A configuration that has every feature of the networks and is small enough for a software adapter: 16x16 images,
+/// 4x4 latents, attention, odd channel counts, linear path.
+pub fn tiny_config() -> FileConfig {
+    let generator = r#"{"latent_channels": 3, "latent_size": 4, "channels": 12, "multipliers": [1, 2], "blocks": 1,
+        "attention": [4], "z_dim": 10, "z_embedding": 14, "z_layers": 2}"#;
+    let coder = |channels: usize| {
+        format!(
+            r#"{{"channels": {channels}, "multipliers": [1, 2, 2], "blocks": 1, "groups": 3, "attention": [8],
+                "middle_attention": true}}"#
+        )
+    };
+    let autoencoder = format!(
+        r#"{{"image_channels": 3, "image_size": 16, "latent_channels": 3, "codes": 37, "encoder": {}, "decoder": {},
+            "linear_path": true}}"#,
+        coder(9),
+        coder(6)
+    );
+    let config = format!(
+        r#"{{"autoencoder": {autoencoder}, "latent_scale": 2.5, "generator": {generator}}}"#
+    );
+    let config: FileConfig =
+        serde_json::from_str(&config).expect("the configuration above is valid");
+    FileConfig {
+        diffusion: Some(DiffusionConfig::default()),
+        ..config
+    }
+}
+
+/// A whole model with random weights drawn so that every part of a network influences its output.
+pub fn random_model_file(config: &FileConfig, seed: u64) -> lddgan::Result<ModelFile> {
+    let parameters = Parameters::new(seed, &Device::Cpu);
+    let vb = parameters.var_builder();
+    Encoder::new(vb.pp("encoder"), &config.autoencoder)?;
+    Decoder::new(vb.pp("decoder"), &config.autoencoder)?;
+    if let Some(generator) = &config.generator {
+        Generator::new(vb.pp("generator"), generator)?;
+    }
+    for (name, var) in parameters.vars() {
+        // Layers that start at zero or one get noise of the size that trained weights have.
+        let fan_in = var.dims().iter().skip(1).product::<usize>().max(1);
+        let spread = if var.dims().len() > 1 {
+            (1.0 / fan_in as f64).sqrt()
+        } else {
+            0.1
+        };
+        let noise = lddgan::noise::Stream::new(seed, 1, &name).normals(var.elem_count());
+        let noise =
+            candle_core::Tensor::from_vec(noise, var.shape(), &Device::Cpu)?.affine(spread, 0.0)?;
+        let centre = if var.dims().len() > 1 { 0.0 } else { 1.0 };
+        var.set(&(var.as_tensor().affine(centre, 0.0)? + noise)?)?;
+    }
+    let provenance = Provenance {
+        name: "random".to_string(),
+        ..Default::default()
+    };
+    let file = ModelFile {
+        config: config.clone(),
+        provenance,
+        tensors: parameters.tensors(),
+    };
+    // Through bytes, so that all executors see the same f16-rounded weights.
+    ModelFile::from_bytes(&file.to_bytes(DType::F16)?, "random.safetensors")
+}
