@@ -33,6 +33,8 @@ fn trunk<const N: usize>(args: [&str; N]) -> Result<Command> {
     // There trunk finds wasm-bindgen, which it would download otherwise.
     trunk.env("PATH", search_path()?);
     trunk.env("TRUNK_SKIP_VERSION_CHECK", "true");
+    // A backtrace of trunk would bury the compiler's message.
+    trunk.env("RUST_BACKTRACE", "0");
     // Trunk 0.21 refuses the usual NO_COLOR=1.
     trunk.env_remove("NO_COLOR");
     Ok(trunk)
