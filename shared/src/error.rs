@@ -22,17 +22,11 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn config(field: &str, reason: impl Into<String>) -> Self {
-        Self::Config {
-            field: field.to_string(),
-            reason: reason.into(),
-        }
+        Self::Config { field: field.to_string(), reason: reason.into() }
     }
 
     pub(crate) fn shape(op: &'static str, reason: impl Into<String>) -> Self {
-        Self::Shape {
-            op,
-            reason: reason.into(),
-        }
+        Self::Shape { op, reason: reason.into() }
     }
 }
 

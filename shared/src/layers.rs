@@ -32,18 +32,12 @@ pub struct WeightInit {
 impl WeightInit {
     /// Uniform with variance `scale / fan_avg`: convolutions of generator and autoencoder, time embedding.
     pub fn average(scale: f64) -> Self {
-        Self {
-            scale,
-            fan: Fan::Average,
-        }
+        Self { scale, fan: Fan::Average }
     }
 
     /// Uniform with variance `scale / fan_out`: discriminators, z mapping, style layers.
     pub fn out(scale: f64) -> Self {
-        Self {
-            scale,
-            fan: Fan::Out,
-        }
+        Self { scale, fan: Fan::Out }
     }
 
     fn init(self, inputs: usize, outputs: usize, receptive_field: usize) -> Init {
@@ -54,10 +48,7 @@ impl WeightInit {
             Fan::Out => fan_out,
         };
         let bound = (3.0 * self.scale / fan).sqrt();
-        Init::Uniform {
-            lo: -bound,
-            up: bound,
-        }
+        Init::Uniform { lo: -bound, up: bound }
     }
 }
 
@@ -75,22 +66,12 @@ pub struct ConvGeometry {
 impl ConvGeometry {
     /// Stride 1, output as large as the input; odd kernels.
     pub const fn same(kernel: usize) -> Self {
-        Self {
-            kernel,
-            stride: 1,
-            pad_before: kernel / 2,
-            pad_after: kernel / 2,
-        }
+        Self { kernel, stride: 1, pad_before: kernel / 2, pad_after: kernel / 2 }
     }
 
     /// One output for each `size` x `size` patch.
     pub const fn patch(size: usize) -> Self {
-        Self {
-            kernel: size,
-            stride: size,
-            pad_before: 0,
-            pad_after: 0,
-        }
+        Self { kernel: size, stride: size, pad_before: 0, pad_after: 0 }
     }
 
     /// Output size for an input of `size` pixels; `None` if the kernel does not fit.
@@ -118,10 +99,7 @@ impl Conv2d {
         init: WeightInit,
     ) -> Result<Self> {
         let bias = vb.get_with_hints(outputs, "bias", Init::Const(0.0))?;
-        Ok(Self {
-            bias: Some(bias),
-            ..Self::without_bias(vb, inputs, outputs, geometry, init)?
-        })
+        Ok(Self { bias: Some(bias), ..Self::without_bias(vb, inputs, outputs, geometry, init)? })
     }
 
     /// A convolution without bias.
@@ -135,11 +113,7 @@ impl Conv2d {
         let kernel = geometry.kernel;
         let init = init.init(inputs, outputs, kernel * kernel);
         let weight = vb.get_with_hints((outputs, inputs, kernel, kernel), "weight", init)?;
-        Ok(Self {
-            weight,
-            bias: None,
-            geometry,
-        })
+        Ok(Self { weight, bias: None, geometry })
     }
 }
 
@@ -152,8 +126,7 @@ pub struct Linear {
 
 impl Linear {
     pub fn new(vb: VarBuilder, inputs: usize, outputs: usize, init: WeightInit) -> Result<Self> {
-        let weight =
-            vb.get_with_hints((outputs, inputs), "weight", init.init(inputs, outputs, 1))?;
+        let weight = vb.get_with_hints((outputs, inputs), "weight", init.init(inputs, outputs, 1))?;
         let bias = vb.get_with_hints(outputs, "bias", Init::Const(0.0))?;
         Ok(Self { weight, bias })
     }
@@ -172,11 +145,7 @@ impl GroupNorm {
         check_groups(channels, groups)?;
         let weight = vb.get_with_hints(channels, "weight", Init::Const(1.0))?;
         let bias = vb.get_with_hints(channels, "bias", Init::Const(0.0))?;
-        Ok(Self {
-            weight,
-            bias,
-            groups,
-        })
+        Ok(Self { weight, bias, groups })
     }
 }
 

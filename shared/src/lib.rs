@@ -16,9 +16,7 @@ pub mod parameters;
 pub mod sampler;
 
 pub use backend::{Activation, Backend, CandleBackend, FirMode, Graph, Recorder};
-pub use config::{
-    AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig,
-};
+pub use config::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
 pub use error::{Error, Result};
 pub use model_file::{ModelFile, Provenance};
 pub use sampler::{Model, SampleInputs, Trajectory};

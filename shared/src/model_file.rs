@@ -69,27 +69,14 @@ impl ModelFile {
     /// The bytes of the file, with weights in `dtype` (f16 or f32).
     pub fn to_bytes(&self, dtype: DType) -> Result<Vec<u8>> {
         let convert = |(name, tensor): (&String, &Tensor)| -> Result<_> {
-            Ok((
-                name.clone(),
-                tensor
-                    .to_device(&Device::Cpu)?
-                    .to_dtype(dtype)?
-                    .contiguous()?,
-            ))
+            Ok((name.clone(), tensor.to_device(&Device::Cpu)?.to_dtype(dtype)?.contiguous()?))
         };
-        let tensors = self
-            .tensors
-            .iter()
-            .map(convert)
-            .collect::<Result<TensorMap>>()?;
+        let tensors = self.tensors.iter().map(convert).collect::<Result<TensorMap>>()?;
         let metadata = Metadata {
             version: VERSION,
             config: self.config.clone(),
             provenance: self.provenance.clone(),
-            sha256: hash(
-                &self.config,
-                tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)),
-            )?,
+            sha256: hash(&self.config, tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))?,
         };
         let json = serde_json::to_string(&metadata).map_err(|error| Error::ModelFile {
             file: self.provenance.name.clone(),
@@ -101,73 +88,38 @@ impl ModelFile {
 
     /// Reads and verifies a file; `file` is its name in errors.
     pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Self> {
-        let fail = |reason: String| Error::ModelFile {
-            file: file.to_string(),
-            reason,
-        };
-        let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(|error| {
-            fail(format!(
-                "not a whole safetensors file ({error}); download or copy it again"
-            ))
-        })?;
-        let json = header
-            .metadata()
-            .as_ref()
-            .and_then(|metadata| metadata.get(KEY));
-        let json = json.ok_or_else(|| {
-            fail(format!(
-                "a safetensors file without `{KEY}` metadata: not an LDDGAN model"
-            ))
-        })?;
-        let metadata: Metadata = serde_json::from_str(json)
-            .map_err(|error| fail(format!("its configuration cannot be read: {error}")))?;
+        let fail = |reason: String| Error::ModelFile { file: file.to_string(), reason };
+        let (_, header) = safetensors::SafeTensors::read_metadata(bytes)
+            .map_err(|error| fail(format!("not a whole safetensors file ({error}); download or copy it again")))?;
+        let json = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+        let json =
+            json.ok_or_else(|| fail(format!("a safetensors file without `{KEY}` metadata: not an LDDGAN model")))?;
+        let metadata: Metadata =
+            serde_json::from_str(json).map_err(|error| fail(format!("its configuration cannot be read: {error}")))?;
         if metadata.version != VERSION {
-            return Err(fail(format!(
-                "layout version {}, this program reads {VERSION}",
-                metadata.version
-            )));
+            return Err(fail(format!("layout version {}, this program reads {VERSION}", metadata.version)));
         }
         let tensors: TensorMap = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
             .map_err(|error| fail(format!("its tensors cannot be read: {error}")))?
             .into_iter()
             .collect();
-        let found = hash(
-            &metadata.config,
-            tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)),
-        )?;
+        let found = hash(&metadata.config, tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
         if found != metadata.sha256 {
-            return Err(fail(format!(
-                "altered or damaged: SHA-256 {found}, recorded {}",
-                metadata.sha256
-            )));
+            return Err(fail(format!("altered or damaged: SHA-256 {found}, recorded {}", metadata.sha256)));
         }
-        Ok(Self {
-            config: metadata.config,
-            provenance: metadata.provenance,
-            tensors,
-        })
+        Ok(Self { config: metadata.config, provenance: metadata.provenance, tensors })
     }
 
     /// Builds generator and decoder, and checks that every tensor of the file is used.
     pub fn model(&self, file: &str, device: &Device) -> Result<Model> {
         let missing = |what: &str| Error::ModelFile {
             file: file.to_string(),
-            reason: format!(
-                "holds an autoencoder alone, no {what}: train it with `lddgan train gan`"
-            ),
+            reason: format!("holds an autoencoder alone, no {what}: train it with `lddgan train gan`"),
         };
         let config = ModelConfig {
-            generator: self
-                .config
-                .generator
-                .clone()
-                .ok_or_else(|| missing("generator"))?,
+            generator: self.config.generator.clone().ok_or_else(|| missing("generator"))?,
             autoencoder: self.config.autoencoder.clone(),
-            diffusion: self
-                .config
-                .diffusion
-                .clone()
-                .ok_or_else(|| missing("diffusion"))?,
+            diffusion: self.config.diffusion.clone().ok_or_else(|| missing("diffusion"))?,
             latent_scale: self.config.latent_scale,
         };
         config.validate()?;
@@ -189,20 +141,12 @@ impl ModelFile {
     /// Builds encoder and decoder.
     pub fn autoencoder(&self, file: &str, device: &Device) -> Result<(Encoder, Decoder)> {
         if !self.has_encoder() {
-            let reason =
-                "holds no encoder: take the file that `lddgan train autoencoder` wrote".to_string();
-            return Err(Error::ModelFile {
-                file: file.to_string(),
-                reason,
-            });
+            let reason = "holds no encoder: take the file that `lddgan train autoencoder` wrote".to_string();
+            return Err(Error::ModelFile { file: file.to_string(), reason });
         }
         let belongs = |name: &String| name.starts_with("encoder.") || name.starts_with("decoder.");
         let tensors = self.tensors.iter().filter(|(name, _)| belongs(name));
-        let weights = Weights::new(
-            tensors
-                .map(|(name, tensor)| (name.clone(), tensor.clone()))
-                .collect(),
-        );
+        let weights = Weights::new(tensors.map(|(name, tensor)| (name.clone(), tensor.clone())).collect());
         let vb = weights.var_builder(device);
         let encoder = Encoder::new(vb.pp("encoder"), &self.config.autoencoder)?;
         let decoder = Decoder::new(vb.pp("decoder"), &self.config.autoencoder)?;
@@ -216,25 +160,13 @@ impl ModelFile {
 }
 
 /// SHA-256 over the configuration and, in the order of their names, every tensor's name, type, shape and values.
-fn hash<'a>(
-    config: &FileConfig,
-    tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
-) -> Result<String> {
+fn hash<'a>(config: &FileConfig, tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<String> {
     use safetensors::View;
-    let config = serde_json::to_string(config)
-        .map_err(|error| Error::config("config", error.to_string()))?;
+    let config = serde_json::to_string(config).map_err(|error| Error::config("config", error.to_string()))?;
     let mut hasher = Sha256::new().chain_update(config);
     for (name, tensor) in tensors {
-        hasher.update(format!(
-            "\n{name} {} {:?}\n",
-            tensor.dtype().as_str(),
-            tensor.dims()
-        ));
+        hasher.update(format!("\n{name} {} {:?}\n", tensor.dtype().as_str(), tensor.dims()));
         hasher.update(tensor.data());
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -73,17 +73,10 @@ mod tests {
     fn normals_have_mean_zero_and_variance_one() {
         let values = Stream::new(7, 0, "moments").normals(100_000);
         let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len() as f64;
-        let variance = values
-            .iter()
-            .map(|&x| (f64::from(x) - mean).powi(2))
-            .sum::<f64>()
-            / values.len() as f64;
+        let variance = values.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / values.len() as f64;
         // Five standard errors: 1/sqrt(n) for the mean, sqrt(2/n) for the variance.
         assert!(mean.abs() < 5.0 * 0.00316, "mean {mean}");
-        assert!(
-            (variance - 1.0).abs() < 5.0 * 0.00447,
-            "variance {variance}"
-        );
+        assert!((variance - 1.0).abs() < 5.0 * 0.00447, "variance {variance}");
     }
 
     #[test]

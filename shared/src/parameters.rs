@@ -29,11 +29,7 @@ pub struct Parameters {
 
 impl Parameters {
     pub fn new(seed: u64, device: &Device) -> Self {
-        Self {
-            seed,
-            device: device.clone(),
-            vars: Arc::default(),
-        }
+        Self { seed, device: device.clone(), vars: Arc::default() }
     }
 
     /// What networks are built from.
@@ -43,18 +39,12 @@ impl Parameters {
 
     /// All parameters in the order of their names.
     pub fn vars(&self) -> Vec<(String, Var)> {
-        lock(&self.vars)
-            .iter()
-            .map(|(name, var)| (name.clone(), var.clone()))
-            .collect()
+        lock(&self.vars).iter().map(|(name, var)| (name.clone(), var.clone())).collect()
     }
 
     /// The current values; they follow further updates.
     pub fn tensors(&self) -> TensorMap {
-        lock(&self.vars)
-            .iter()
-            .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
-            .collect()
+        lock(&self.vars).iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect()
     }
 
     /// Overwrites every parameter. `file` is for the message of the error that lists what does not fit.
@@ -65,33 +55,17 @@ impl Parameters {
             match tensors.get(name) {
                 None => problems.push(format!("missing: {name} {:?}", var.dims())),
                 Some(tensor) if tensor.dims() != var.dims() => {
-                    problems.push(format!(
-                        "wrong shape: {name} is {:?}, needs {:?}",
-                        tensor.dims(),
-                        var.dims()
-                    ));
+                    problems.push(format!("wrong shape: {name} is {:?}, needs {:?}", tensor.dims(), var.dims()));
                 }
                 Some(_) => {}
             }
         }
-        problems.extend(
-            tensors
-                .keys()
-                .filter(|name| !vars.contains_key(*name))
-                .map(|name| format!("unknown: {name}")),
-        );
+        problems.extend(tensors.keys().filter(|name| !vars.contains_key(*name)).map(|name| format!("unknown: {name}")));
         if !problems.is_empty() {
-            return Err(Error::Tensors {
-                file: file.to_string(),
-                problems,
-            });
+            return Err(Error::Tensors { file: file.to_string(), problems });
         }
         for (name, var) in vars.iter() {
-            var.set(
-                &tensors[name]
-                    .to_dtype(var.dtype())?
-                    .to_device(&self.device)?,
-            )?;
+            var.set(&tensors[name].to_dtype(var.dtype())?.to_device(&self.device)?)?;
         }
         Ok(())
     }
@@ -101,9 +75,7 @@ impl Parameters {
         let mut stream = Stream::new(self.seed, 0, name);
         let values: Vec<f32> = match init {
             Init::Const(value) => vec![value as f32; count],
-            Init::Uniform { lo, up } => (0..count)
-                .map(|_| (lo + (up - lo) * stream.uniform()) as f32)
-                .collect(),
+            Init::Uniform { lo, up } => (0..count).map(|_| (lo + (up - lo) * stream.uniform()) as f32).collect(),
             Init::Randn { mean, stdev } => {
                 let scale = |x: f32| (mean + stdev * f64::from(x)) as f32;
                 stream.normals(count).into_iter().map(scale).collect()
@@ -117,24 +89,14 @@ impl Parameters {
 }
 
 impl SimpleBackend for Parameters {
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        init: Init,
-        _: DType,
-        _: &Device,
-    ) -> candle_core::Result<Tensor> {
+    fn get(&self, shape: Shape, name: &str, init: Init, _: DType, _: &Device) -> candle_core::Result<Tensor> {
         let mut vars = lock(&self.vars);
         let var = match vars.get(name) {
             Some(var) => var.clone(),
             None => self.create(&shape, name, init)?,
         };
         if var.shape() != &shape {
-            candle_core::bail!(
-                "parameter {name} is {:?}, asked for as {shape:?}",
-                var.shape()
-            );
+            candle_core::bail!("parameter {name} is {:?}, asked for as {shape:?}", var.shape());
         }
         vars.insert(name.to_string(), var.clone());
         Ok(var.as_tensor().clone())
@@ -167,10 +129,7 @@ struct Account {
 
 impl Weights {
     pub fn new(tensors: TensorMap) -> Self {
-        Self {
-            tensors: Arc::new(tensors),
-            account: Arc::default(),
-        }
+        Self { tensors: Arc::new(tensors), account: Arc::default() }
     }
 
     /// What networks are built from.
@@ -182,59 +141,31 @@ impl Weights {
     pub fn finish(&self, file: &str) -> Result<()> {
         let account = lock(&self.account);
         let mut problems = account.problems.clone();
-        let unknown = self
-            .tensors
-            .keys()
-            .filter(|name| !account.used.contains(*name));
+        let unknown = self.tensors.keys().filter(|name| !account.used.contains(*name));
         problems.extend(unknown.map(|name| format!("unknown: {name}")));
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Tensors {
-                file: file.to_string(),
-                problems,
-            })
-        }
+        if problems.is_empty() { Ok(()) } else { Err(Error::Tensors { file: file.to_string(), problems }) }
     }
 }
 
 impl SimpleBackend for Weights {
     /// A tensor that does not fit is noted, and zeros are returned in its place, so that one pass finds all.
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        _: Init,
-        dtype: DType,
-        device: &Device,
-    ) -> candle_core::Result<Tensor> {
+    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
         let mut account = lock(&self.account);
         account.used.insert(name.to_string());
         match self.tensors.get(name) {
             Some(tensor) if tensor.shape() == &shape => tensor.to_device(device)?.to_dtype(dtype),
             Some(tensor) => {
-                account.problems.push(format!(
-                    "wrong shape: {name} is {:?}, needs {:?}",
-                    tensor.dims(),
-                    shape.dims()
-                ));
+                account.problems.push(format!("wrong shape: {name} is {:?}, needs {:?}", tensor.dims(), shape.dims()));
                 Tensor::zeros(shape, dtype, device)
             }
             None => {
-                account
-                    .problems
-                    .push(format!("missing: {name} {:?}", shape.dims()));
+                account.problems.push(format!("missing: {name} {:?}", shape.dims()));
                 Tensor::zeros(shape, dtype, device)
             }
         }
     }
 
-    fn get_unchecked(
-        &self,
-        name: &str,
-        dtype: DType,
-        device: &Device,
-    ) -> candle_core::Result<Tensor> {
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
         match self.tensors.get(name) {
             Some(tensor) => tensor.to_device(device)?.to_dtype(dtype),
             None => candle_core::bail!("no tensor {name}"),

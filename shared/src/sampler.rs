@@ -50,30 +50,15 @@ impl Model {
     pub fn draw(&self, seeds: &[u64]) -> Vec<NamedNoise> {
         let input = |(name, shape): (String, Vec<usize>)| {
             let count = shape[1..].iter().product();
-            let values = seeds
-                .iter()
-                .flat_map(|&seed| Stream::new(seed, 0, &name).normals(count))
-                .collect();
-            NamedNoise {
-                name,
-                shape,
-                values,
-            }
+            let values = seeds.iter().flat_map(|&seed| Stream::new(seed, 0, &name).normals(count)).collect();
+            NamedNoise { name, shape, values }
         };
-        self.input_shapes(seeds.len())
-            .into_iter()
-            .map(input)
-            .collect()
+        self.input_shapes(seeds.len()).into_iter().map(input).collect()
     }
 
     fn input_shapes(&self, batch: usize) -> Vec<(String, Vec<usize>)> {
         let config = &self.config.generator;
-        let latent = vec![
-            batch,
-            config.latent_channels,
-            config.latent_size,
-            config.latent_size,
-        ];
+        let latent = vec![batch, config.latent_channels, config.latent_size, config.latent_size];
         let mut shapes = vec![("x".to_string(), latent.clone())];
         for t in (0..self.schedule.steps()).rev() {
             shapes.push((format!("z/{t}"), vec![batch, config.z_dim]));
@@ -85,18 +70,12 @@ impl Model {
     }
 
     /// Makes images from noise.
-    pub fn sample<B: Backend>(
-        &self,
-        b: &mut B,
-        inputs: &SampleInputs<B::Value>,
-    ) -> Result<Trajectory<B::Value>> {
+    pub fn sample<B: Backend>(&self, b: &mut B, inputs: &SampleInputs<B::Value>) -> Result<Trajectory<B::Value>> {
         let batch = b.shape(&inputs.x).first().copied().unwrap_or(0);
         let mut x = inputs.x.clone();
         let mut latents = vec![x.clone()];
         for t in (0..self.schedule.steps()).rev() {
-            let sinusoids = self
-                .generator
-                .time_sinusoids(&vec![t as u32; batch], &Device::Cpu)?;
+            let sinusoids = self.generator.time_sinusoids(&vec![t as u32; batch], &Device::Cpu)?;
             let sinusoids = b.constant(&sinusoids)?;
             let x_0 = self.generator.forward(b, &x, &sinusoids, &inputs.z[t])?;
             x = self.posterior(b, t, &x_0, &x, &inputs.noise[t])?;
@@ -144,11 +123,7 @@ impl Model {
         let inputs = arrange(values.by_ref(), self.schedule.steps())?;
         drop(values);
         let trajectory = self.sample(&mut recorder, &inputs)?;
-        for (latent, t) in trajectory
-            .latents
-            .iter()
-            .zip((0..=self.schedule.steps()).rev())
-        {
+        for (latent, t) in trajectory.latents.iter().zip((0..=self.schedule.steps()).rev()) {
             recorder.output(&format!("latent/{t}"), *latent);
         }
         recorder.output("image", trajectory.image);
@@ -157,42 +132,25 @@ impl Model {
 
     /// Makes the images of these seeds with Candle.
     pub fn sample_seeds(&self, seeds: &[u64], device: &Device) -> Result<Trajectory<Tensor>> {
-        let tensor = |input: NamedNoise| -> Result<_> {
-            Ok((
-                input.name,
-                Tensor::from_vec(input.values, input.shape, device)?,
-            ))
-        };
-        let tensors = self
-            .draw(seeds)
-            .into_iter()
-            .map(tensor)
-            .collect::<Result<Vec<_>>>()?;
+        let tensor =
+            |input: NamedNoise| -> Result<_> { Ok((input.name, Tensor::from_vec(input.values, input.shape, device)?)) };
+        let tensors = self.draw(seeds).into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
         let inputs = arrange(tensors.into_iter(), self.schedule.steps())?;
         self.sample(&mut CandleBackend, &inputs)
     }
 }
 
 /// Sorts named values into [`SampleInputs`]; `noise[0]` is filled with `x`, which step 0 does not use.
-fn arrange<V: Clone>(
-    values: impl Iterator<Item = (String, V)>,
-    steps: usize,
-) -> Result<SampleInputs<V>> {
+fn arrange<V: Clone>(values: impl Iterator<Item = (String, V)>, steps: usize) -> Result<SampleInputs<V>> {
     let values: std::collections::HashMap<String, V> = values.collect();
     let get = |name: String| {
         let missing = || Error::shape("sample", format!("input {name} is missing"));
         values.get(&name).cloned().ok_or_else(missing)
     };
     let x = get("x".to_string())?;
-    let z = (0..steps)
-        .map(|t| get(format!("z/{t}")))
-        .collect::<Result<_>>()?;
+    let z = (0..steps).map(|t| get(format!("z/{t}"))).collect::<Result<_>>()?;
     let noise = |t| {
-        if t == 0 {
-            Ok(x.clone())
-        } else {
-            get(format!("noise/{t}"))
-        }
+        if t == 0 { Ok(x.clone()) } else { get(format!("noise/{t}")) }
     };
     let noise = (0..steps).map(noise).collect::<Result<_>>()?;
     Ok(SampleInputs { x, z, noise })

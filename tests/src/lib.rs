@@ -23,15 +23,9 @@ pub fn tiny_config() -> FileConfig {
         coder(9),
         coder(6)
     );
-    let config = format!(
-        r#"{{"autoencoder": {autoencoder}, "latent_scale": 2.5, "generator": {generator}}}"#
-    );
-    let config: FileConfig =
-        serde_json::from_str(&config).expect("the configuration above is valid");
-    FileConfig {
-        diffusion: Some(DiffusionConfig::default()),
-        ..config
-    }
+    let config = format!(r#"{{"autoencoder": {autoencoder}, "latent_scale": 2.5, "generator": {generator}}}"#);
+    let config: FileConfig = serde_json::from_str(&config).expect("the configuration above is valid");
+    FileConfig { diffusion: Some(DiffusionConfig::default()), ..config }
 }
 
 /// A whole model with random weights drawn so that every part of a network influences its output.
@@ -46,26 +40,14 @@ pub fn random_model_file(config: &FileConfig, seed: u64) -> lddgan::Result<Model
     for (name, var) in parameters.vars() {
         // Layers that start at zero or one get noise of the size that trained weights have.
         let fan_in = var.dims().iter().skip(1).product::<usize>().max(1);
-        let spread = if var.dims().len() > 1 {
-            (1.0 / fan_in as f64).sqrt()
-        } else {
-            0.1
-        };
+        let spread = if var.dims().len() > 1 { (1.0 / fan_in as f64).sqrt() } else { 0.1 };
         let noise = lddgan::noise::Stream::new(seed, 1, &name).normals(var.elem_count());
-        let noise =
-            candle_core::Tensor::from_vec(noise, var.shape(), &Device::Cpu)?.affine(spread, 0.0)?;
+        let noise = candle_core::Tensor::from_vec(noise, var.shape(), &Device::Cpu)?.affine(spread, 0.0)?;
         let centre = if var.dims().len() > 1 { 0.0 } else { 1.0 };
         var.set(&(var.as_tensor().affine(centre, 0.0)? + noise)?)?;
     }
-    let provenance = Provenance {
-        name: "random".to_string(),
-        ..Default::default()
-    };
-    let file = ModelFile {
-        config: config.clone(),
-        provenance,
-        tensors: parameters.tensors(),
-    };
+    let provenance = Provenance { name: "random".to_string(), ..Default::default() };
+    let file = ModelFile { config: config.clone(), provenance, tensors: parameters.tensors() };
     // Through bytes, so that all executors see the same f16-rounded weights.
     ModelFile::from_bytes(&file.to_bytes(DType::F16)?, "random.safetensors")
 }

@@ -21,9 +21,7 @@ pub fn run() -> Result<()> {
     }
     match lacking {
         0 => println!("\nNothing is missing."),
-        _ => println!(
-            "\n`cargo xtask demo` and `cargo xtask test` install what they lack where they can."
-        ),
+        _ => println!("\n`cargo xtask demo` and `cargo xtask test` install what they lack where they can."),
     }
     Ok(())
 }

@@ -29,12 +29,7 @@ pub fn install_missing(purpose: Purpose) -> Result<()> {
 }
 
 fn check(tool: &Tool) -> Result<()> {
-    ensure!(
-        tool.is_found(),
-        "{} cannot be used although it was installed; get it by hand: {}",
-        tool.name,
-        tool.source
-    );
+    ensure!(tool.is_found(), "{} cannot be used although it was installed; get it by hand: {}", tool.name, tool.source);
     Ok(())
 }
 
@@ -72,13 +67,8 @@ fn install_packages(packages: Vec<&PackageSource>) -> Result<()> {
         Some(Distribution::Debian) => |package| package.debian,
         Some(Distribution::Ubuntu) => |package| package.ubuntu,
         None => {
-            let list = packages
-                .iter()
-                .map(|package| format!("\n- {}", package.elsewhere));
-            bail!(
-                "do by hand what the tests need:{}",
-                list.collect::<String>()
-            )
+            let list = packages.iter().map(|package| format!("\n- {}", package.elsewhere));
+            bail!("do by hand what the tests need:{}", list.collect::<String>())
         }
     };
     let names: Vec<_> = packages.iter().map(name).collect();
@@ -109,10 +99,7 @@ fn distribution() -> Option<Distribution> {
 fn distribution_in(os_release: &str) -> Option<Distribution> {
     let value = |key: &str| os_release.lines().find_map(|line| line.strip_prefix(key));
     let ids = [value("ID="), value("ID_LIKE=")];
-    let ids = ids
-        .into_iter()
-        .flatten()
-        .map(|value| value.trim_matches('"'));
+    let ids = ids.into_iter().flatten().map(|value| value.trim_matches('"'));
     ids.flat_map(str::split_whitespace).find_map(|id| match id {
         "debian" => Some(Distribution::Debian),
         "ubuntu" => Some(Distribution::Ubuntu),

@@ -14,18 +14,12 @@ type Step = (&'static str, fn() -> Result<()>);
 const STEPS: [Step; 6] = [
     ("tools", || install_missing(Purpose::Tests)),
     ("format", || cargo("fmt --all --check")),
-    ("lints, native", || {
-        cargo("clippy --release --workspace --all-targets -- -D warnings")
-    }),
+    ("lints, native", || cargo("clippy --release --workspace --all-targets -- -D warnings")),
     ("lints, wasm32", || {
-        cargo(
-            "clippy --release --target wasm32-unknown-unknown -p lddgan -p lddgan-web -- -D warnings",
-        )
+        cargo("clippy --release --target wasm32-unknown-unknown -p lddgan -p lddgan-web -- -D warnings")
     }),
     ("page", page::build),
-    ("unit, parity and browser tests", || {
-        cargo("test --release --workspace")
-    }),
+    ("unit, parity and browser tests", || cargo("test --release --workspace")),
 ];
 
 pub fn run() -> Result<()> {
@@ -48,9 +42,7 @@ fn cargo(arguments: &str) -> Result<()> {
 
 /// One line for each step that ran, of which only the last can have failed, and one for their sum.
 fn table(times: &[(&str, Duration)], passed: bool) -> String {
-    let line = |title: &str, time: Duration, note: &str| {
-        format!("{title:32}{:>8.1} s  {note}\n", time.as_secs_f64())
-    };
+    let line = |title: &str, time: Duration, note: &str| format!("{title:32}{:>8.1} s  {note}\n", time.as_secs_f64());
     let mut table = String::new();
     for (index, (title, time)) in times.iter().enumerate() {
         let failed = !passed && index + 1 == times.len();
@@ -66,22 +58,13 @@ mod tests {
 
     #[test]
     fn table_marks_the_last_step_of_a_failed_run() {
-        let times = [
-            ("format", Duration::from_millis(1500)),
-            ("page", Duration::from_secs(60)),
-        ];
+        let times = [("format", Duration::from_millis(1500)), ("page", Duration::from_secs(60))];
         let words = |text: String| -> Vec<Vec<String>> {
-            text.lines()
-                .map(|line| line.split_whitespace().map(str::to_owned).collect())
-                .collect()
+            text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
         };
         assert_eq!(
             words(table(&times, false)),
-            [
-                vec!["format", "1.5", "s", "ok"],
-                vec!["page", "60.0", "s", "FAILED"],
-                vec!["total", "61.5", "s"],
-            ]
+            [vec!["format", "1.5", "s", "ok"], vec!["page", "60.0", "s", "FAILED"], vec!["total", "61.5", "s"],]
         );
         assert!(!table(&times, true).contains("FAILED"));
     }

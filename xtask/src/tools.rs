@@ -164,9 +164,7 @@ impl Tool {
     pub fn state(&self) -> State {
         match (self.finder.find(), &self.source) {
             (None, _) => State::Missing,
-            (Some(found), Source::Crate(wanted)) if found != wanted.version => {
-                State::Mismatch(found)
-            }
+            (Some(found), Source::Crate(wanted)) if found != wanted.version => State::Mismatch(found),
             (Some(found), _) => State::Found(found),
         }
     }
@@ -207,9 +205,7 @@ fn program_version(names: &[&str]) -> Option<String> {
 
 /// The first word that starts with a digit.
 fn version_in(answer: &str) -> Option<&str> {
-    answer
-        .split_whitespace()
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+    answer.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn wasm_target_folder() -> Option<String> {
@@ -223,11 +219,8 @@ fn vulkan_software_driver() -> Option<String> {
         return Some("not needed: wgpu uses Metal or Direct3D 12 here".to_owned());
     }
     let folders = ["/usr/share", "/usr/local/share", "/etc"];
-    let files = folders
-        .iter()
-        .flat_map(|folder| fs::read_dir(Path::new(folder).join("vulkan/icd.d")))
-        .flatten()
-        .flatten();
+    let files =
+        folders.iter().flat_map(|folder| fs::read_dir(Path::new(folder).join("vulkan/icd.d"))).flatten().flatten();
     let mut paths = files.map(|file| file.path().display().to_string());
     paths.find(|path| path.contains("/lvp_icd"))
 }
@@ -238,9 +231,7 @@ impl fmt::Display for Source {
         match self {
             Self::Rustup(args) => write!(f, "rustup {}", args.join(" ")),
             Self::Crate(source) => {
-                let CrateSource {
-                    package, version, ..
-                } = source;
+                let CrateSource { package, version, .. } = source;
                 write!(f, "cargo install {package}@{version}")?;
                 f.write_str(if source.locked { " --locked" } else { "" })
             }
@@ -266,14 +257,8 @@ mod tests {
             ("rustc 1.95.0 (59807616e 2026-04-14)", "1.95.0"),
             ("trunk 0.21.14", "0.21.14"),
             ("wasm-bindgen 0.2.130", "0.2.130"),
-            (
-                "rustfmt 1.9.0-stable (59807616e1 2026-04-14)",
-                "1.9.0-stable",
-            ),
-            (
-                "Chromium 140.0.7339.80 built on Debian GNU/Linux 12",
-                "140.0.7339.80",
-            ),
+            ("rustfmt 1.9.0-stable (59807616e1 2026-04-14)", "1.9.0-stable"),
+            ("Chromium 140.0.7339.80 built on Debian GNU/Linux 12", "140.0.7339.80"),
             ("Google Chrome 140.0.7339.80", "140.0.7339.80"),
         ];
         for (answer, version) in answers {

@@ -35,12 +35,7 @@ impl Backend for CandleBackend {
         self.activate(&y, activation)
     }
 
-    fn group_norm(
-        &mut self,
-        x: &Tensor,
-        norm: &GroupNorm,
-        activation: Activation,
-    ) -> Result<Tensor> {
+    fn group_norm(&mut self, x: &Tensor, norm: &GroupNorm, activation: Activation) -> Result<Tensor> {
         let scale = norm.weight.unsqueeze(0)?;
         let shift = norm.bias.unsqueeze(0)?;
         normalize(x, &scale, &shift, norm.groups, activation)
@@ -80,9 +75,7 @@ impl Backend for CandleBackend {
     fn upsample_nearest(&mut self, x: &Tensor, factor: usize) -> Result<Tensor> {
         // Not Candle's own upsampling: its backward pass loses gradients that were gathered before.
         let (n, c, h, w) = x.dims4()?;
-        let blocks = x
-            .reshape((n, c, h, 1, w, 1))?
-            .broadcast_as((n, c, h, factor, w, factor))?;
+        let blocks = x.reshape((n, c, h, 1, w, 1))?.broadcast_as((n, c, h, factor, w, factor))?;
         Ok(blocks.reshape((n, c, h * factor, w * factor))?)
     }
 
@@ -113,11 +106,7 @@ impl Backend for CandleBackend {
     fn attention(&mut self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let (n, c, h, w) = q.dims4()?;
         let positions = |x: &Tensor| x.reshape((n, c, h * w));
-        let logits = (positions(q)?
-            .transpose(1, 2)?
-            .contiguous()?
-            .matmul(&positions(k)?)?
-            * (c as f64).powf(-0.5))?;
+        let logits = (positions(q)?.transpose(1, 2)?.contiguous()?.matmul(&positions(k)?)? * (c as f64).powf(-0.5))?;
         let weights = candle_nn::ops::softmax(&logits, D::Minus1)?;
         let attended = positions(v)?.matmul(&weights.transpose(1, 2)?.contiguous()?)?;
         Ok(attended.reshape((n, c, h, w))?)
@@ -125,47 +114,25 @@ impl Backend for CandleBackend {
 
     fn quantize(&mut self, x: &Tensor, codebook: &Tensor) -> Result<Tensor> {
         let (n, c, h, w) = x.dims4()?;
-        let rows = x
-            .detach()
-            .permute((0, 2, 3, 1))?
-            .contiguous()?
-            .reshape(((), c))?;
+        let rows = x.detach().permute((0, 2, 3, 1))?.contiguous()?.reshape(((), c))?;
         let codes = codebook.detach();
         let squares = codes.sqr()?.sum(1)?.unsqueeze(0)?;
-        let distances = rows
-            .matmul(&codes.t()?)?
-            .affine(-2.0, 0.0)?
-            .broadcast_add(&squares)?;
+        let distances = rows.matmul(&codes.t()?)?.affine(-2.0, 0.0)?.broadcast_add(&squares)?;
         let nearest = codes.index_select(&distances.argmin(1)?, 0)?;
-        Ok(nearest
-            .reshape((n, h, w, c))?
-            .permute((0, 3, 1, 2))?
-            .contiguous()?)
+        Ok(nearest.reshape((n, h, w, c))?.permute((0, 3, 1, 2))?.contiguous()?)
     }
 
     fn minibatch_stddev(&mut self, x: &Tensor) -> Result<Tensor> {
         let (n, c, h, w) = x.dims4()?;
         let group = n.min(4);
         if group == 0 || n % group != 0 {
-            return Err(Error::shape(
-                "minibatch_stddev",
-                format!("batch {n} is no multiple of 4"),
-            ));
+            return Err(Error::shape("minibatch_stddev", format!("batch {n} is no multiple of 4")));
         }
         let groups = x.reshape((group, n / group, c * h * w))?;
-        let variance = groups
-            .broadcast_sub(&groups.mean_keepdim(0)?)?
-            .sqr()?
-            .mean(0)?;
+        let variance = groups.broadcast_sub(&groups.mean_keepdim(0)?)?.sqr()?.mean(0)?;
         let stddev = (variance + 1e-8)?.sqrt()?.mean_keepdim(1)?;
-        let channel = stddev
-            .unsqueeze(0)?
-            .broadcast_as((group, n / group, 1))?
-            .reshape((n, 1, 1, 1))?;
-        Ok(Tensor::cat(
-            &[x, &channel.broadcast_as((n, 1, h, w))?.contiguous()?],
-            1,
-        )?)
+        let channel = stddev.unsqueeze(0)?.broadcast_as((group, n / group, 1))?.reshape((n, 1, 1, 1))?;
+        Ok(Tensor::cat(&[x, &channel.broadcast_as((n, 1, h, w))?.contiguous()?], 1)?)
     }
 
     fn sum_pixels(&mut self, x: &Tensor) -> Result<Tensor> {
@@ -174,18 +141,8 @@ impl Backend for CandleBackend {
 }
 
 /// Group norm times `scale` plus `shift`, each (1 or N, C), then the activation.
-fn normalize(
-    x: &Tensor,
-    scale: &Tensor,
-    shift: &Tensor,
-    groups: usize,
-    activation: Activation,
-) -> Result<Tensor> {
+fn normalize(x: &Tensor, scale: &Tensor, shift: &Tensor, groups: usize, activation: Activation) -> Result<Tensor> {
     let silu = activation == Activation::Silu;
     let y = ops::group_norm(x, scale, shift, groups, silu)?;
-    if silu {
-        Ok(y)
-    } else {
-        CandleBackend.activate(&y, activation)
-    }
+    if silu { Ok(y) } else { CandleBackend.activate(&y, activation) }
 }

@@ -86,11 +86,7 @@ impl Recorder {
     }
 
     fn push(&mut self, op: Op, inputs: &[NodeId], shape: Vec<usize>) -> NodeId {
-        self.graph.nodes.push(Node {
-            op,
-            inputs: inputs.to_vec(),
-            shape,
-        });
+        self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), shape });
         self.graph.nodes.len() - 1
     }
 
@@ -108,11 +104,7 @@ impl Recorder {
 }
 
 fn check(condition: bool, op: &'static str, reason: impl FnOnce() -> String) -> Result<()> {
-    if condition {
-        Ok(())
-    } else {
-        Err(Error::shape(op, reason()))
-    }
+    if condition { Ok(()) } else { Err(Error::shape(op, reason())) }
 }
 
 impl Backend for Recorder {
@@ -129,16 +121,9 @@ impl Backend for Recorder {
     fn conv2d(&mut self, x: &NodeId, conv: &Conv2d) -> Result<NodeId> {
         let [n, c, h, w] = self.image("conv2d", *x)?;
         let (outputs, inputs, ..) = conv.weight.dims4()?;
-        check(inputs == c, "conv2d", || {
-            format!("weight takes {inputs} channels, the image has {c}")
-        })?;
+        check(inputs == c, "conv2d", || format!("weight takes {inputs} channels, the image has {c}"))?;
         let size = |size| {
-            let reason = || {
-                Error::shape(
-                    "conv2d",
-                    format!("{:?} does not fit into {h}x{w}", conv.geometry),
-                )
-            };
+            let reason = || Error::shape("conv2d", format!("{:?} does not fit into {h}x{w}", conv.geometry));
             conv.geometry.output(size).ok_or_else(reason)
         };
         let shape = vec![n, outputs, size(h)?, size(w)?];
@@ -148,32 +133,15 @@ impl Backend for Recorder {
     fn linear(&mut self, x: &NodeId, linear: &Linear, activation: Activation) -> Result<NodeId> {
         let [n, c] = self.vector("linear", *x)?;
         let (outputs, inputs) = linear.weight.dims2()?;
-        check(inputs == c, "linear", || {
-            format!("weight takes {inputs} features, got {c}")
-        })?;
-        Ok(self.push(
-            Op::Linear(linear.clone(), activation),
-            &[*x],
-            vec![n, outputs],
-        ))
+        check(inputs == c, "linear", || format!("weight takes {inputs} features, got {c}"))?;
+        Ok(self.push(Op::Linear(linear.clone(), activation), &[*x], vec![n, outputs]))
     }
 
-    fn group_norm(
-        &mut self,
-        x: &NodeId,
-        norm: &GroupNorm,
-        activation: Activation,
-    ) -> Result<NodeId> {
+    fn group_norm(&mut self, x: &NodeId, norm: &GroupNorm, activation: Activation) -> Result<NodeId> {
         let shape = self.image("group_norm", *x)?;
         let channels = norm.weight.dims1()?;
-        check(channels == shape[1], "group_norm", || {
-            format!("norm of {channels} channels on {shape:?}")
-        })?;
-        Ok(self.push(
-            Op::GroupNorm(norm.clone(), activation),
-            &[*x],
-            shape.to_vec(),
-        ))
+        check(channels == shape[1], "group_norm", || format!("norm of {channels} channels on {shape:?}"))?;
+        Ok(self.push(Op::GroupNorm(norm.clone(), activation), &[*x], shape.to_vec()))
     }
 
     fn adaptive_group_norm(
@@ -185,17 +153,9 @@ impl Backend for Recorder {
     ) -> Result<NodeId> {
         let shape = self.image("adaptive_group_norm", *x)?;
         let style_shape = self.vector("adaptive_group_norm", *style)?;
-        let fits = style_shape == [shape[0], 2 * shape[1]]
-            && groups > 0
-            && shape[1].is_multiple_of(groups);
-        check(fits, "adaptive_group_norm", || {
-            format!("style {style_shape:?}, {groups} groups on {shape:?}")
-        })?;
-        Ok(self.push(
-            Op::AdaptiveGroupNorm { groups, activation },
-            &[*x, *style],
-            shape.to_vec(),
-        ))
+        let fits = style_shape == [shape[0], 2 * shape[1]] && groups > 0 && shape[1].is_multiple_of(groups);
+        check(fits, "adaptive_group_norm", || format!("style {style_shape:?}, {groups} groups on {shape:?}"))?;
+        Ok(self.push(Op::AdaptiveGroupNorm { groups, activation }, &[*x, *style], shape.to_vec()))
     }
 
     fn activate(&mut self, x: &NodeId, activation: Activation) -> Result<NodeId> {
@@ -211,97 +171,61 @@ impl Backend for Recorder {
     fn fir(&mut self, x: &NodeId, mode: FirMode) -> Result<NodeId> {
         let [n, c, h, w] = self.image("fir", *x)?;
         let even = h.is_multiple_of(2) && w.is_multiple_of(2);
-        check(mode != FirMode::Downsample || even, "fir", || {
-            format!("cannot halve {h}x{w}")
-        })?;
-        Ok(self.push(
-            Op::Fir(mode),
-            &[*x],
-            vec![n, c, mode.output(h), mode.output(w)],
-        ))
+        check(mode != FirMode::Downsample || even, "fir", || format!("cannot halve {h}x{w}"))?;
+        Ok(self.push(Op::Fir(mode), &[*x], vec![n, c, mode.output(h), mode.output(w)]))
     }
 
     fn upsample_nearest(&mut self, x: &NodeId, factor: usize) -> Result<NodeId> {
         let [n, c, h, w] = self.image("upsample_nearest", *x)?;
-        Ok(self.push(
-            Op::UpsampleNearest(factor),
-            &[*x],
-            vec![n, c, h * factor, w * factor],
-        ))
+        Ok(self.push(Op::UpsampleNearest(factor), &[*x], vec![n, c, h * factor, w * factor]))
     }
 
     fn depth_to_space(&mut self, x: &NodeId, factor: usize) -> Result<NodeId> {
         let [n, c, h, w] = self.image("depth_to_space", *x)?;
         let block = factor * factor;
-        check(
-            block > 0 && c.is_multiple_of(block),
-            "depth_to_space",
-            || format!("{c} channels by {factor}"),
-        )?;
-        Ok(self.push(
-            Op::DepthToSpace(factor),
-            &[*x],
-            vec![n, c / block, h * factor, w * factor],
-        ))
+        check(block > 0 && c.is_multiple_of(block), "depth_to_space", || format!("{c} channels by {factor}"))?;
+        Ok(self.push(Op::DepthToSpace(factor), &[*x], vec![n, c / block, h * factor, w * factor]))
     }
 
     fn concat(&mut self, a: &NodeId, b: &NodeId) -> Result<NodeId> {
         let [n, ca, h, w] = self.image("concat", *a)?;
         let [nb, cb, hb, wb] = self.image("concat", *b)?;
-        check([n, h, w] == [nb, hb, wb], "concat", || {
-            format!("{:?} with {:?}", [n, ca, h, w], [nb, cb, hb, wb])
-        })?;
+        check([n, h, w] == [nb, hb, wb], "concat", || format!("{:?} with {:?}", [n, ca, h, w], [nb, cb, hb, wb]))?;
         Ok(self.push(Op::Concat, &[*a, *b], vec![n, ca + cb, h, w]))
     }
 
     fn add_per_channel(&mut self, x: &NodeId, bias: &NodeId) -> Result<NodeId> {
         let shape = self.image("add_per_channel", *x)?;
         let bias_shape = self.vector("add_per_channel", *bias)?;
-        check(bias_shape == shape[..2], "add_per_channel", || {
-            format!("{bias_shape:?} to {shape:?}")
-        })?;
+        check(bias_shape == shape[..2], "add_per_channel", || format!("{bias_shape:?} to {shape:?}"))?;
         Ok(self.push(Op::AddPerChannel, &[*x, *bias], shape.to_vec()))
     }
 
     fn weighted_sum(&mut self, terms: &[(f32, &NodeId)]) -> Result<NodeId> {
         let shapes: Vec<_> = terms.iter().map(|(_, x)| self.shape(x)).collect();
         let equal = shapes.windows(2).all(|pair| pair[0] == pair[1]);
-        check(
-            equal && (1..=3).contains(&terms.len()),
-            "weighted_sum",
-            || format!("of {shapes:?}"),
-        )?;
-        let (factors, inputs): (Vec<f32>, Vec<NodeId>) =
-            terms.iter().map(|(factor, x)| (*factor, **x)).unzip();
+        check(equal && (1..=3).contains(&terms.len()), "weighted_sum", || format!("of {shapes:?}"))?;
+        let (factors, inputs): (Vec<f32>, Vec<NodeId>) = terms.iter().map(|(factor, x)| (*factor, **x)).unzip();
         Ok(self.push(Op::WeightedSum(factors), &inputs, shapes[0].clone()))
     }
 
     fn attention(&mut self, q: &NodeId, k: &NodeId, v: &NodeId) -> Result<NodeId> {
         let shape = self.image("attention", *q)?;
-        let equal =
-            shape == self.image("attention", *k)? && shape == self.image("attention", *v)?;
-        check(equal, "attention", || {
-            "q, k and v must have equal shapes".to_string()
-        })?;
+        let equal = shape == self.image("attention", *k)? && shape == self.image("attention", *v)?;
+        check(equal, "attention", || "q, k and v must have equal shapes".to_string())?;
         Ok(self.push(Op::Attention, &[*q, *k, *v], shape.to_vec()))
     }
 
     fn quantize(&mut self, x: &NodeId, codebook: &Tensor) -> Result<NodeId> {
         let shape = self.image("quantize", *x)?;
         let (_, dim) = codebook.dims2()?;
-        check(dim == shape[1], "quantize", || {
-            format!("codes of dimension {dim} for {shape:?}")
-        })?;
+        check(dim == shape[1], "quantize", || format!("codes of dimension {dim} for {shape:?}"))?;
         Ok(self.push(Op::Quantize(codebook.clone()), &[*x], shape.to_vec()))
     }
 
     fn minibatch_stddev(&mut self, x: &NodeId) -> Result<NodeId> {
         let [n, c, h, w] = self.image("minibatch_stddev", *x)?;
-        check(
-            n > 0 && n.is_multiple_of(n.min(4)),
-            "minibatch_stddev",
-            || format!("batch {n} is no multiple of 4"),
-        )?;
+        check(n > 0 && n.is_multiple_of(n.min(4)), "minibatch_stddev", || format!("batch {n} is no multiple of 4"))?;
         Ok(self.push(Op::MinibatchStddev, &[*x], vec![n, c + 1, h, w]))
     }
 

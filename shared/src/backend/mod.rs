@@ -52,20 +52,10 @@ pub trait Backend {
     fn conv2d(&mut self, x: &Self::Value, conv: &Conv2d) -> Result<Self::Value>;
 
     /// Fully connected layer on (N, in), then the activation.
-    fn linear(
-        &mut self,
-        x: &Self::Value,
-        linear: &Linear,
-        activation: Activation,
-    ) -> Result<Self::Value>;
+    fn linear(&mut self, x: &Self::Value, linear: &Linear, activation: Activation) -> Result<Self::Value>;
 
     /// Group norm with learned affine parameters, then the activation.
-    fn group_norm(
-        &mut self,
-        x: &Self::Value,
-        norm: &GroupNorm,
-        activation: Activation,
-    ) -> Result<Self::Value>;
+    fn group_norm(&mut self, x: &Self::Value, norm: &GroupNorm, activation: Activation) -> Result<Self::Value>;
 
     /// Group norm without learned parameters, times one plus the first C of `style` (N, 2C), plus the last C, then
     /// the activation.
@@ -102,12 +92,7 @@ pub trait Backend {
     fn weighted_sum(&mut self, terms: &[(f32, &Self::Value)]) -> Result<Self::Value>;
 
     /// Single-head attention over all positions: softmax(qᵀk / sqrt(C)) v, each (N, C, H, W).
-    fn attention(
-        &mut self,
-        q: &Self::Value,
-        k: &Self::Value,
-        v: &Self::Value,
-    ) -> Result<Self::Value>;
+    fn attention(&mut self, q: &Self::Value, k: &Self::Value, v: &Self::Value) -> Result<Self::Value>;
 
     /// Replaces every position's C channels by the nearest row (squared distance, first on ties) of `codebook`
     /// (codes, C). No gradient flows through it.

@@ -10,26 +10,14 @@ use crate::error::Result;
 use crate::layers::{Conv2d, ConvGeometry, GroupNorm, NEARLY_ZERO, WeightInit};
 
 fn conv(vb: VarBuilder, inputs: usize, outputs: usize, kernel: usize) -> Result<Conv2d> {
-    Conv2d::new(
-        vb,
-        inputs,
-        outputs,
-        ConvGeometry::same(kernel),
-        WeightInit::average(1.0),
-    )
+    Conv2d::new(vb, inputs, outputs, ConvGeometry::same(kernel), WeightInit::average(1.0))
 }
 
 /// The last convolution of a coder; beside a linear path it starts close to zero, so that training starts from the
 /// linear path alone.
 fn last_conv(vb: VarBuilder, inputs: usize, outputs: usize, linear_path: bool) -> Result<Conv2d> {
     let scale = if linear_path { NEARLY_ZERO } else { 1.0 };
-    Conv2d::new(
-        vb,
-        inputs,
-        outputs,
-        ConvGeometry::same(3),
-        WeightInit::average(scale),
-    )
+    Conv2d::new(vb, inputs, outputs, ConvGeometry::same(3), WeightInit::average(scale))
 }
 
 struct ResidualBlock {
@@ -47,9 +35,7 @@ impl ResidualBlock {
             conv1: conv(vb.pp("conv1"), inputs, outputs, 3)?,
             norm2: GroupNorm::new(vb.pp("norm2"), outputs, groups)?,
             conv2: conv(vb.pp("conv2"), outputs, outputs, 3)?,
-            shortcut: (inputs != outputs)
-                .then(|| conv(vb.pp("shortcut"), inputs, outputs, 1))
-                .transpose()?,
+            shortcut: (inputs != outputs).then(|| conv(vb.pp("shortcut"), inputs, outputs, 1)).transpose()?,
         })
     }
 
@@ -140,15 +126,9 @@ impl Level {
         size: usize,
     ) -> Result<Self> {
         let inputs = |i| if i == 0 { channels } else { outputs };
-        let block =
-            |i: usize| ResidualBlock::new(vb.pp("block").pp(i), inputs(i), outputs, config.groups);
-        let attention =
-            |i: usize| AttentionBlock::new(vb.pp("attention").pp(i), outputs, config.groups);
-        let attended = if config.attention.contains(&size) {
-            blocks
-        } else {
-            0
-        };
+        let block = |i: usize| ResidualBlock::new(vb.pp("block").pp(i), inputs(i), outputs, config.groups);
+        let attention = |i: usize| AttentionBlock::new(vb.pp("attention").pp(i), outputs, config.groups);
+        let attended = if config.attention.contains(&size) { blocks } else { 0 };
         Ok(Self {
             blocks: (0..blocks).map(block).collect::<Result<_>>()?,
             attention: (0..attended).map(attention).collect::<Result<_>>()?,
@@ -186,65 +166,31 @@ impl Encoder {
         let config = &autoencoder.encoder;
         let latent_channels = autoencoder.latent_channels;
         // Pads one row below and one column right only, as the reference does.
-        let halve = ConvGeometry {
-            kernel: 3,
-            stride: 2,
-            pad_before: 0,
-            pad_after: 1,
-        };
+        let halve = ConvGeometry { kernel: 3, stride: 2, pad_before: 0, pad_after: 1 };
         let mut channels = config.channels;
         let mut levels = Vec::new();
         for (i, multiplier) in config.multipliers.iter().enumerate() {
             let vb = vb.pp("down").pp(i);
             let outputs = config.channels * multiplier;
-            let mut level = Level::new(
-                &vb,
-                config,
-                channels,
-                outputs,
-                config.blocks,
-                autoencoder.image_size >> i,
-            )?;
+            let mut level = Level::new(&vb, config, channels, outputs, config.blocks, autoencoder.image_size >> i)?;
             channels = outputs;
             if i + 1 < config.multipliers.len() {
                 let init = WeightInit::average(1.0);
-                level.resample = Some(Conv2d::new(
-                    vb.pp("downsample"),
-                    channels,
-                    channels,
-                    halve,
-                    init,
-                )?);
+                level.resample = Some(Conv2d::new(vb.pp("downsample"), channels, channels, halve, init)?);
             }
             levels.push(level);
         }
         let patch = ConvGeometry::patch(autoencoder.factor());
         let linear = || {
             let init = WeightInit::average(1.0);
-            Conv2d::new(
-                vb.pp("linear"),
-                autoencoder.image_channels,
-                latent_channels,
-                patch,
-                init,
-            )
+            Conv2d::new(vb.pp("linear"), autoencoder.image_channels, latent_channels, patch, init)
         };
         Ok(Self {
-            conv_in: conv(
-                vb.pp("conv_in"),
-                autoencoder.image_channels,
-                config.channels,
-                3,
-            )?,
+            conv_in: conv(vb.pp("conv_in"), autoencoder.image_channels, config.channels, 3)?,
             levels,
             middle: Middle::new(vb.pp("middle"), channels, config)?,
             norm_out: GroupNorm::new(vb.pp("norm_out"), channels, config.groups)?,
-            conv_out: last_conv(
-                vb.pp("conv_out"),
-                channels,
-                latent_channels,
-                autoencoder.linear_path,
-            )?,
+            conv_out: last_conv(vb.pp("conv_out"), channels, latent_channels, autoencoder.linear_path)?,
             quant_conv: conv(vb.pp("quant_conv"), latent_channels, latent_channels, 1)?,
             linear: autoencoder.linear_path.then(linear).transpose()?,
         })
@@ -300,14 +246,7 @@ impl Decoder {
         for (i, multiplier) in config.multipliers.iter().enumerate().rev() {
             let vb = vb.pp("up").pp(i);
             let outputs = width(multiplier);
-            let mut level = Level::new(
-                &vb,
-                config,
-                channels,
-                outputs,
-                config.blocks + 1,
-                autoencoder.image_size >> i,
-            )?;
+            let mut level = Level::new(&vb, config, channels, outputs, config.blocks + 1, autoencoder.image_size >> i)?;
             channels = outputs;
             if i > 0 {
                 level.resample = Some(conv(vb.pp("upsample"), channels, channels, 3)?);
@@ -317,36 +256,16 @@ impl Decoder {
         let bound = 1.0 / autoencoder.codes as f64;
         let factor = autoencoder.factor();
         let pixels = autoencoder.image_channels * factor * factor;
-        let codebook_init = Init::Uniform {
-            lo: -bound,
-            up: bound,
-        };
+        let codebook_init = Init::Uniform { lo: -bound, up: bound };
         Ok(Self {
-            codebook: vb.get_with_hints(
-                (autoencoder.codes, latent_channels),
-                "codebook",
-                codebook_init,
-            )?,
-            post_quant_conv: conv(
-                vb.pp("post_quant_conv"),
-                latent_channels,
-                latent_channels,
-                1,
-            )?,
+            codebook: vb.get_with_hints((autoencoder.codes, latent_channels), "codebook", codebook_init)?,
+            post_quant_conv: conv(vb.pp("post_quant_conv"), latent_channels, latent_channels, 1)?,
             conv_in: conv(vb.pp("conv_in"), latent_channels, coarsest, 3)?,
             middle: Middle::new(vb.pp("middle"), coarsest, config)?,
             levels,
             norm_out: GroupNorm::new(vb.pp("norm_out"), channels, config.groups)?,
-            conv_out: last_conv(
-                vb.pp("conv_out"),
-                channels,
-                autoencoder.image_channels,
-                autoencoder.linear_path,
-            )?,
-            linear: autoencoder
-                .linear_path
-                .then(|| conv(vb.pp("linear"), latent_channels, pixels, 1))
-                .transpose()?,
+            conv_out: last_conv(vb.pp("conv_out"), channels, autoencoder.image_channels, autoencoder.linear_path)?,
+            linear: autoencoder.linear_path.then(|| conv(vb.pp("linear"), latent_channels, pixels, 1)).transpose()?,
             factor,
             tanh: autoencoder.tanh,
         })
@@ -381,10 +300,6 @@ impl Decoder {
             let linear = b.depth_to_space(&patches, self.factor)?;
             image = b.weighted_sum(&[(1.0, &linear), (1.0, &image)])?;
         }
-        if self.tanh {
-            b.activate(&image, Activation::Tanh)
-        } else {
-            Ok(image)
-        }
+        if self.tanh { b.activate(&image, Activation::Tanh) } else { Ok(image) }
     }
 }

@@ -11,20 +11,8 @@ use crate::diffusion::timestep_embedding;
 use crate::error::{Error, Result};
 use crate::layers::{Conv2d, ConvGeometry, Linear, NEARLY_ZERO, WeightInit};
 
-fn conv(
-    vb: VarBuilder,
-    inputs: usize,
-    outputs: usize,
-    kernel: usize,
-    scale: f64,
-) -> Result<Conv2d> {
-    Conv2d::new(
-        vb,
-        inputs,
-        outputs,
-        ConvGeometry::same(kernel),
-        WeightInit::out(scale),
-    )
+fn conv(vb: VarBuilder, inputs: usize, outputs: usize, kernel: usize, scale: f64) -> Result<Conv2d> {
+    Conv2d::new(vb, inputs, outputs, ConvGeometry::same(kernel), WeightInit::out(scale))
 }
 
 /// Two convolutions, conditioned on time, with an optional halving of the size.
@@ -37,25 +25,13 @@ struct Block {
 }
 
 impl Block {
-    fn new(
-        vb: VarBuilder,
-        inputs: usize,
-        outputs: usize,
-        time_embedding: usize,
-        downsample: bool,
-    ) -> Result<Self> {
+    fn new(vb: VarBuilder, inputs: usize, outputs: usize, time_embedding: usize, downsample: bool) -> Result<Self> {
         let pointwise = ConvGeometry::same(1);
         Ok(Self {
             conv1: conv(vb.pp("conv1"), inputs, outputs, 3, 1.0)?,
             time: Linear::new(vb.pp("time"), time_embedding, outputs, WeightInit::out(1.0))?,
             conv2: conv(vb.pp("conv2"), outputs, outputs, 3, NEARLY_ZERO)?,
-            shortcut: Conv2d::without_bias(
-                vb.pp("shortcut"),
-                inputs,
-                outputs,
-                pointwise,
-                WeightInit::out(1.0),
-            )?,
+            shortcut: Conv2d::without_bias(vb.pp("shortcut"), inputs, outputs, pointwise, WeightInit::out(1.0))?,
             downsample,
         })
     }
@@ -99,33 +75,14 @@ impl Discriminator {
             return Err(Error::config("discriminator.layers", reason));
         }
         let time_width = config.time_embedding;
-        let embedding = |name| {
-            Linear::new(
-                vb.pp("time").pp(name),
-                time_width,
-                time_width,
-                WeightInit::out(1.0),
-            )
-        };
+        let embedding = |name| Linear::new(vb.pp("time").pp(name), time_width, time_width, WeightInit::out(1.0));
         let mut channels = 2 * config.channels;
-        let start_conv = conv(
-            vb.pp("start_conv"),
-            2 * config.latent_channels,
-            channels,
-            1,
-            1.0,
-        )?;
+        let start_conv = conv(vb.pp("start_conv"), 2 * config.latent_channels, channels, 1, 1.0)?;
         let mut blocks = Vec::new();
         for (i, width) in widths[..config.layers].iter().enumerate() {
             let outputs = width * config.channels;
             let downsample = i > 0 || config.kind == DiscriminatorKind::Large;
-            blocks.push(Block::new(
-                vb.pp("block").pp(i),
-                channels,
-                outputs,
-                time_width,
-                downsample,
-            )?);
+            blocks.push(Block::new(vb.pp("block").pp(i), channels, outputs, time_width, downsample)?);
             channels = outputs;
         }
         Ok(Self {

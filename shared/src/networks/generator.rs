@@ -9,9 +9,7 @@ use crate::backend::{Activation, Backend, FirMode};
 use crate::config::GeneratorConfig;
 use crate::diffusion::timestep_embedding;
 use crate::error::Result;
-use crate::layers::{
-    Conv2d, ConvGeometry, GroupNorm, Linear, NEARLY_ZERO, WeightInit, check_groups,
-};
+use crate::layers::{Conv2d, ConvGeometry, GroupNorm, Linear, NEARLY_ZERO, WeightInit, check_groups};
 
 /// Initial variance scale of the attention's projections.
 const ATTENTION_SCALE: f64 = 0.1;
@@ -22,23 +20,11 @@ fn groups(channels: usize) -> usize {
 }
 
 fn conv3x3(vb: VarBuilder, inputs: usize, outputs: usize, scale: f64) -> Result<Conv2d> {
-    Conv2d::new(
-        vb,
-        inputs,
-        outputs,
-        ConvGeometry::same(3),
-        WeightInit::average(scale),
-    )
+    Conv2d::new(vb, inputs, outputs, ConvGeometry::same(3), WeightInit::average(scale))
 }
 
 fn conv1x1(vb: VarBuilder, inputs: usize, outputs: usize, scale: f64) -> Result<Conv2d> {
-    Conv2d::new(
-        vb,
-        inputs,
-        outputs,
-        ConvGeometry::same(1),
-        WeightInit::average(scale),
-    )
+    Conv2d::new(vb, inputs, outputs, ConvGeometry::same(1), WeightInit::average(scale))
 }
 
 /// Group norm whose scale and shift are a linear function of the mapped z (AdaGN). The reference multiplies by the
@@ -51,16 +37,8 @@ struct AdaptiveGroupNorm {
 impl AdaptiveGroupNorm {
     fn new(vb: VarBuilder, channels: usize, z_embedding: usize) -> Result<Self> {
         check_groups(channels, groups(channels))?;
-        let style = Linear::new(
-            vb.pp("style"),
-            z_embedding,
-            2 * channels,
-            WeightInit::out(1.0),
-        )?;
-        Ok(Self {
-            style,
-            groups: groups(channels),
-        })
+        let style = Linear::new(vb.pp("style"), z_embedding, 2 * channels, WeightInit::out(1.0))?;
+        Ok(Self { style, groups: groups(channels) })
     }
 
     fn forward<B: Backend>(&self, backend: &mut B, x: &B::Value, z: &B::Value) -> Result<B::Value> {
@@ -95,18 +73,11 @@ impl ResidualBlock {
         resample: Option<FirMode>,
     ) -> Result<Self> {
         let project = inputs != outputs || resample.is_some();
-        let shortcut = project
-            .then(|| conv1x1(vb.pp("shortcut"), inputs, outputs, 1.0))
-            .transpose()?;
+        let shortcut = project.then(|| conv1x1(vb.pp("shortcut"), inputs, outputs, 1.0)).transpose()?;
         Ok(Self {
             norm1: AdaptiveGroupNorm::new(vb.pp("norm1"), inputs, config.z_embedding)?,
             conv1: conv3x3(vb.pp("conv1"), inputs, outputs, 1.0)?,
-            time: Linear::new(
-                vb.pp("time"),
-                4 * config.channels,
-                outputs,
-                WeightInit::average(1.0),
-            )?,
+            time: Linear::new(vb.pp("time"), 4 * config.channels, outputs, WeightInit::average(1.0))?,
             norm2: AdaptiveGroupNorm::new(vb.pp("norm2"), outputs, config.z_embedding)?,
             conv2: conv3x3(vb.pp("conv2"), outputs, outputs, NEARLY_ZERO)?,
             shortcut,
@@ -114,12 +85,7 @@ impl ResidualBlock {
         })
     }
 
-    fn forward<B: Backend>(
-        &self,
-        b: &mut B,
-        x: &B::Value,
-        condition: &Condition<B::Value>,
-    ) -> Result<B::Value> {
+    fn forward<B: Backend>(&self, b: &mut B, x: &B::Value, condition: &Condition<B::Value>) -> Result<B::Value> {
         let mut branch = self.norm1.forward(b, x, &condition.z)?;
         let mut shortcut = x.clone();
         if let Some(mode) = self.resample {
@@ -197,9 +163,7 @@ impl ZMapping {
             let inputs = if i == 0 { config.z_dim } else { width };
             Linear::new(vb.pp(i), inputs, width, WeightInit::out(1.0))
         };
-        Ok(Self(
-            (0..=config.z_layers).map(layer).collect::<Result<_>>()?,
-        ))
+        Ok(Self((0..=config.z_layers).map(layer).collect::<Result<_>>()?))
     }
 
     fn forward<B: Backend>(&self, b: &mut B, z: &B::Value) -> Result<B::Value> {
@@ -229,14 +193,7 @@ impl Generator {
     pub fn new(vb: VarBuilder, config: &GeneratorConfig) -> Result<Self> {
         config.validate()?;
         let width = config.channels;
-        let embedding = |name, inputs| {
-            Linear::new(
-                vb.pp("time").pp(name),
-                inputs,
-                4 * width,
-                WeightInit::average(1.0),
-            )
-        };
+        let embedding = |name, inputs| Linear::new(vb.pp("time").pp(name), inputs, 4 * width, WeightInit::average(1.0));
         let (down, mut skips, coarsest) = down_levels(vb.pp("down"), config)?;
         let middle = vb.pp("middle");
         let middle = (
@@ -253,12 +210,7 @@ impl Generator {
             middle,
             up,
             norm_out: GroupNorm::new(vb.pp("norm_out"), finest, groups(finest))?,
-            conv_out: conv3x3(
-                vb.pp("conv_out"),
-                finest,
-                config.latent_channels,
-                NEARLY_ZERO,
-            )?,
+            conv_out: conv3x3(vb.pp("conv_out"), finest, config.latent_channels, NEARLY_ZERO)?,
             config: config.clone(),
         })
     }
@@ -276,13 +228,7 @@ impl Generator {
     ///
     /// `x` is x_{t+1} (N, latent_channels, H, W), `sinusoids` comes from [`Self::time_sinusoids`] (N, channels), `z`
     /// is (N, z_dim).
-    pub fn forward<B: Backend>(
-        &self,
-        b: &mut B,
-        x: &B::Value,
-        sinusoids: &B::Value,
-        z: &B::Value,
-    ) -> Result<B::Value> {
+    pub fn forward<B: Backend>(&self, b: &mut B, x: &B::Value, sinusoids: &B::Value, z: &B::Value) -> Result<B::Value> {
         let z = self.z_mapping.forward(b, z)?;
         let time = b.linear(sinusoids, &self.time[0], Activation::Silu)?;
         // Every block applies SiLU to the time embedding again before its own layer: once is enough.
@@ -344,10 +290,7 @@ impl Generator {
 }
 
 /// The down path, the channels of every skip in the order of their making, and the channels of the coarsest level.
-fn down_levels(
-    vb: VarBuilder,
-    config: &GeneratorConfig,
-) -> Result<(Vec<DownLevel>, Vec<usize>, usize)> {
+fn down_levels(vb: VarBuilder, config: &GeneratorConfig) -> Result<(Vec<DownLevel>, Vec<usize>, usize)> {
     let mut channels = config.channels;
     let mut pyramid_channels = config.latent_channels;
     let mut skips = vec![channels];
@@ -359,13 +302,7 @@ fn down_levels(
         let mut blocks = Vec::new();
         let mut attention = Vec::new();
         for i in 0..config.blocks {
-            blocks.push(ResidualBlock::new(
-                vb.pp("block").pp(i),
-                config,
-                channels,
-                outputs,
-                None,
-            )?);
+            blocks.push(ResidualBlock::new(vb.pp("block").pp(i), config, channels, outputs, None)?);
             if attend {
                 attention.push(AttentionBlock::new(vb.pp("attention").pp(i), outputs)?);
             }
@@ -374,31 +311,16 @@ fn down_levels(
         }
         let mut downsample = None;
         if level + 1 < config.multipliers.len() {
-            let stride2 = ConvGeometry {
-                kernel: 3,
-                stride: 2,
-                pad_before: 0,
-                pad_after: 0,
-            };
+            let stride2 = ConvGeometry { kernel: 3, stride: 2, pad_before: 0, pad_after: 0 };
             let init = WeightInit::average(1.0);
             downsample = Some(Downsample {
-                block: ResidualBlock::new(
-                    vb.pp("downsample"),
-                    config,
-                    channels,
-                    channels,
-                    Some(FirMode::Downsample),
-                )?,
+                block: ResidualBlock::new(vb.pp("downsample"), config, channels, channels, Some(FirMode::Downsample))?,
                 pyramid: Conv2d::new(vb.pp("pyramid"), pyramid_channels, channels, stride2, init)?,
             });
             pyramid_channels = channels;
             skips.push(channels);
         }
-        levels.push(DownLevel {
-            blocks,
-            attention,
-            downsample,
-        });
+        levels.push(DownLevel { blocks, attention, downsample });
     }
     Ok((levels, skips, channels))
 }
@@ -417,35 +339,15 @@ fn up_levels(
         let mut blocks = Vec::new();
         for i in 0..=config.blocks {
             let inputs = channels + skips.pop().unwrap_or(0);
-            blocks.push(ResidualBlock::new(
-                vb.pp("block").pp(i),
-                config,
-                inputs,
-                outputs,
-                None,
-            )?);
+            blocks.push(ResidualBlock::new(vb.pp("block").pp(i), config, inputs, outputs, None)?);
             channels = outputs;
         }
         let attend = config.attention.contains(&(config.latent_size >> level));
-        let attention = attend
-            .then(|| AttentionBlock::new(vb.pp("attention"), channels))
-            .transpose()?;
+        let attention = attend.then(|| AttentionBlock::new(vb.pp("attention"), channels)).transpose()?;
         let upsample = (level > 0)
-            .then(|| {
-                ResidualBlock::new(
-                    vb.pp("upsample"),
-                    config,
-                    channels,
-                    channels,
-                    Some(FirMode::Upsample),
-                )
-            })
+            .then(|| ResidualBlock::new(vb.pp("upsample"), config, channels, channels, Some(FirMode::Upsample)))
             .transpose()?;
-        levels.push(UpLevel {
-            blocks,
-            attention,
-            upsample,
-        });
+        levels.push(UpLevel { blocks, attention, upsample });
     }
     Ok((levels, channels))
 }

@@ -18,19 +18,9 @@ pub struct PatchDiscriminator {
 
 impl PatchDiscriminator {
     /// `channels` (a multiple of 8) double at each of the `layers` after the first convolution.
-    pub fn new(
-        vb: VarBuilder,
-        image_channels: usize,
-        channels: usize,
-        layers: usize,
-    ) -> Result<Self> {
+    pub fn new(vb: VarBuilder, image_channels: usize, channels: usize, layers: usize) -> Result<Self> {
         let init = WeightInit::average(1.0);
-        let halve = ConvGeometry {
-            kernel: 4,
-            stride: 2,
-            pad_before: 1,
-            pad_after: 1,
-        };
+        let halve = ConvGeometry { kernel: 4, stride: 2, pad_before: 1, pad_after: 1 };
         let layer = |i: usize| -> Result<_> {
             let (inputs, outputs) = (channels << i, channels << (i + 1));
             let vb = vb.pp("layer").pp(i);
@@ -40,13 +30,7 @@ impl PatchDiscriminator {
         Ok(Self {
             conv_in: Conv2d::new(vb.pp("conv_in"), image_channels, channels, halve, init)?,
             layers: (0..layers).map(layer).collect::<Result<_>>()?,
-            conv_out: Conv2d::new(
-                vb.pp("conv_out"),
-                channels << layers,
-                1,
-                ConvGeometry::same(3),
-                init,
-            )?,
+            conv_out: Conv2d::new(vb.pp("conv_out"), channels << layers, 1, ConvGeometry::same(3), init)?,
         })
     }
 

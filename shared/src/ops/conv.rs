@@ -14,30 +14,13 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, geometry: ConvGeometry) -> Result<Ten
         candle_core::bail!("conv2d: {geometry:?} does not fit into {h}x{w}");
     };
     if x.dim(1)? != weight.dim(1)? {
-        candle_core::bail!(
-            "conv2d: weight {:?} on image {:?}",
-            weight.shape(),
-            x.shape()
-        );
+        candle_core::bail!("conv2d: weight {:?} on image {:?}", weight.shape(), x.shape());
     }
     apply(Pass::Forward, x, weight, geometry, (h, w))
 }
 
-fn apply(
-    pass: Pass,
-    a: &Tensor,
-    b: &Tensor,
-    geometry: ConvGeometry,
-    image: (usize, usize),
-) -> Result<Tensor> {
-    a.contiguous()?.apply_op2(
-        &b.contiguous()?,
-        Conv {
-            pass,
-            geometry,
-            image,
-        },
-    )
+fn apply(pass: Pass, a: &Tensor, b: &Tensor, geometry: ConvGeometry, image: (usize, usize)) -> Result<Tensor> {
+    a.contiguous()?.apply_op2(&b.contiguous()?, Conv { pass, geometry, image })
 }
 
 /// What is computed from which two arguments.
@@ -63,26 +46,14 @@ impl CustomOp2 for Conv {
         "conv2d"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         match s1 {
             CpuStorage::F64(_) => self.compute::<f64>(slice(s1, l1)?, l1, slice(s2, l2)?, l2),
             _ => self.compute::<f32>(slice(s1, l1)?, l1, slice(s2, l2)?, l2),
         }
     }
 
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, a: &Tensor, b: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         use Pass::*;
         let pass = |tracked: &Tensor, pass, x: &Tensor, y: &Tensor| {
             let compute = || apply(pass, x, y, self.geometry, self.image);
@@ -100,21 +71,12 @@ impl CustomOp2 for Conv {
 const PORTIONS: usize = 4;
 
 impl Conv {
-    fn compute<T: WithDType>(
-        &self,
-        a: &[T],
-        la: &Layout,
-        b: &[T],
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn compute<T: WithDType>(&self, a: &[T], la: &Layout, b: &[T], lb: &Layout) -> Result<(CpuStorage, Shape)> {
         let (values, shape) = match self.pass {
             Pass::Forward => {
                 let (n, c, h, w) = la.shape().dims4()?;
                 let sizes = self.sizes(n, c, lb.dims()[0], h, w);
-                (
-                    sizes.forward(a, b),
-                    (n, sizes.outputs, sizes.out_h, sizes.out_w),
-                )
+                (sizes.forward(a, b), (n, sizes.outputs, sizes.out_h, sizes.out_w))
             }
             Pass::InputGrad => {
                 let n = la.dims()[0];
@@ -126,10 +88,7 @@ impl Conv {
                 let (n, c, h, w) = la.shape().dims4()?;
                 let outputs = lb.dims()[1];
                 let kernel = self.geometry.kernel;
-                (
-                    self.sizes(n, c, outputs, h, w).weight_grad(a, b),
-                    (outputs, c, kernel, kernel),
-                )
+                (self.sizes(n, c, outputs, h, w).weight_grad(a, b), (outputs, c, kernel, kernel))
             }
         };
         Ok((T::to_cpu_storage_owned(values), shape.into()))
@@ -137,16 +96,7 @@ impl Conv {
 
     fn sizes(&self, batch: usize, channels: usize, outputs: usize, h: usize, w: usize) -> Sizes {
         let output = |size| self.geometry.output(size).unwrap_or(0);
-        Sizes {
-            geometry: self.geometry,
-            batch,
-            channels,
-            outputs,
-            h,
-            w,
-            out_h: output(h),
-            out_w: output(w),
-        }
+        Sizes { geometry: self.geometry, batch, channels, outputs, h, w, out_h: output(h), out_w: output(w) }
     }
 }
 
@@ -183,40 +133,24 @@ impl Sizes {
 
     /// Samples side by side if there are enough of them, else each sample on all threads.
     fn parallelism(&self) -> Parallelism {
-        if self.batch > 1 || cfg!(target_family = "wasm") {
-            Parallelism::None
-        } else {
-            Parallelism::Rayon(0)
-        }
+        if self.batch > 1 || cfg!(target_family = "wasm") { Parallelism::None } else { Parallelism::Rayon(0) }
     }
 
     fn columns_len(&self) -> usize {
-        if self.pointwise() {
-            0
-        } else {
-            self.rows() * self.pixels()
-        }
+        if self.pointwise() { 0 } else { self.rows() * self.pixels() }
     }
 
     /// y = W cols(x)
     fn forward<T: WithDType>(&self, x: &[T], weight: &[T]) -> Vec<T> {
         let mut y = vec![T::zero(); self.batch * self.outputs * self.pixels()];
-        let samples = y
-            .par_chunks_mut((self.outputs * self.pixels()).max(1))
-            .zip(x.par_chunks(self.input_len().max(1)));
+        let samples =
+            y.par_chunks_mut((self.outputs * self.pixels()).max(1)).zip(x.par_chunks(self.input_len().max(1)));
         samples.for_each_init(
             || vec![T::zero(); self.columns_len()],
             |columns, (y, x)| {
                 let columns = self.columns(x, columns);
                 let (m, n, k) = (self.outputs, self.pixels(), self.rows());
-                multiply(
-                    [m, n, k],
-                    y,
-                    Matrix::rows(weight, k),
-                    Matrix::rows(columns, n),
-                    false,
-                    self.parallelism(),
-                );
+                multiply([m, n, k], y, Matrix::rows(weight, k), Matrix::rows(columns, n), false, self.parallelism());
             },
         );
         y
@@ -225,9 +159,8 @@ impl Sizes {
     /// x' = fold(Wᵀ y')
     fn input_grad<T: WithDType>(&self, y: &[T], weight: &[T]) -> Vec<T> {
         let mut x = vec![T::zero(); self.batch * self.input_len()];
-        let samples = x
-            .par_chunks_mut(self.input_len().max(1))
-            .zip(y.par_chunks((self.outputs * self.pixels()).max(1)));
+        let samples =
+            x.par_chunks_mut(self.input_len().max(1)).zip(y.par_chunks((self.outputs * self.pixels()).max(1)));
         samples.for_each_init(
             || vec![T::zero(); self.columns_len()],
             |columns, (x, y)| {
@@ -253,10 +186,7 @@ impl Sizes {
         let partial = |(x, y): (&[T], &[T])| {
             let mut sum = vec![T::zero(); m * n];
             let mut columns = vec![T::zero(); self.columns_len()];
-            for (x, y) in x
-                .chunks(self.input_len().max(1))
-                .zip(y.chunks((m * k).max(1)))
-            {
+            for (x, y) in x.chunks(self.input_len().max(1)).zip(y.chunks((m * k).max(1))) {
                 let columns = self.columns(x, &mut columns);
                 multiply(
                     [m, n, k],
@@ -272,10 +202,7 @@ impl Sizes {
         let partials: Vec<Vec<T>> = xs.zip(ys).map(partial).collect();
         let mut total = vec![T::zero(); m * n];
         for partial in partials {
-            total
-                .iter_mut()
-                .zip(partial)
-                .for_each(|(sum, value)| *sum += value);
+            total.iter_mut().zip(partial).for_each(|(sum, value)| *sum += value);
         }
         total
     }
@@ -295,8 +222,7 @@ impl Sizes {
             let stride = self.geometry.stride;
             match stride {
                 1 => out[from..to].copy_from_slice(&x[source..source + to - from]),
-                _ => (out[from..to].iter_mut().enumerate())
-                    .for_each(|(i, out)| *out = x[source + i * stride]),
+                _ => (out[from..to].iter_mut().enumerate()).for_each(|(i, out)| *out = x[source + i * stride]),
             }
         });
         buffer
@@ -310,10 +236,7 @@ impl Sizes {
             let values = &columns[line * self.out_w + from..line * self.out_w + to];
             match stride {
                 1 => (x[source..].iter_mut().zip(values)).for_each(|(sum, &value)| *sum += value),
-                _ => values
-                    .iter()
-                    .enumerate()
-                    .for_each(|(i, &value)| x[source + i * stride] += value),
+                _ => values.iter().enumerate().for_each(|(i, &value)| x[source + i * stride] += value),
             }
         });
     }
@@ -322,31 +245,17 @@ impl Sizes {
     /// the sample that output `from` takes its value from (`None` if the line lies outside the image), and the
     /// outputs from..to that lie inside.
     fn for_each_line(&self, mut visit: impl FnMut(usize, Option<usize>, usize, usize)) {
-        let ConvGeometry {
-            kernel,
-            stride,
-            pad_before,
-            ..
-        } = self.geometry;
+        let ConvGeometry { kernel, stride, pad_before, .. } = self.geometry;
         let mut line = 0;
         for c in 0..self.channels {
             for ky in 0..kernel {
                 for kx in 0..kernel {
                     // The first and one past the last output whose column ox * stride + kx - pad_before is inside.
-                    let from = pad_before
-                        .saturating_sub(kx)
-                        .div_ceil(stride)
-                        .min(self.out_w);
-                    let to = (self.w + pad_before)
-                        .saturating_sub(kx)
-                        .div_ceil(stride)
-                        .clamp(from, self.out_w);
+                    let from = pad_before.saturating_sub(kx).div_ceil(stride).min(self.out_w);
+                    let to = (self.w + pad_before).saturating_sub(kx).div_ceil(stride).clamp(from, self.out_w);
                     for oy in 0..self.out_h {
-                        let y = (oy * stride + ky)
-                            .checked_sub(pad_before)
-                            .filter(|&y| y < self.h && from < to);
-                        let source =
-                            y.map(|y| (c * self.h + y) * self.w + from * stride + kx - pad_before);
+                        let y = (oy * stride + ky).checked_sub(pad_before).filter(|&y| y < self.h && from < to);
+                        let source = y.map(|y| (c * self.h + y) * self.w + from * stride + kx - pad_before);
                         visit(line, source, from, to);
                         line += 1;
                     }
@@ -367,20 +276,12 @@ struct Matrix<'a, T> {
 impl<'a, T> Matrix<'a, T> {
     /// Row after row, `width` values each.
     fn rows(values: &'a [T], width: usize) -> Self {
-        Self {
-            values,
-            row_stride: width,
-            column_stride: 1,
-        }
+        Self { values, row_stride: width, column_stride: 1 }
     }
 
     /// Column after column, `height` values each.
     fn columns(values: &'a [T], height: usize) -> Self {
-        Self {
-            values,
-            row_stride: 1,
-            column_stride: height,
-        }
+        Self { values, row_stride: 1, column_stride: height }
     }
 }
 
@@ -393,10 +294,7 @@ fn multiply<T: WithDType>(
     accumulate: bool,
     parallelism: Parallelism,
 ) {
-    assert!(
-        out.len() >= m * n && a.values.len() >= m * k && b.values.len() >= k * n,
-        "matrices {m}x{n}x{k}"
-    );
+    assert!(out.len() >= m * n && a.values.len() >= m * k && b.values.len() >= k * n, "matrices {m}x{n}x{k}");
     // SAFETY: the strides are those of dense matrices, whose sizes were checked; `out` is borrowed exclusively.
     unsafe {
         gemm::gemm(

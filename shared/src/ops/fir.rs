@@ -43,21 +43,10 @@ impl Resample {
     /// The (at most four) inputs and weights that output `i` of one dimension is made of; inputs may lie outside.
     fn taps(self, i: usize) -> [(isize, f64); 4] {
         let i = i as isize;
-        let kernel = |first: isize| {
-            [
-                (first, 0.125),
-                (first + 1, 0.375),
-                (first + 2, 0.375),
-                (first + 3, 0.125),
-            ]
-        };
+        let kernel = |first: isize| [(first, 0.125), (first + 1, 0.375), (first + 2, 0.375), (first + 3, 0.125)];
         match self {
-            Self::Mode(FirMode::Upsample) if i % 2 == 0 => {
-                [(i / 2 - 1, 0.25), (i / 2, 0.75), (-1, 0.0), (-1, 0.0)]
-            }
-            Self::Mode(FirMode::Upsample) => {
-                [(i / 2, 0.75), (i / 2 + 1, 0.25), (-1, 0.0), (-1, 0.0)]
-            }
+            Self::Mode(FirMode::Upsample) if i % 2 == 0 => [(i / 2 - 1, 0.25), (i / 2, 0.75), (-1, 0.0), (-1, 0.0)],
+            Self::Mode(FirMode::Upsample) => [(i / 2, 0.75), (i / 2 + 1, 0.25), (-1, 0.0), (-1, 0.0)],
             Self::Mode(FirMode::Downsample) => kernel(2 * i - 1),
             Self::Mode(FirMode::Smooth) => kernel(i - 2),
             Self::SmoothAdjoint => kernel(i - 1),
@@ -66,15 +55,8 @@ impl Resample {
 
     /// Taps of every output of a dimension, those outside of it left out.
     fn table<T: WithDType>(self, size: usize) -> Vec<Vec<(usize, T)>> {
-        let inside =
-            |&(at, weight): &(isize, f64)| (0..size as isize).contains(&at) && weight != 0.0;
-        let taps = |i| {
-            self.taps(i)
-                .into_iter()
-                .filter(inside)
-                .map(|(at, w)| (at as usize, T::from_f64(w)))
-                .collect()
-        };
+        let inside = |&(at, weight): &(isize, f64)| (0..size as isize).contains(&at) && weight != 0.0;
+        let taps = |i| self.taps(i).into_iter().filter(inside).map(|(at, w)| (at as usize, T::from_f64(w))).collect();
         (0..self.output(size)).map(taps).collect()
     }
 }
@@ -86,23 +68,17 @@ impl Fir {
         let rows = self.0.table::<T>(h);
         let columns = self.0.table::<T>(w);
         let mut y = vec![T::zero(); n * c * rows.len() * columns.len()];
-        let planes = y
-            .par_chunks_mut((rows.len() * columns.len()).max(1))
-            .zip(x.par_chunks((h * w).max(1)));
+        let planes = y.par_chunks_mut((rows.len() * columns.len()).max(1)).zip(x.par_chunks((h * w).max(1)));
         planes.for_each_init(
             || vec![T::zero(); w],
             |line, (y, x)| {
                 for (y, taps) in y.chunks_mut(columns.len().max(1)).zip(&rows) {
                     line.fill(T::zero());
                     for &(at, weight) in taps {
-                        line.iter_mut()
-                            .zip(&x[at * w..])
-                            .for_each(|(sum, &x)| *sum += weight * x);
+                        line.iter_mut().zip(&x[at * w..]).for_each(|(sum, &x)| *sum += weight * x);
                     }
                     for (y, taps) in y.iter_mut().zip(&columns) {
-                        *y = taps
-                            .iter()
-                            .fold(T::zero(), |sum, &(at, weight)| sum + weight * line[at]);
+                        *y = taps.iter().fold(T::zero(), |sum, &(at, weight)| sum + weight * line[at]);
                     }
                 }
             },
@@ -120,9 +96,7 @@ impl CustomOp1 for Fir {
         let (n, c, h, w) = layout.shape().dims4()?;
         let shape = (n, c, self.0.output(h), self.0.output(w));
         let storage = match storage {
-            CpuStorage::F64(_) => {
-                CpuStorage::F64(self.forward(slice(storage, layout)?, [n, c, h, w]))
-            }
+            CpuStorage::F64(_) => CpuStorage::F64(self.forward(slice(storage, layout)?, [n, c, h, w])),
             _ => CpuStorage::F32(self.forward(slice(storage, layout)?, [n, c, h, w])),
         };
         Ok((storage, shape.into()))
@@ -131,10 +105,6 @@ impl CustomOp1 for Fir {
     fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let (adjoint, factor) = self.0.adjoint();
         let grad = apply(grad, adjoint)?;
-        Ok(Some(if factor == 1.0 {
-            grad
-        } else {
-            (grad * factor)?
-        }))
+        Ok(Some(if factor == 1.0 { grad } else { (grad * factor)? }))
     }
 }

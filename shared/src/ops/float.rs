@@ -25,19 +25,8 @@ impl Float for f32 {
         let shifted = x * std::f32::consts::LOG2_E + ROUND;
         let n = shifted - ROUND;
         let r = x - n * LN_2_HIGH - n * LN_2_LOW;
-        let series = [
-            1.0 / 5040.0,
-            1.0 / 720.0,
-            1.0 / 120.0,
-            1.0 / 24.0,
-            1.0 / 6.0,
-            0.5,
-            1.0,
-            1.0,
-        ];
-        let power = series
-            .iter()
-            .fold(0.0, |sum, &coefficient| sum * r + coefficient);
+        let series = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+        let power = series.iter().fold(0.0, |sum, &coefficient| sum * r + coefficient);
         let exponent = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()));
         power * exponent
     }

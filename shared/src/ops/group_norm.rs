@@ -9,27 +9,13 @@ use crate::layers::GROUP_NORM_EPS;
 
 /// Normalises `x` (N, C, H, W) in `groups` groups, times `scale`, plus `shift` (each (1, C) or (N, C)), then SiLU if
 /// asked. Differentiable once.
-pub fn group_norm(
-    x: &Tensor,
-    scale: &Tensor,
-    shift: &Tensor,
-    groups: usize,
-    silu: bool,
-) -> Result<Tensor> {
+pub fn group_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, groups: usize, silu: bool) -> Result<Tensor> {
     let (n, c, ..) = x.dims4()?;
     let fits = |affine: &Tensor| affine.dims() == [1, c] || affine.dims() == [n, c];
     if groups == 0 || c % groups != 0 || !fits(scale) || scale.shape() != shift.shape() {
-        candle_core::bail!(
-            "group_norm: {groups} groups, scale {:?} on {:?}",
-            scale.shape(),
-            x.shape()
-        );
+        candle_core::bail!("group_norm: {groups} groups, scale {:?} on {:?}", scale.shape(), x.shape());
     }
-    x.contiguous()?.apply_op3(
-        &scale.contiguous()?,
-        &shift.contiguous()?,
-        Norm { groups, silu },
-    )
+    x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, Norm { groups, silu })
 }
 
 struct Norm {
@@ -48,11 +34,7 @@ struct Sizes {
 impl Sizes {
     fn new(image: &Layout, affine: &Layout) -> Result<Self> {
         let (_, channels, h, w) = image.shape().dims4()?;
-        Ok(Self {
-            channels,
-            pixels: h * w,
-            affine_rows: affine.dims()[0],
-        })
+        Ok(Self { channels, pixels: h * w, affine_rows: affine.dims()[0] })
     }
 
     /// Scale or shift of sample `n`.
@@ -67,10 +49,7 @@ fn moments<T: Float>(x: &[T]) -> (T, T) {
     let count = T::from_f64(x.len() as f64);
     let mean = sum(x, |x| x) / count;
     let variance = sum(x, |x| (x - mean) * (x - mean)) / count;
-    (
-        mean,
-        T::from_f64(1.0 / (variance.to_f64() + GROUP_NORM_EPS).sqrt()),
-    )
+    (mean, T::from_f64(1.0 / (variance.to_f64() + GROUP_NORM_EPS).sqrt()))
 }
 
 /// Sum in eight lanes, which the compiler turns into vector instructions.
@@ -78,15 +57,9 @@ fn sum<T: Float>(x: &[T], f: impl Fn(T) -> T) -> T {
     const LANES: usize = 8;
     let mut lanes = [T::zero(); LANES];
     let chunks = x.chunks_exact(LANES);
-    let rest = chunks
-        .remainder()
-        .iter()
-        .fold(T::zero(), |sum, &x| sum + f(x));
+    let rest = chunks.remainder().iter().fold(T::zero(), |sum, &x| sum + f(x));
     for chunk in chunks {
-        lanes
-            .iter_mut()
-            .zip(chunk)
-            .for_each(|(lane, &x)| *lane += f(x));
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane += f(x));
     }
     lanes.iter().fold(rest, |sum, &lane| sum + lane)
 }
@@ -95,83 +68,51 @@ impl Norm {
     fn forward<T: Float>(&self, sizes: &Sizes, x: &[T], scale: &[T], shift: &[T]) -> Vec<T> {
         let mut y = vec![T::zero(); x.len()];
         let sample = (sizes.channels * sizes.pixels).max(1);
-        y.par_chunks_mut(sample)
-            .zip(x.par_chunks(sample))
-            .enumerate()
-            .for_each(|(n, (y, x))| {
-                let (scale, shift) = (sizes.row(scale, n), sizes.row(shift, n));
-                let group_channels = sizes.channels / self.groups;
-                let group = (group_channels * sizes.pixels).max(1);
-                for (g, (y, x)) in y.chunks_mut(group).zip(x.chunks(group)).enumerate() {
-                    let (mean, rstd) = moments(x);
-                    for (i, (y, x)) in y
-                        .chunks_mut(sizes.pixels)
-                        .zip(x.chunks(sizes.pixels))
-                        .enumerate()
-                    {
-                        let c = g * group_channels + i;
-                        let factor = rstd * scale[c];
-                        let offset = shift[c] - mean * factor;
-                        y.iter_mut()
-                            .zip(x)
-                            .for_each(|(y, &x)| *y = x * factor + offset);
-                        if self.silu {
-                            y.iter_mut().for_each(|y| *y *= sigmoid(*y));
-                        }
+        y.par_chunks_mut(sample).zip(x.par_chunks(sample)).enumerate().for_each(|(n, (y, x))| {
+            let (scale, shift) = (sizes.row(scale, n), sizes.row(shift, n));
+            let group_channels = sizes.channels / self.groups;
+            let group = (group_channels * sizes.pixels).max(1);
+            for (g, (y, x)) in y.chunks_mut(group).zip(x.chunks(group)).enumerate() {
+                let (mean, rstd) = moments(x);
+                for (i, (y, x)) in y.chunks_mut(sizes.pixels).zip(x.chunks(sizes.pixels)).enumerate() {
+                    let c = g * group_channels + i;
+                    let factor = rstd * scale[c];
+                    let offset = shift[c] - mean * factor;
+                    y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * factor + offset);
+                    if self.silu {
+                        y.iter_mut().for_each(|y| *y *= sigmoid(*y));
                     }
                 }
-            });
+            }
+        });
         y
     }
 
     /// Gradients of x, and of scale and shift for every sample (N, C).
-    fn backward<T: Float>(
-        &self,
-        sizes: &Sizes,
-        x: &[T],
-        scale: &[T],
-        shift: &[T],
-        grad: &[T],
-    ) -> [Vec<T>; 3] {
+    fn backward<T: Float>(&self, sizes: &Sizes, x: &[T], scale: &[T], shift: &[T], grad: &[T]) -> [Vec<T>; 3] {
         let sample = (sizes.channels * sizes.pixels).max(1);
         let batch = x.len() / sample;
         let mut dx = vec![T::zero(); x.len()];
         let mut dscale = vec![T::zero(); batch * sizes.channels];
         let mut dshift = vec![T::zero(); batch * sizes.channels];
-        let affine = dscale
-            .par_chunks_mut(sizes.channels)
-            .zip(dshift.par_chunks_mut(sizes.channels));
-        let images = dx
-            .par_chunks_mut(sample)
-            .zip(x.par_chunks(sample))
-            .zip(grad.par_chunks(sample));
-        images
-            .zip(affine)
-            .enumerate()
-            .for_each(|(n, (((dx, x), grad), (dscale, dshift)))| {
-                let (scale, shift) = (sizes.row(scale, n), sizes.row(shift, n));
-                let group_channels = sizes.channels / self.groups;
-                let group = group_channels * sizes.pixels;
-                for g in 0..self.groups {
-                    let (image, channels) = (
-                        g * group..(g + 1) * group,
-                        g * group_channels..(g + 1) * group_channels,
-                    );
-                    let group = Group {
-                        pixels: sizes.pixels,
-                        x: &x[image.clone()],
-                        grad: &grad[image.clone()],
-                        scale: &scale[channels.clone()],
-                        shift: &shift[channels.clone()],
-                    };
-                    group.backward(
-                        self.silu,
-                        &mut dx[image],
-                        &mut dscale[channels.clone()],
-                        &mut dshift[channels],
-                    );
-                }
-            });
+        let affine = dscale.par_chunks_mut(sizes.channels).zip(dshift.par_chunks_mut(sizes.channels));
+        let images = dx.par_chunks_mut(sample).zip(x.par_chunks(sample)).zip(grad.par_chunks(sample));
+        images.zip(affine).enumerate().for_each(|(n, (((dx, x), grad), (dscale, dshift)))| {
+            let (scale, shift) = (sizes.row(scale, n), sizes.row(shift, n));
+            let group_channels = sizes.channels / self.groups;
+            let group = group_channels * sizes.pixels;
+            for g in 0..self.groups {
+                let (image, channels) = (g * group..(g + 1) * group, g * group_channels..(g + 1) * group_channels);
+                let group = Group {
+                    pixels: sizes.pixels,
+                    x: &x[image.clone()],
+                    grad: &grad[image.clone()],
+                    scale: &scale[channels.clone()],
+                    shift: &shift[channels.clone()],
+                };
+                group.backward(self.silu, &mut dx[image], &mut dscale[channels.clone()], &mut dshift[channels]);
+            }
+        });
         [dx, dscale, dshift]
     }
 }
@@ -193,11 +134,7 @@ impl<T: Float> Group<'_, T> {
         let (mut sum_d, mut sum_dn) = (T::zero(), T::zero());
         for (c, (&scale, &shift)) in self.scale.iter().zip(self.shift).enumerate() {
             let range = c * self.pixels..(c + 1) * self.pixels;
-            let (x, grad, dx) = (
-                &self.x[range.clone()],
-                &self.grad[range.clone()],
-                &mut dx[range],
-            );
+            let (x, grad, dx) = (&self.x[range.clone()], &self.grad[range.clone()], &mut dx[range]);
             if silu {
                 let (factor, offset) = (rstd * scale, shift - mean * rstd * scale);
                 for ((d, &x), &grad) in dx.iter_mut().zip(x).zip(grad) {
@@ -209,11 +146,7 @@ impl<T: Float> Group<'_, T> {
                 dx.copy_from_slice(grad);
             }
             let sum_grad = sum(dx, |d| d);
-            let sum_grad_x = dx
-                .iter()
-                .zip(x)
-                .fold(T::zero(), |sum, (&d, &x)| sum + d * (x - mean))
-                * rstd;
+            let sum_grad_x = dx.iter().zip(x).fold(T::zero(), |sum, (&d, &x)| sum + d * (x - mean)) * rstd;
             dshift[c] = sum_grad;
             dscale[c] = sum_grad_x;
             sum_d += sum_grad * scale;
@@ -245,18 +178,8 @@ impl CustomOp3 for Norm {
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = Sizes::new(l1, l2)?;
         let storage = match s1 {
-            CpuStorage::F64(_) => CpuStorage::F64(self.forward(
-                &sizes,
-                slice(s1, l1)?,
-                slice(s2, l2)?,
-                slice(s3, l3)?,
-            )),
-            _ => CpuStorage::F32(self.forward(
-                &sizes,
-                slice(s1, l1)?,
-                slice(s2, l2)?,
-                slice(s3, l3)?,
-            )),
+            CpuStorage::F64(_) => CpuStorage::F64(self.forward(&sizes, slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?)),
+            _ => CpuStorage::F32(self.forward(&sizes, slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?)),
         };
         Ok((storage, l1.shape().clone()))
     }
@@ -280,34 +203,14 @@ impl CustomOp3 for Norm {
 }
 
 impl Norm {
-    fn gradients<T: Float>(
-        &self,
-        x: &Tensor,
-        scale: &Tensor,
-        shift: &Tensor,
-        grad: &Tensor,
-    ) -> Result<[Tensor; 3]> {
+    fn gradients<T: Float>(&self, x: &Tensor, scale: &Tensor, shift: &Tensor, grad: &Tensor) -> Result<[Tensor; 3]> {
         let sizes = Sizes::new(x.layout(), scale.layout())?;
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
-        let [dx, dscale, dshift] = self.backward(
-            &sizes,
-            &values(x)?,
-            &values(scale)?,
-            &values(shift)?,
-            &values(grad)?,
-        );
+        let [dx, dscale, dshift] = self.backward(&sizes, &values(x)?, &values(scale)?, &values(shift)?, &values(grad)?);
         let affine = |values: Vec<T>| {
             let per_sample = Tensor::from_vec(values, (x.dim(0)?, sizes.channels), x.device())?;
-            if sizes.affine_rows == 1 {
-                per_sample.sum_keepdim(0)
-            } else {
-                Ok(per_sample)
-            }
+            if sizes.affine_rows == 1 { per_sample.sum_keepdim(0) } else { Ok(per_sample) }
         };
-        Ok([
-            Tensor::from_vec(dx, x.shape(), x.device())?,
-            affine(dscale)?,
-            affine(dshift)?,
-        ])
+        Ok([Tensor::from_vec(dx, x.shape(), x.device())?, affine(dscale)?, affine(dshift)?])
     }
 }

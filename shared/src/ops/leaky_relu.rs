@@ -21,19 +21,10 @@ impl CustomOp2 for SlopeTimes {
         "leaky_relu"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         fn apply<T: WithDType>(x: &[T], v: &[T]) -> CpuStorage {
             let slope = T::from_f64(SLOPE);
-            let values = x
-                .iter()
-                .zip(v)
-                .map(|(&x, &v)| if x >= T::zero() { v } else { slope * v });
+            let values = x.iter().zip(v).map(|(&x, &v)| if x >= T::zero() { v } else { slope * v });
             T::to_cpu_storage_owned(values.collect())
         }
         let storage = match s1 {
@@ -43,16 +34,7 @@ impl CustomOp2 for SlopeTimes {
         Ok((storage, l1.shape().clone()))
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((
-            None,
-            Some(x.detach().apply_op2(&grad.contiguous()?, SlopeTimes)?),
-        ))
+    fn bwd(&self, x: &Tensor, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((None, Some(x.detach().apply_op2(&grad.contiguous()?, SlopeTimes)?)))
     }
 }

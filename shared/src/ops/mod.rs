@@ -19,8 +19,6 @@ use candle_core::{CpuStorage, Error, Layout, Result, WithDType};
 
 /// The values of a contiguous CPU tensor.
 fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
-    let (start, end) = layout
-        .contiguous_offsets()
-        .ok_or(Error::RequiresContiguous { op: "lddgan" })?;
+    let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op: "lddgan" })?;
     Ok(&storage.as_slice::<T>()?[start..end])
 }
