@@ -3,7 +3,7 @@
 use crate::command;
 use crate::install::install_missing;
 use crate::page;
-use crate::tools::Purpose;
+use crate::tools::{Purpose, WASM_TARGET};
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,8 @@ const STEPS: [Step; 6] = [
     ("format", || cargo("fmt --all --check")),
     ("lints, native", || cargo("clippy --release --workspace --all-targets -- -D warnings")),
     ("lints, wasm32", || {
-        cargo("clippy --release --target wasm32-unknown-unknown -p lddgan -p lddgan-web -- -D warnings")
+        let target = format!("--target {WASM_TARGET} --package lddgan --package lddgan-web");
+        cargo(&format!("clippy --release {target} -- -D warnings"))
     }),
     ("page", page::build),
     ("unit, parity and browser tests", || cargo("test --release --workspace")),

@@ -150,7 +150,7 @@ pub fn tools() -> Result<Vec<Tool>> {
     ])
 }
 
-const WASM_TARGET: &str = "wasm32-unknown-unknown";
+pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
 const BROWSERS: &[&str] = &[
     "chromium",
