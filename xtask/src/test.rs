@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 type Step = (&'static str, fn() -> Result<()>);
 
-/// All are in the release profile: in the other one networks are too slow, and with one profile the procedural macros and
-/// build scripts are compiled once. The page comes before the tests because some of them open it in a browser.
+/// All are in the release profile: networks are too slow in the other, and so procedural macros and build scripts are
+/// compiled once. The page comes before the tests because some of them open it in a browser.
 const STEPS: [Step; 6] = [
     ("tools", || install_missing(Purpose::Tests)),
     ("format", || cargo("fmt --all --check")),
