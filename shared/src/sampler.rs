@@ -155,3 +155,9 @@ fn arrange<V: Clone>(values: impl Iterator<Item = (String, V)>, steps: usize) ->
     let noise = (0..steps).map(noise).collect::<Result<_>>()?;
     Ok(SampleInputs { x, z, noise })
 }
+
+/// The 8-bit value of a pixel of an image that is nominally in \[-1, 1\].
+pub fn to_byte(value: f32) -> u8 {
+    // Casting saturates, and takes NaN to 0.
+    ((value.clamp(-1.0, 1.0) + 1.0) * 127.5 + 0.5) as u8
+}

@@ -25,7 +25,7 @@ impl Backend for CandleBackend {
     fn conv2d(&mut self, x: &Tensor, conv: &Conv2d) -> Result<Tensor> {
         let y = ops::conv2d(x, &conv.weight, conv.geometry)?;
         match &conv.bias {
-            Some(bias) => Ok(y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?),
+            Some(bias) => Ok(ops::add_bias(&y, &bias.unsqueeze(0)?)?),
             None => Ok(y),
         }
     }
@@ -91,7 +91,7 @@ impl Backend for CandleBackend {
     }
 
     fn add_per_channel(&mut self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        Ok(x.broadcast_add(&bias.unsqueeze(2)?.unsqueeze(3)?)?)
+        Ok(ops::add_bias(x, bias)?)
     }
 
     fn weighted_sum(&mut self, terms: &[(f32, &Tensor)]) -> Result<Tensor> {

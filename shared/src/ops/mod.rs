@@ -1,15 +1,17 @@
 //! Candle operations of our own, with CPU kernels and derivatives.
 //!
-//! Convolution, FIR resampling and leaky ReLU are closed under differentiation (the derivative of each is made of the
+//! Bias, convolution, FIR resampling and leaky ReLU are closed under differentiation (the derivative of each is made of the
 //! same family), so second-order gradients such as a gradient penalty's work. Group norm has a first derivative only:
 //! it appears in generator and autoencoder, never in the penalised discriminator.
 
+mod bias;
 mod conv;
 mod fir;
 mod float;
 mod group_norm;
 mod leaky_relu;
 
+pub use bias::add_bias;
 pub use conv::conv2d;
 pub use fir::fir;
 pub use group_norm::group_norm;
