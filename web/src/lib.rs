@@ -1,1 +1,11 @@
+//! LDDGAN on WebGPU: an executor for recorded networks, native and wasm32, and the page's program.
 
+mod error;
+pub mod executor;
+mod gpu;
+mod painter;
+
+pub use error::{Error, Result};
+pub use executor::Executor;
+pub use gpu::Gpu;
+pub use painter::Painter;

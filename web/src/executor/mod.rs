@@ -1,0 +1,5 @@
+//! Executes recorded networks with WebGPU.
+
+mod executable;
+
+pub use executable::Executor;

@@ -1,0 +1,116 @@
+//! The WebGPU device, native and in a browser alike.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+
+/// A WebGPU device and what happened to it. Clones are the same device.
+#[derive(Debug, Clone)]
+pub struct Gpu {
+    instance: wgpu::Instance,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    incidents: Arc<Mutex<Incidents>>,
+}
+
+/// What WebGPU reported outside of any call of ours.
+#[derive(Debug, Default)]
+struct Incidents {
+    lost: Option<String>,
+    /// The first error since the last [`Gpu::check`].
+    error: Option<Error>,
+}
+
+fn lock(incidents: &Mutex<Incidents>) -> MutexGuard<'_, Incidents> {
+    incidents.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gpu {
+    /// Asks for the fastest adapter and for a device with WebGPU's default limits.
+    pub async fn new() -> Result<Self> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let options = wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        };
+        let adapter = instance.request_adapter(&options).await;
+        let adapter = adapter.map_err(|error| Error::NoAdapter(error.to_string()))?;
+        let info = adapter.get_info();
+        let descriptor = wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
+        let device = adapter.request_device(&descriptor).await;
+        let (device, queue) =
+            device.map_err(|error| Error::NoDevice { adapter: info.name.clone(), reason: error.to_string() })?;
+        let incidents = Arc::new(Mutex::new(Incidents::default()));
+        watch(&device, &incidents);
+        Ok(Self { instance, device, queue, info, incidents })
+    }
+
+    /// The instance, which makes surfaces for canvases and windows.
+    pub fn instance(&self) -> &wgpu::Instance {
+        &self.instance
+    }
+
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    /// The adapter as a person should see it. Browsers may hide the name.
+    pub fn name(&self) -> &str {
+        let names = [&self.info.name, &self.info.driver_info, &self.info.driver];
+        names.into_iter().find(|name| !name.is_empty()).map_or("unnamed WebGPU adapter", |name| name)
+    }
+
+    /// Whether the adapter computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.info.device_type == wgpu::DeviceType::Cpu
+    }
+
+    /// Why the device was lost, if it was.
+    pub fn lost(&self) -> Option<String> {
+        lock(&self.incidents).lost.clone()
+    }
+
+    /// The loss of the device, or else the first error that WebGPU reported since the last check.
+    pub fn check(&self) -> Result<()> {
+        let mut incidents = lock(&self.incidents);
+        if let Some(reason) = &incidents.lost {
+            return Err(Error::DeviceLost(reason.clone()));
+        }
+        incidents.error.take().map_or(Ok(()), Err)
+    }
+
+    /// Waits until everything that was submitted is done, then checks for errors.
+    pub async fn finish(&self) -> Result<()> {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        self.queue.on_submitted_work_done(move || {
+            // Nobody waits any more if the receiver is gone.
+            sender.send(()).unwrap_or_default();
+        });
+        self.poll()?;
+        receiver.await.map_err(|_| Error::DeviceLost(self.lost().unwrap_or_default()))?;
+        self.check()
+    }
+
+    /// Native devices make progress when polled; a browser needs no help.
+    pub(crate) fn poll(&self) -> Result<()> {
+        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        polled.map(drop).map_err(|error| Error::WebGpu(error.to_string()))
+    }
+}
+
+/// Writes down losses and errors; without a handler of our own, wgpu panics.
+fn watch(device: &wgpu::Device, incidents: &Arc<Mutex<Incidents>>) {
+    let errors = incidents.clone();
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        lock(&errors).error.get_or_insert(error.into());
+    }));
+    let losses = incidents.clone();
+    device.set_device_lost_callback(move |reason, message| {
+        lock(&losses).lost = Some(format!("{reason:?}: {message}"));
+    });
+}
