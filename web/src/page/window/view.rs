@@ -1,0 +1,160 @@
+//! The parts of the page around the faces.
+
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{Document, Event, HtmlButtonElement, HtmlElement, HtmlFormElement, HtmlInputElement};
+use web_sys::HtmlProgressElement;
+
+use crate::page::protocol::ExecutorInfo;
+use crate::page::settings::Settings;
+
+pub struct View {
+    document: Document,
+    main: HtmlElement,
+    pub form: HtmlFormElement,
+    pub new_button: HtmlButtonElement,
+    pub seed: HtmlInputElement,
+    status: HtmlElement,
+    progress: HtmlProgressElement,
+    error: HtmlElement,
+    notes: HtmlElement,
+    model: HtmlElement,
+    executor: HtmlElement,
+    time: HtmlElement,
+}
+
+/// The element of index.html that this CSS selector names.
+pub fn find<E: JsCast>(document: &Document, selector: &str) -> Result<E, JsValue> {
+    let found = document.query_selector(selector)?.and_then(|element| element.dyn_into().ok());
+    found.ok_or_else(|| format!("index.html has no fitting {selector}").into())
+}
+
+impl View {
+    pub fn new(document: &Document) -> Result<Self, JsValue> {
+        Ok(Self {
+            main: find(document, "main")?,
+            form: find(document, "#settings")?,
+            new_button: find(document, "#new")?,
+            seed: find(document, "#seed")?,
+            status: find(document, "#status")?,
+            progress: find(document, "#progress")?,
+            error: find(document, "#error")?,
+            notes: find(document, "#notes")?,
+            model: find(document, "#model")?,
+            executor: find(document, "#executor")?,
+            time: find(document, "#time")?,
+            document: document.clone(),
+        })
+    }
+
+    pub fn show_settings(&self, settings: &Settings) {
+        if let Some(seed) = settings.seed {
+            self.seed.set_value(&seed.to_string());
+        }
+        let selector = format!("input[name=count][value='{}']", settings.count);
+        if let Ok(input) = find::<HtmlInputElement>(&self.document, &selector) {
+            input.set_checked(true);
+        }
+    }
+
+    /// The count that a change in the form chose.
+    pub fn chosen_count(event: &Event) -> Option<usize> {
+        let input: HtmlInputElement = event.target()?.dyn_into().ok()?;
+        (input.name() == "count").then(|| input.value().parse().ok())?
+    }
+
+    /// Says what is wrong with the seed that was entered; nothing is, if `problem` is empty.
+    pub fn set_seed_problem(&self, problem: &str) -> Result<(), JsValue> {
+        self.seed.set_custom_validity(problem);
+        self.seed.set_attribute("aria-invalid", if problem.is_empty() { "false" } else { "true" })?;
+        self.seed.report_validity();
+        Ok(())
+    }
+
+    pub fn show_download(&self, bytes: u64, total: Option<u64>) {
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        let text = match total {
+            Some(total) => {
+                self.progress.set_max(total as f64);
+                self.progress.set_value(bytes as f64);
+                format!("Downloading the model: {:.1} of {:.1} MB", megabytes(bytes), megabytes(total))
+            }
+            None => format!("Downloading the model: {:.1} MB", megabytes(bytes)),
+        };
+        self.set_state("loading", &text);
+    }
+
+    /// A time of unknown length.
+    pub fn show_waiting(&self, text: &str) {
+        self.progress.remove_attribute("value").unwrap_or_default();
+        self.set_state("loading", text);
+    }
+
+    pub fn show_model(&self, name: &str, image_size: usize) {
+        self.model.set_text_content(Some(&format!("{name}, {image_size} × {image_size} pixels")));
+        self.new_button.set_disabled(false);
+    }
+
+    pub fn show_executor(&self, info: &ExecutorInfo) {
+        self.executor.set_text_content(Some(&info.name));
+        self.show_notes(info.note.as_slice());
+    }
+
+    /// Adds to what the visitor should know.
+    pub fn show_notes(&self, notes: &[String]) {
+        for note in notes {
+            if let Ok(item) = self.document.create_element("li") {
+                item.set_text_content(Some(note));
+                let shown = self.notes.append_child(&item).is_ok();
+                self.notes.set_hidden(!shown);
+            }
+        }
+    }
+
+    pub fn show_making(&self, count: usize) {
+        self.show_progress(0, count);
+        let text = if count == 1 { "Making a face…".to_owned() } else { format!("Making {count} faces…") };
+        self.set_state("making", &text);
+    }
+
+    pub fn show_progress(&self, done: usize, count: usize) {
+        self.progress.set_max(count as f64);
+        self.progress.set_value(done as f64);
+    }
+
+    pub fn show_done(&self, count: usize, seconds: f64) {
+        let each = format!("{} per face", duration(seconds / count as f64));
+        self.time.set_text_content(Some(&each));
+        let text = match count {
+            1 => format!("A face in {}.", duration(seconds)),
+            _ => format!("{count} faces in {}.", duration(seconds)),
+        };
+        self.set_state("done", &text);
+    }
+
+    /// Shows an error after which no faces can be made.
+    pub fn fail(&self, reason: &str) {
+        if self.error.hidden() {
+            self.error.set_text_content(Some(reason));
+            self.error.set_hidden(false);
+        }
+        self.new_button.set_disabled(true);
+        self.set_state("failed", "No faces can be made.");
+    }
+
+    /// `state` is for the style sheet, `text` for people.
+    fn set_state(&self, state: &str, text: &str) {
+        self.main.set_attribute("data-state", state).unwrap_or_default();
+        if self.status.text_content().as_deref() != Some(text) {
+            self.status.set_text_content(Some(text));
+        }
+    }
+}
+
+/// Seconds as people read them.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.1 => format!("{:.0} ms", s * 1000.0),
+        s if s < 10.0 => format!("{s:.2} s"),
+        s => format!("{s:.0} s"),
+    }
+}

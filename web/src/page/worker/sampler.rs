@@ -1,0 +1,166 @@
+//! Makes faces with WebGPU or with Candle.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use candle_core::Device;
+use lddgan::Model;
+use lddgan::sampler::to_byte;
+
+use super::now;
+use crate::page::protocol::ExecutorInfo;
+use crate::page::settings::ExecutorChoice;
+use crate::{Error, Executor, Gpu};
+
+/// Faces that WebGPU makes at once. More would not be faster, and all appear together.
+const LARGEST_BATCH: usize = 16;
+
+/// A model and who executes it.
+pub struct Sampler {
+    model: Model,
+    /// None: Candle computes.
+    webgpu: Option<WebGpu>,
+    /// What the visitor should know about this choice.
+    note: Option<String>,
+}
+
+struct WebGpu {
+    gpu: Gpu,
+    /// Compiled for these numbers of faces.
+    executors: HashMap<usize, Executor>,
+    largest_batch: usize,
+}
+
+/// Faces as RGBA, in the order of their seeds.
+pub struct Batch {
+    pub images: Vec<Vec<u8>>,
+    pub milliseconds: f64,
+}
+
+impl Sampler {
+    /// Chooses the executor that runs here.
+    pub async fn new(model: Model, choice: ExecutorChoice) -> Self {
+        let (webgpu, note) = match choice {
+            ExecutorChoice::Candle => (None, None),
+            _ => webgpu(choice).await,
+        };
+        Self { model, webgpu, note }
+    }
+
+    pub fn info(&self) -> ExecutorInfo {
+        let name = match &self.webgpu {
+            Some(WebGpu { gpu, .. }) if gpu.is_software() => format!("WebGPU, {} (software)", gpu.name()),
+            Some(WebGpu { gpu, .. }) => format!("WebGPU, {}", gpu.name()),
+            None => "Candle, WebAssembly on the CPU".to_owned(),
+        };
+        ExecutorInfo { name, note: self.note.clone() }
+    }
+
+    /// How many faces are best made at once.
+    pub fn batch(&self) -> usize {
+        self.webgpu.as_ref().map_or(1, |webgpu| webgpu.largest_batch)
+    }
+
+    /// Makes the faces of these seeds; none if WebGPU could not, and the next attempt will be another.
+    pub async fn sample(&mut self, seeds: &[u64]) -> Result<Option<Batch>, String> {
+        let made = match &mut self.webgpu {
+            Some(webgpu) => webgpu.sample(&self.model, seeds).await,
+            None => {
+                let start = now();
+                let values = self.sample_with_candle(seeds);
+                let values = values.map_err(|error| format!("Candle cannot make a face: {error}."))?;
+                Ok((values, now() - start))
+            }
+        };
+        match made {
+            Ok((values, milliseconds)) => Ok(Some(Batch { images: self.images(&values), milliseconds })),
+            Err(error) => {
+                self.recover(&error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn sample_with_candle(&self, seeds: &[u64]) -> lddgan::Result<Vec<f32>> {
+        let image = self.model.sample_seeds(seeds, &Device::Cpu)?.image;
+        Ok(image.flatten_all()?.to_vec1()?)
+    }
+
+    fn images(&self, values: &[f32]) -> Vec<Vec<u8>> {
+        let config = &self.model.config.autoencoder;
+        let (channels, pixels) = (config.image_channels, config.image_size * config.image_size);
+        values.chunks(channels * pixels).map(|image| rgba(image, channels, pixels)).collect()
+    }
+
+    /// After an error of WebGPU: smaller batches if that may help, else Candle.
+    fn recover(&mut self, error: &Error) {
+        let too_large = matches!(error, Error::LimitExceeded { .. } | Error::OutOfMemory);
+        match &mut self.webgpu {
+            Some(webgpu) if too_large && webgpu.largest_batch > 1 => {
+                webgpu.largest_batch /= 2;
+                webgpu.executors.clear();
+            }
+            _ => {
+                self.webgpu = None;
+                self.note = Some(format!("{}. Candle took over, on the CPU: faces come more slowly.", sentence(error)));
+            }
+        }
+    }
+}
+
+impl WebGpu {
+    fn new(gpu: Gpu, largest_batch: usize) -> Self {
+        Self { gpu, executors: HashMap::new(), largest_batch }
+    }
+
+    /// The values of the images, and the milliseconds that they took once everything was compiled.
+    async fn sample(&mut self, model: &Model, seeds: &[u64]) -> crate::Result<(Vec<f32>, f64)> {
+        let executor = match self.executors.entry(seeds.len()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Executor::new(&self.gpu, &model.record(seeds.len())?).await?),
+        };
+        let start = now();
+        let inputs = model.draw(seeds);
+        executor.run(inputs.iter().map(|input| (input.name.as_str(), input.values.as_slice())))?;
+        let values = executor.read("image").await?;
+        Ok((values, now() - start))
+    }
+}
+
+/// WebGPU if this choice allows it here, and what to say about it.
+async fn webgpu(choice: ExecutorChoice) -> (Option<WebGpu>, Option<String>) {
+    let gpu = match Gpu::new().await {
+        Ok(gpu) => gpu,
+        Err(error) => {
+            return (None, Some(format!("{}. Candle makes the faces on the CPU, more slowly.", sentence(&error))));
+        }
+    };
+    if !gpu.is_software() {
+        return (Some(WebGpu::new(gpu, LARGEST_BATCH)), None);
+    }
+    let software = format!("This browser's WebGPU is a software adapter ({}), which computes on the CPU", gpu.name());
+    if choice == ExecutorChoice::Auto {
+        return (None, Some(format!("{software}. Candle makes the faces instead, because it is faster there.")));
+    }
+    let note = format!("{software}: much slower than a GPU.");
+    (Some(WebGpu::new(gpu, 1)), Some(note))
+}
+
+/// An error of WebGPU in words for a visitor.
+fn sentence(error: &Error) -> String {
+    match error {
+        Error::NoAdapter(_) => "This browser offers no WebGPU".to_owned(),
+        Error::DeviceLost(_) => "The browser lost the GPU".to_owned(),
+        error => format!("WebGPU cannot run this model ({error})"),
+    }
+}
+
+/// The bytes of a canvas, from one plane of pixels for each channel: red, green and blue, or gray.
+fn rgba(planes: &[f32], channels: usize, pixels: usize) -> Vec<u8> {
+    let plane = |color: usize| color.min(channels - 1) * pixels;
+    let pixel = |index| {
+        let color = |color| planes.get(plane(color) + index).copied().map_or(0, to_byte);
+        [color(0), color(1), color(2), u8::MAX]
+    };
+    (0..pixels).flat_map(pixel).collect()
+}
