@@ -114,11 +114,7 @@ impl Backend for CandleBackend {
 
     fn quantize(&mut self, x: &Tensor, codebook: &Tensor) -> Result<Tensor> {
         let (n, c, h, w) = x.dims4()?;
-        let rows = x.detach().permute((0, 2, 3, 1))?.contiguous()?.reshape(((), c))?;
-        let codes = codebook.detach();
-        let squares = codes.sqr()?.sum(1)?.unsqueeze(0)?;
-        let distances = rows.matmul(&codes.t()?)?.affine(-2.0, 0.0)?.broadcast_add(&squares)?;
-        let nearest = codes.index_select(&distances.argmin(1)?, 0)?;
+        let nearest = codebook.detach().index_select(&nearest_codes(x, codebook)?, 0)?;
         Ok(nearest.reshape((n, h, w, c))?.permute((0, 3, 1, 2))?.contiguous()?)
     }
 
@@ -138,6 +134,17 @@ impl Backend for CandleBackend {
     fn sum_pixels(&mut self, x: &Tensor) -> Result<Tensor> {
         Ok(x.flatten_from(2)?.sum(2)?)
     }
+}
+
+/// The index of the nearest row of `codebook` (codes, C) for each position of `x` (N, C, H, W), (N H W) in the order
+/// batch, row, column.
+pub fn nearest_codes(x: &Tensor, codebook: &Tensor) -> Result<Tensor> {
+    let channels = x.dim(1)?;
+    let rows = x.detach().permute((0, 2, 3, 1))?.contiguous()?.reshape(((), channels))?;
+    let codes = codebook.detach();
+    let squares = codes.sqr()?.sum(1)?.unsqueeze(0)?;
+    let distances = rows.matmul(&codes.t()?)?.affine(-2.0, 0.0)?.broadcast_add(&squares)?;
+    Ok(distances.argmin(1)?)
 }
 
 /// Group norm times `scale` plus `shift`, each (1 or N, C), then the activation.

@@ -8,7 +8,7 @@ mod graph;
 
 use candle_core::Tensor;
 
-pub use candle::CandleBackend;
+pub use candle::{CandleBackend, nearest_codes};
 pub use graph::{Graph, Node, NodeId, Op, Recorder};
 
 use crate::error::Result;

@@ -8,6 +8,8 @@ mod bias;
 mod conv;
 mod fir;
 mod float;
+#[cfg(test)]
+mod gradients;
 mod group_norm;
 mod leaky_relu;
 

@@ -1,0 +1,148 @@
+//! Derivatives of the operations of this folder against central differences in f64.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use super::{add_bias, conv2d, fir, group_norm, leaky_relu};
+use crate::backend::FirMode;
+use crate::layers::ConvGeometry;
+use crate::noise::Stream;
+
+const STEP: f64 = 1e-5;
+
+fn random(shape: &[usize], name: &str) -> Tensor {
+    let values = Stream::new(5, 0, name).normals(shape.iter().product());
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap()
+}
+
+/// sum(f(x) * weights), so that every output has an influence of its own.
+fn weighted(y: &Tensor) -> Result<Tensor> {
+    (y * random(y.dims(), "weights"))?.sum_all()
+}
+
+/// Compares the gradient of a scalar function in each of its arguments with central differences, at every element.
+fn check(name: &str, arguments: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let vars: Vec<Var> = arguments.iter().map(|argument| Var::from_tensor(argument).unwrap()).collect();
+    let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+    let gradients = f(&tensors).unwrap().backward().unwrap();
+    for (i, var) in vars.iter().enumerate() {
+        let gradient = gradients.get(var).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let values = arguments[i].flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        for element in 0..values.len() {
+            let moved = |by: f64| {
+                let mut values = values.clone();
+                values[element] += by;
+                let mut arguments = arguments.to_vec();
+                arguments[i] = Tensor::from_vec(values, arguments[i].shape(), &Device::Cpu).unwrap();
+                f(&arguments).unwrap().to_scalar::<f64>().unwrap()
+            };
+            let expected = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+            let error = (gradient[element] - expected).abs() / expected.abs().max(1.0);
+            assert!(error < 1e-7, "{name}, argument {i}, element {element}: {} not {expected}", gradient[element]);
+        }
+    }
+}
+
+const GEOMETRIES: [ConvGeometry; 5] = [
+    ConvGeometry::same(3),
+    ConvGeometry::same(1),
+    ConvGeometry::patch(2),
+    ConvGeometry { kernel: 3, stride: 2, pad_before: 0, pad_after: 1 },
+    ConvGeometry { kernel: 4, stride: 2, pad_before: 1, pad_after: 1 },
+];
+
+#[test]
+fn convolution() {
+    for geometry in GEOMETRIES {
+        let arguments = [random(&[3, 2, 6, 4], "x"), random(&[3, 2, geometry.kernel, geometry.kernel], "w")];
+        check(&format!("{geometry:?}"), &arguments, |a| weighted(&conv2d(&a[0], &a[1], geometry)?));
+    }
+}
+
+/// The values, too: against Candle's own convolution.
+#[test]
+fn convolution_values() {
+    for geometry in GEOMETRIES {
+        for batch in [1, 5] {
+            let (x, w) = (random(&[batch, 3, 8, 6], "x"), random(&[4, 3, geometry.kernel, geometry.kernel], "w"));
+            let padded = x.pad_with_zeros(2, geometry.pad_before, geometry.pad_after).unwrap();
+            let padded = padded.pad_with_zeros(3, geometry.pad_before, geometry.pad_after).unwrap();
+            let expected = padded.conv2d(&w, 0, geometry.stride, 1, 1).unwrap();
+            let error = (conv2d(&x, &w, geometry).unwrap() - expected).unwrap().abs().unwrap();
+            let error = error.max_all().unwrap().to_scalar::<f64>().unwrap();
+            assert!(error < 1e-12, "{geometry:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn resampling_bias_and_leaky_relu() {
+    let x = random(&[2, 3, 4, 6], "x");
+    for mode in [FirMode::Upsample, FirMode::Downsample, FirMode::Smooth] {
+        check(&format!("{mode:?}"), std::slice::from_ref(&x), |a| weighted(&fir(&a[0], mode)?));
+    }
+    for rows in [1, 2] {
+        check("add_bias", &[x.clone(), random(&[rows, 3], "bias")], |a| weighted(&add_bias(&a[0], &a[1])?));
+    }
+    check("leaky_relu", &[x], |a| weighted(&leaky_relu(&a[0])?));
+}
+
+#[test]
+fn normalization() {
+    for silu in [false, true] {
+        for rows in [1, 2] {
+            let x = random(&[2, 6, 3, 5], "x");
+            let arguments = [x, random(&[rows, 6], "scale"), random(&[rows, 6], "shift")];
+            check("group_norm", &arguments, |a| weighted(&group_norm(&a[0], &a[1], &a[2], 2, silu)?));
+        }
+    }
+}
+
+/// The values of group norm, against the definition in plain Candle operations.
+#[test]
+fn normalization_values() {
+    let (x, scale, shift) = (random(&[2, 6, 3, 5], "x"), random(&[2, 6], "scale"), random(&[2, 6], "shift"));
+    let expected = || -> Result<Tensor> {
+        let groups = x.reshape((2, 3, 2 * 15))?;
+        let centred = groups.broadcast_sub(&groups.mean_keepdim(2)?)?;
+        let deviation = (centred.sqr()?.mean_keepdim(2)? + crate::layers::GROUP_NORM_EPS)?.sqrt()?;
+        let normed = centred.broadcast_div(&deviation)?.reshape((2, 6, 15))?;
+        let y = normed.broadcast_mul(&scale.unsqueeze(2)?)?.broadcast_add(&shift.unsqueeze(2)?)?;
+        candle_nn::ops::silu(&y)?.reshape((2, 6, 3, 5))
+    };
+    let error = (group_norm(&x, &scale, &shift, 3, true).unwrap() - expected().unwrap()).unwrap();
+    let error = error.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+    assert!(error < 1e-12, "{error}");
+}
+
+/// The gradient of a gradient penalty: second derivatives through everything that a discriminator is made of. Needs
+/// CANDLE_GRAD_DO_NOT_DETACH=1, which `.cargo/config.toml` sets.
+#[test]
+fn gradient_penalty() {
+    let penalty = |arguments: &[Tensor]| -> Result<Tensor> {
+        let [x, w1, bias, w2] = arguments else { candle_core::bail!("four arguments") };
+        let x = Var::from_tensor(x)?;
+        let h = leaky_relu(&add_bias(&conv2d(&x, w1, ConvGeometry::same(3))?, bias)?)?;
+        let h = fir(&h, FirMode::Downsample)?;
+        let h = conv2d(&h, w2, GEOMETRIES[3])?;
+        // Squared, because the networks so far are piecewise linear in x.
+        let gradients = h.sqr()?.sum_all()?.backward()?;
+        match gradients.get(&x) {
+            Some(gradient) => gradient.sqr()?.sum_all(),
+            None => candle_core::bail!("no gradient"),
+        }
+    };
+    let arguments =
+        [random(&[2, 2, 4, 4], "x"), random(&[3, 2, 3, 3], "w1"), random(&[1, 3], "bias"), random(&[2, 3, 3, 3], "w2")];
+    // x is taken out of the graph above, so its own gradient is not defined here: weights and bias alone.
+    check_from(1, &arguments, penalty);
+}
+
+/// As [`check`] with a relative tolerance, for the arguments from `first` on.
+fn check_from(first: usize, arguments: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let (fixed, free) = arguments.split_at(first);
+    check("gradient penalty", free, |free| {
+        let all: Vec<Tensor> = fixed.iter().chain(free).cloned().collect();
+        // Scaled down so that the tolerance of `check` is a relative one.
+        f(&all)? * 1e-3
+    });
+}

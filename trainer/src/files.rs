@@ -1,0 +1,44 @@
+//! Writing files so that a kill or a full disk never leaves half of one.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A file or folder that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {action}: {source}", .path.display())]
+pub struct FileError {
+    path: PathBuf,
+    action: &'static str,
+    source: std::io::Error,
+}
+
+impl FileError {
+    fn new(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self { path, action, source }
+    }
+}
+
+/// Replaces the file at `path`: written beside it, flushed to the disk, then renamed. On an error the old file stays
+/// as it was.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let fail = || FileError::new(path, "cannot be written");
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_folder(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail())?;
+    file.write_all(bytes).map_err(fail())?;
+    file.as_file().sync_all().map_err(fail())?;
+    file.persist(path).map_err(|error| fail()(error.error))?;
+    // The rename itself must reach the disk as well.
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail())
+}
+
+/// The content of a file.
+pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    std::fs::read(path).map_err(FileError::new(path, "cannot be read"))
+}
+
+/// Makes a folder and those above it.
+pub fn create_folder(path: &Path) -> Result<(), FileError> {
+    std::fs::create_dir_all(path).map_err(FileError::new(path, "cannot be created"))
+}

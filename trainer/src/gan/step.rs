@@ -1,0 +1,253 @@
+//! One training iteration of the diffusion GAN (reference: the inner loop of `train_ldgan.py`; paper, section 3).
+
+use candle_core::{Device, Tensor, Var};
+use lddgan::backend::CandleBackend;
+use lddgan::diffusion::Schedule;
+use lddgan::networks::{Discriminator, Generator};
+use lddgan::noise::Stream;
+use lddgan::parameters::{Parameters, TensorMap};
+use lddgan::{Error, Result};
+
+use crate::adam::Adam;
+use crate::checkpoint::named;
+use crate::preset::{GanTraining, Preset};
+
+/// Adam's betas for both networks.
+const BETAS: (f64, f64) = (0.5, 0.9);
+
+/// The random draws of one half of an iteration.
+pub struct Draws {
+    /// One step per sample, 0..T.
+    pub t: Vec<u32>,
+    /// Noise that takes x_t to x_{t+1}, (N, C, H, W).
+    pub noise_tp1: Tensor,
+    /// Noise that takes x_0 to x_t.
+    pub noise_t: Tensor,
+    /// (N, z_dim)
+    pub z: Tensor,
+    /// Noise of the posterior.
+    pub noise_posterior: Tensor,
+}
+
+impl Draws {
+    /// The draws of `half` (`d` or `g`) of iteration `step`.
+    fn new(seed: u64, step: u64, half: &str, shape: &[usize], steps: usize, z_dim: usize) -> Result<Self> {
+        let stream = |name: &str| Stream::new(seed, step, &format!("{half}/{name}"));
+        let normal = |name: &str, shape: &[usize]| -> Result<Tensor> {
+            Ok(Tensor::from_vec(stream(name).normals(shape.iter().product()), shape, &Device::Cpu)?)
+        };
+        let mut stream_t = stream("t");
+        Ok(Self {
+            t: (0..shape[0]).map(|_| stream_t.below(steps as u32)).collect(),
+            noise_tp1: normal("noise_tp1", shape)?,
+            noise_t: normal("noise_t", shape)?,
+            z: normal("z", &[shape[0], z_dim])?,
+            noise_posterior: normal("noise_posterior", shape)?,
+        })
+    }
+}
+
+/// The losses of one iteration.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Losses {
+    /// softplus(-D) on real pairs.
+    pub real: f64,
+    /// softplus(D) on generated pairs.
+    pub fake: f64,
+    /// R1 penalty, where this iteration has one.
+    pub penalty: Option<f64>,
+    /// softplus(-D) of the generator's pairs.
+    pub adversarial: f64,
+    /// Mean |x_0 - prediction| in the scaled latent space.
+    pub reconstruction: f64,
+}
+
+/// Which parts of an iteration depend on when it takes place.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// Whether the R1 penalty is due.
+    pub penalty: bool,
+    /// Weight of the reconstruction loss, see [`reconstruction_weight`].
+    pub reconstruction_weight: f64,
+}
+
+/// The weighted-learning schedule: the weight of the reconstruction loss after `progress` (0 to 1) of the training
+/// goes from almost one to almost zero along a sigmoid (paper, section 3.3; reference: `get_alpha_schedule`).
+pub fn reconstruction_weight(progress: f64) -> f64 {
+    1.0 / (1.0 + (12.0 * progress.clamp(0.0, 1.0) - 6.0).exp())
+}
+
+/// Generator, discriminator and their optimisers.
+pub struct Trainer {
+    pub generator: Generator,
+    pub generator_parameters: Parameters,
+    generator_optimizer: Adam,
+    discriminator: Discriminator,
+    discriminator_parameters: Parameters,
+    discriminator_optimizer: Adam,
+    schedule: Schedule,
+    options: GanTraining,
+    /// Exponential moving average of the generator's parameters; empty before the first step.
+    ema: TensorMap,
+}
+
+fn scalar(tensor: &Tensor) -> Result<f64> {
+    Ok(f64::from(tensor.to_scalar::<f32>()?))
+}
+
+/// Mean of ln(1 + exp(x)), in the form that does not overflow.
+fn softplus_mean(x: &Tensor) -> Result<Tensor> {
+    let magnitude = x.abs()?;
+    Ok((x.relu()? + (magnitude.neg()?.exp()? + 1.0)?.log()?)?.mean_all()?)
+}
+
+impl Trainer {
+    pub fn new(preset: &Preset, seed: u64, device: &Device) -> Result<Self> {
+        let generator_parameters = Parameters::new(seed, device);
+        let discriminator_parameters = Parameters::new(seed, device);
+        let options = preset.train_gan.clone();
+        let generator = Generator::new(generator_parameters.var_builder().pp("generator"), &preset.generator)?;
+        let vb = discriminator_parameters.var_builder();
+        let discriminator = Discriminator::new(vb.pp("discriminator"), &preset.discriminator)?;
+        Ok(Self {
+            generator_optimizer: Adam::new(&generator_parameters, options.generator_learning_rate, BETAS)?,
+            discriminator_optimizer: Adam::new(&discriminator_parameters, options.discriminator_learning_rate, BETAS)?,
+            generator,
+            generator_parameters,
+            discriminator,
+            discriminator_parameters,
+            schedule: Schedule::new(&preset.diffusion)?,
+            options,
+            ema: TensorMap::new(),
+        })
+    }
+
+    /// One iteration on a batch of scaled latents with the draws of iteration number `number`.
+    pub fn step(&mut self, real: &Tensor, seed: u64, number: u64, step: Step) -> Result<Losses> {
+        let z_dim = self.generator.config().z_dim;
+        let draws = |half: &str| Draws::new(seed, number, half, real.dims(), self.schedule.steps(), z_dim);
+        let (d, g) = (draws("d")?, draws("g")?);
+        self.step_with(real, &d, &g, step)
+    }
+
+    /// One iteration with given draws: first the discriminator, then the generator against the updated discriminator.
+    pub fn step_with(&mut self, real: &Tensor, d: &Draws, g: &Draws, step: Step) -> Result<Losses> {
+        let mut losses = self.discriminator_step(real, d, step.penalty)?;
+        (losses.adversarial, losses.reconstruction) = self.generator_step(real, g, step.reconstruction_weight)?;
+        self.update_ema()?;
+        Ok(losses)
+    }
+
+    fn discriminator_step(&mut self, real: &Tensor, draws: &Draws, penalty: bool) -> Result<Losses> {
+        let (x_t, x_tp1) = self.schedule.q_sample_pairs(real, &draws.t, &draws.noise_t, &draws.noise_tp1)?;
+        let x_t = Var::from_tensor(&x_t)?;
+        let logits = self.discriminate(&x_t, &draws.t, &x_tp1)?;
+        let on_real = softplus_mean(&logits.neg()?)?;
+        let mut loss = on_real.clone();
+        let mut losses = Losses { real: scalar(&on_real)?, ..Default::default() };
+        if penalty {
+            let penalty = self.gradient_penalty(&logits, &x_t)?;
+            losses.penalty = Some(scalar(&penalty)?);
+            loss = (loss + penalty)?;
+        }
+        let (_, fake) = self.generate(&x_tp1, draws)?;
+        let on_fake = softplus_mean(&self.discriminate(&fake.detach(), &draws.t, &x_tp1)?)?;
+        losses.fake = scalar(&on_fake)?;
+        self.discriminator_optimizer.step(&(loss + on_fake)?.backward()?)?;
+        Ok(losses)
+    }
+
+    /// R1: r1_gamma / 2 times the mean squared norm of the gradient of the logits in x_t, itself differentiable.
+    fn gradient_penalty(&self, logits: &Tensor, x_t: &Var) -> Result<Tensor> {
+        let gradients = logits.sum_all()?.backward()?;
+        let gradient = gradients.get(x_t).filter(|gradient| gradient.track_op()).ok_or_else(|| Error::Config {
+            field: "CANDLE_GRAD_DO_NOT_DETACH".to_string(),
+            reason: "must be 1 in the environment: the R1 penalty needs second-order gradients".to_string(),
+        })?;
+        Ok((gradient.sqr()?.flatten_from(1)?.sum(1)?.mean_all()? * (self.options.r1_gamma / 2.0))?)
+    }
+
+    fn generator_step(&mut self, real: &Tensor, draws: &Draws, reconstruction_weight: f64) -> Result<(f64, f64)> {
+        let (_, x_tp1) = self.schedule.q_sample_pairs(real, &draws.t, &draws.noise_t, &draws.noise_tp1)?;
+        let (x_0, fake) = self.generate(&x_tp1, draws)?;
+        let adversarial = softplus_mean(&self.discriminate(&fake, &draws.t, &x_tp1)?.neg()?)?;
+        let reconstruction = (x_0 - real)?.abs()?.mean_all()?;
+        let loss = (&adversarial + (&reconstruction * reconstruction_weight)?)?;
+        self.generator_optimizer.step(&loss.backward()?)?;
+        Ok((scalar(&adversarial)?, scalar(&reconstruction)?))
+    }
+
+    fn discriminate(&self, x_t: &Tensor, t: &[u32], x_tp1: &Tensor) -> Result<Tensor> {
+        let sinusoids = self.discriminator.time_sinusoids(t, x_t.device())?;
+        self.discriminator.forward(&mut CandleBackend, x_t, &sinusoids, x_tp1)
+    }
+
+    /// The predicted x_0, and x_t drawn from the posterior around it.
+    fn generate(&self, x_tp1: &Tensor, draws: &Draws) -> Result<(Tensor, Tensor)> {
+        let sinusoids = self.generator.time_sinusoids(&draws.t, x_tp1.device())?;
+        let x_0 = self.generator.forward(&mut CandleBackend, x_tp1, &sinusoids, &draws.z)?;
+        let x_t = self.schedule.sample_posterior(&x_0, x_tp1, &draws.t, &draws.noise_posterior)?;
+        Ok((x_0, x_t))
+    }
+
+    /// The average starts as the parameters after the first update; no bias correction (reference: `EMA`).
+    fn update_ema(&mut self) -> Result<()> {
+        let decay = self.options.ema_decay;
+        for (name, value) in self.generator_parameters.tensors() {
+            let value = value.detach();
+            let average = match self.ema.get(&name) {
+                Some(average) => ((average * decay)? + (value * (1.0 - decay))?)?,
+                // A copy: the parameter's own storage changes with the next step.
+                None => value.copy()?,
+            };
+            self.ema.insert(name, average);
+        }
+        Ok(())
+    }
+
+    /// The averaged generator, named as in a model file.
+    pub fn ema(&self) -> &TensorMap {
+        &self.ema
+    }
+
+    /// Everything that is needed to go on.
+    pub fn state(&self) -> Result<TensorMap> {
+        Ok(named("generator", self.generator_parameters.tensors())
+            .chain(named("generator_adam", self.generator_optimizer.tensors()?))
+            .chain(named("discriminator", self.discriminator_parameters.tensors()))
+            .chain(named("discriminator_adam", self.discriminator_optimizer.tensors()?))
+            .chain(named("ema", self.ema.clone()))
+            .collect())
+    }
+
+    /// Takes up a saved state; `part` gives the tensors of each of its parts.
+    pub fn load(&mut self, part: impl Fn(&str) -> TensorMap, file: &str) -> Result<()> {
+        self.generator_parameters.load(&part("generator"), file)?;
+        self.discriminator_parameters.load(&part("discriminator"), file)?;
+        self.generator_optimizer.load(&part("generator_adam"))?;
+        self.discriminator_optimizer.load(&part("discriminator_adam"))?;
+        self.ema = part("ema");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reference's table for 20 epochs starts at 0.9975, passes 0.5 half-way and ends at 0.0025.
+    #[test]
+    fn reconstruction_gives_way_to_the_adversary() {
+        for (progress, expected) in [(0.0, 0.99753), (0.5, 0.5), (1.0, 0.00247)] {
+            assert!((reconstruction_weight(progress) - expected).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn softplus_neither_overflows_nor_cancels() {
+        for (x, expected) in [(0f32, std::f64::consts::LN_2), (100.0, 100.0), (-100.0, 0.0), (1.5, 1.701_413_3)] {
+            let x = Tensor::new(&[x], &Device::Cpu).unwrap();
+            assert!((scalar(&softplus_mean(&x).unwrap()).unwrap() - expected).abs() < 1e-5);
+        }
+    }
+}

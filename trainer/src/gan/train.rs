@@ -1,0 +1,119 @@
+//! The training loop of generator and discriminator.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device};
+use lddgan::model_file::FileConfig;
+use lddgan::{ModelFile, Provenance};
+
+use super::latents::Latents;
+use super::step::{Losses, Step, Trainer, reconstruction_weight};
+use crate::preset::Preset;
+use crate::progress::Progress;
+use crate::run::{Run, RunOptions, Sampler};
+use crate::{files, grid};
+
+/// Images in the picture of a checkpoint, made from the seeds 0, 1, ….
+const PICTURE_IMAGES: u64 = 64;
+
+/// Options of `lddgan train gan`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    pub run: RunOptions,
+    /// The file that `lddgan train autoencoder` wrote
+    #[arg(long, value_name = "FILE")]
+    pub autoencoder: PathBuf,
+}
+
+/// The model file: averaged generator, and the decoder of the autoencoder's file.
+fn model_file(trainer: &Trainer, autoencoder: &ModelFile, run: &Run) -> ModelFile {
+    let position = &run.position;
+    let decoder = autoencoder.tensors.iter().filter(|(name, _)| name.starts_with("decoder."));
+    let mut tensors = trainer.ema().clone();
+    tensors.extend(decoder.map(|(name, tensor)| (name.clone(), tensor.clone())));
+    let mut provenance = Provenance {
+        name: position.preset.name.clone(),
+        revision: crate::revision(),
+        ..autoencoder.provenance.clone()
+    };
+    provenance.steps.insert("gan".to_string(), position.step);
+    provenance.images.insert("gan".to_string(), position.images);
+    let config = FileConfig {
+        generator: Some(position.preset.generator.clone()),
+        diffusion: Some(position.preset.diffusion.clone()),
+        ..autoencoder.config.clone()
+    };
+    ModelFile { config, provenance, tensors }
+}
+
+/// Writes checkpoint, model file and picture.
+fn save(trainer: &Trainer, autoencoder: &ModelFile, run: &mut Run, device: &Device) -> Result<()> {
+    run.save(trainer.state()?)?;
+    let path = run.file("model.safetensors");
+    let bytes = model_file(trainer, autoencoder, run).to_bytes(DType::F16)?;
+    files::write_atomic(&path, &bytes)?;
+    // The picture is made from the file, so that it shows what the file holds.
+    let name = path.display().to_string();
+    let model = ModelFile::from_bytes(&bytes, &name)?.model(&name, device)?;
+    let seeds: Vec<u64> = (0..PICTURE_IMAGES).collect();
+    let images = model.sample_seeds(&seeds, device)?.image;
+    let picture = grid::arrange(&grid::to_images(&images)?, 8);
+    let path = run.file(&format!("grid-{:08}.png", run.position.images));
+    Ok(files::write_atomic(&path, &grid::to_png(&picture)?)?)
+}
+
+fn named(losses: &Losses) -> Vec<(&'static str, f64)> {
+    vec![
+        ("real", losses.real),
+        ("fake", losses.fake),
+        ("adversarial", losses.adversarial),
+        ("reconstruction", losses.reconstruction),
+    ]
+}
+
+/// Runs `lddgan train gan`.
+pub fn train(options: &Options) -> Result<()> {
+    let device = Device::Cpu;
+    let preset = Preset::load(&options.run.preset)?;
+    let (mut run, checkpoint) = Run::open(&options.run, "gan", &preset)?;
+    let file = options.autoencoder.display().to_string();
+    let autoencoder = ModelFile::from_bytes(&files::read(&options.autoencoder)?, &file)?;
+    anyhow::ensure!(
+        autoencoder.config.autoencoder == preset.autoencoder,
+        "{file}: its autoencoder is not the one of preset {}",
+        preset.name
+    );
+    let (encoder, _) = autoencoder.autoencoder(&file, &device)?;
+    let images = crate::data::load(&options.run.data, preset.autoencoder.image_size)?;
+    let latents = Latents::encode(&encoder, &images, autoencoder.config.latent_scale, &device)?;
+    drop(images);
+
+    let seed = run.position.seed;
+    let mut trainer = Trainer::new(&preset, seed, &device)?;
+    if let Some(checkpoint) = checkpoint {
+        trainer.load(|part| checkpoint.part(part), &run.file("state.safetensors").display().to_string())?;
+    }
+    let total = options.run.images.unwrap_or(preset.train_gan.images);
+    let mut sampler = Sampler::new(seed, latents.len());
+    let mut progress = Progress::new(run.position.images, total);
+    while !run.finished(total) {
+        let indices = sampler.batch(run.position.images, preset.train_gan.batch);
+        let step = Step {
+            penalty: run.position.step % preset.train_gan.lazy_reg == 0,
+            reconstruction_weight: reconstruction_weight(run.position.images as f64 / total as f64),
+        };
+        let losses = trainer.step(&latents.batch(&indices)?, seed, run.position.step, step)?;
+        run.advance(indices.len());
+        progress.update(run.position.images, &named(&losses));
+        if run.checkpoint_due() {
+            save(&trainer, &autoencoder, &mut run, &device)?;
+            progress.note(&format!("checkpoint at {} images", run.position.images));
+        }
+    }
+    save(&trainer, &autoencoder, &mut run, &device).context("the last checkpoint could not be written")?;
+    let path = run.file("model.safetensors");
+    println!("{} images in {:.0} s; wrote {}", run.position.images, run.position.seconds, path.display());
+    Ok(())
+}

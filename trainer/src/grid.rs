@@ -1,0 +1,43 @@
+//! Pictures of many images side by side.
+
+use candle_core::Tensor;
+use image::{ImageFormat, RgbImage};
+
+/// Pixels between two images.
+const GAP: u32 = 2;
+
+/// Images (N, 3, H, W) in \[-1, 1\] as 8-bit pictures.
+pub fn to_images(images: &Tensor) -> candle_core::Result<Vec<RgbImage>> {
+    let (n, channels, h, w) = images.dims4()?;
+    if channels != 3 {
+        candle_core::bail!("a picture needs 3 channels, not {channels}");
+    }
+    let values = images.flatten_all()?.to_vec1::<f32>()?;
+    let picture = |sample: &[f32]| {
+        RgbImage::from_fn(w as u32, h as u32, |x, y| {
+            let byte = |channel: usize| lddgan::sampler::to_byte(sample[(channel * h + y as usize) * w + x as usize]);
+            image::Rgb([byte(0), byte(1), byte(2)])
+        })
+    };
+    Ok(values.chunks_exact((3 * h * w).max(1)).take(n).map(picture).collect())
+}
+
+/// Places pictures of equal size in rows of `columns`.
+pub fn arrange(pictures: &[RgbImage], columns: usize) -> RgbImage {
+    let Some(first) = pictures.first() else { return RgbImage::new(0, 0) };
+    let columns = columns.clamp(1, pictures.len()) as u32;
+    let rows = (pictures.len() as u32).div_ceil(columns);
+    let (w, h) = (first.width() + GAP, first.height() + GAP);
+    let mut grid = RgbImage::from_pixel(columns * w - GAP, rows * h - GAP, image::Rgb([255; 3]));
+    for (i, picture) in (0u32..).zip(pictures) {
+        image::imageops::replace(&mut grid, picture, i64::from(i % columns * w), i64::from(i / columns * h));
+    }
+    grid
+}
+
+/// The bytes of a PNG file.
+pub fn to_png(picture: &RgbImage) -> image::ImageResult<Vec<u8>> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, ImageFormat::Png)?;
+    Ok(bytes.into_inner())
+}

@@ -1,0 +1,17 @@
+//! Training, sampling and measuring of Latent Denoising Diffusion GANs: what the `lddgan` program is made of.
+
+pub mod adam;
+pub mod autoencoder;
+pub mod checkpoint;
+pub mod data;
+pub mod files;
+pub mod gan;
+pub mod grid;
+pub mod preset;
+pub mod progress;
+pub mod run;
+
+/// The git revision that the program was built from, `unknown` outside a checkout.
+pub fn revision() -> String {
+    option_env!("LDDGAN_REVISION").unwrap_or("unknown").to_string()
+}

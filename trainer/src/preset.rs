@@ -1,0 +1,136 @@
+//! Presets: everything that a training run is made from, in a TOML file.
+
+use std::path::Path;
+
+use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig};
+use serde::{Deserialize, Serialize};
+
+/// The presets that come with the program.
+const BUILT_IN: [(&str, &str); 1] = [("faces64", include_str!("../presets/faces64.toml"))];
+
+/// A preset that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PresetError {
+    #[error("no preset `{name}`: give the path of a .toml file, or one of {known}")]
+    Unknown { name: String, known: String },
+    #[error("preset {name}: {reason}")]
+    Invalid { name: String, reason: String },
+}
+
+/// The networks and how they are trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preset {
+    /// Goes into the model file.
+    pub name: String,
+    pub autoencoder: AutoencoderConfig,
+    pub generator: GeneratorConfig,
+    #[serde(default)]
+    pub diffusion: DiffusionConfig,
+    pub discriminator: DiscriminatorConfig,
+    pub train_autoencoder: AutoencoderTraining,
+    pub train_gan: GanTraining,
+}
+
+/// How the autoencoder is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoencoderTraining {
+    /// Training images seen in all.
+    pub images: u64,
+    pub batch: usize,
+    pub learning_rate: f64,
+    /// Weight of the commitment of encoder outputs to their codes (VQ-VAE's beta).
+    pub commitment: f64,
+    /// Weight of the patch discriminator's verdict.
+    pub adversarial: f64,
+    /// Images seen before the patch discriminator takes part.
+    pub adversarial_from: u64,
+    pub discriminator_learning_rate: f64,
+    /// Channels of the patch discriminator's first layer, a multiple of 8.
+    pub discriminator_channels: usize,
+    /// Layers of the patch discriminator between its first and its last.
+    pub discriminator_layers: usize,
+}
+
+/// How generator and discriminator are trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GanTraining {
+    /// Training latents seen in all; the weighted-learning schedule runs over them.
+    pub images: u64,
+    pub batch: usize,
+    pub generator_learning_rate: f64,
+    pub discriminator_learning_rate: f64,
+    /// Weight of the R1 penalty (`r1_gamma`).
+    pub r1_gamma: f64,
+    /// The penalty is applied at every so many steps (`lazy_reg`).
+    pub lazy_reg: u64,
+    /// Decay of the generator's exponential moving average (`ema_decay`).
+    pub ema_decay: f64,
+}
+
+impl Preset {
+    /// Reads a preset by its name or from a file.
+    pub fn load(name: &str) -> Result<Self, PresetError> {
+        let invalid = |reason: String| PresetError::Invalid { name: name.to_string(), reason };
+        let built_in = BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, text)| text.to_string());
+        let text = match built_in {
+            Some(text) => text,
+            None if Path::new(name).exists() => {
+                std::fs::read_to_string(name).map_err(|error| invalid(error.to_string()))?
+            }
+            None => {
+                let known = BUILT_IN.map(|(known, _)| known).join(", ");
+                return Err(PresetError::Unknown { name: name.to_string(), known });
+            }
+        };
+        let preset: Self = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        preset.validate().map_err(invalid)?;
+        Ok(preset)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let config = lddgan::ModelConfig {
+            generator: self.generator.clone(),
+            autoencoder: self.autoencoder.clone(),
+            diffusion: self.diffusion.clone(),
+            latent_scale: 1.0,
+        };
+        config.validate().map_err(|error| error.to_string())?;
+        let gan = &self.train_gan;
+        if gan.batch == 0 || gan.batch % gan.batch.min(4) != 0 {
+            return Err(format!("train_gan.batch: {} is no multiple of 4", gan.batch));
+        }
+        if self.train_autoencoder.batch == 0 || gan.lazy_reg == 0 {
+            return Err("train_autoencoder.batch and train_gan.lazy_reg must be at least 1".to_string());
+        }
+        if self.discriminator.latent_channels != self.generator.latent_channels {
+            return Err("discriminator.latent_channels differs from generator.latent_channels".to_string());
+        }
+        if self.train_autoencoder.discriminator_channels % 8 != 0 {
+            return Err("train_autoencoder.discriminator_channels must be a multiple of 8".to_string());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_presets_are_valid_and_carry_their_names() {
+        for (name, _) in BUILT_IN {
+            assert_eq!(Preset::load(name).unwrap().name, name);
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), BUILT_IN[0].1.replace("batch = ", "bach = ")).unwrap();
+        let error = Preset::load(file.path().to_str().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("bach"), "{error}");
+    }
+}
