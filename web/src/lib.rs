@@ -3,7 +3,6 @@
 mod error;
 pub mod executor;
 mod gpu;
-mod page;
 mod painter;
 
 pub use error::{Error, Result};

@@ -1,5 +1,19 @@
 //! Executes recorded networks with WebGPU.
+//!
+//! A [`lddgan::Graph`] is compiled once: what depends on no input is computed (`fold`), operations are merged (`fusion`)
+//! and become dispatches of the kernels in `kernels/` (`lower`), values that are never needed together share a buffer
+//! (`memory`), and pipelines, weights and bind groups are made on the device (`resources`). An [`Executor`] then only
+//! writes inputs and replays the dispatches.
 
+mod constants;
 mod executable;
+mod fold;
+mod fusion;
+mod layout;
+mod lower;
+mod memory;
+mod params;
+mod program;
+mod resources;
 
 pub use executable::Executor;

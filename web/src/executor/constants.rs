@@ -1,0 +1,74 @@
+//! Packs weights and other constants for the GPU, each once however often a graph uses it.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Tensor, TensorId};
+
+use super::layout::{Shape, pack_weights};
+use crate::error::{Error, Result};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Image(TensorId),
+    Weights(TensorId),
+    Style(TensorId, TensorId),
+    Bias(Option<TensorId>, Option<TensorId>, usize),
+}
+
+/// The packed constants of a program.
+#[derive(Debug, Default)]
+pub struct Constants {
+    pub packed: Vec<Vec<f32>>,
+    known: HashMap<Key, usize>,
+}
+
+fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+impl Constants {
+    /// An image or vectors, or the rows of a codebook.
+    pub fn image(&mut self, tensor: &Tensor) -> Result<usize> {
+        let pack = || Ok(Shape::new(tensor.dims())?.pack(&values(tensor)?));
+        self.add(Key::Image(tensor.id()), pack)
+    }
+
+    /// The weights of a convolution (out, in, k, k) or of a linear layer (out, in).
+    pub fn weights(&mut self, tensor: &Tensor) -> Result<usize> {
+        let &[outputs, inputs, ref kernel @ ..] = tensor.dims() else {
+            return Err(Error::Graph(format!("weights of shape {:?}", tensor.dims())));
+        };
+        let taps = kernel.iter().product();
+        self.add(Key::Weights(tensor.id()), || Ok(pack_weights(&values(tensor)?, outputs, inputs, taps)))
+    }
+
+    /// The scales of a norm, then its shifts.
+    pub fn style(&mut self, scale: &Tensor, shift: &Tensor) -> Result<usize> {
+        let pack = || Ok([values(scale)?, values(shift)?].concat());
+        self.add(Key::Style(scale.id(), shift.id()), pack)
+    }
+
+    /// The sum of a bias (C) and one for each sample (N, C); zeros if there is neither.
+    pub fn bias(&mut self, bias: Option<&Tensor>, sample_bias: Option<&Tensor>, channels: usize) -> Result<usize> {
+        let key = Key::Bias(bias.map(Tensor::id), sample_bias.map(Tensor::id), channels);
+        self.add(key, || {
+            let sum = match (bias, sample_bias) {
+                (Some(bias), Some(sample_bias)) => sample_bias.broadcast_add(bias)?,
+                (Some(bias), None) => bias.unsqueeze(0)?,
+                (None, Some(sample_bias)) => sample_bias.clone(),
+                (None, None) => return Ok(vec![0.0; channels.next_multiple_of(4)]),
+            };
+            Ok(Shape::new(sum.dims())?.pack(&values(&sum)?))
+        })
+    }
+
+    fn add(&mut self, key: Key, pack: impl FnOnce() -> Result<Vec<f32>>) -> Result<usize> {
+        if let Some(&known) = self.known.get(&key) {
+            return Ok(known);
+        }
+        self.packed.push(pack()?);
+        let constant = self.packed.len() - 1;
+        self.known.insert(key, constant);
+        Ok(constant)
+    }
+}

@@ -1,0 +1,139 @@
+//! Finds what a convolution can do on its way: a nearest-neighbour upsampling before it, and a constant bias per sample,
+//! a scale, a residual and an activation after it.
+
+use candle_core::Tensor;
+use lddgan::Activation;
+use lddgan::backend::{Graph, NodeId, Op};
+use lddgan::layers::Conv2d;
+
+/// y = activation(scale * (conv(upsample(input)) + biases) + residual factor * residual)
+#[derive(Debug, Clone)]
+pub struct FusedConv<'a> {
+    pub conv: &'a Conv2d,
+    pub input: NodeId,
+    pub upsample: usize,
+    /// (N, C), beside the convolution's own bias.
+    pub sample_bias: Option<&'a Tensor>,
+    pub scale: f32,
+    pub residual: Option<(f32, NodeId)>,
+    pub activation: Activation,
+    /// The nodes that need no dispatch of their own.
+    absorbed: Vec<NodeId>,
+}
+
+/// How each node is executed.
+#[derive(Debug, Clone)]
+pub enum Plan<'a> {
+    /// Not at all: constant, without influence on an output, or part of another node's dispatch.
+    Nothing,
+    Conv(FusedConv<'a>),
+    /// As an operation of its own.
+    Alone,
+}
+
+/// Decides about every node. `constants` are the values of the nodes that depend on no input.
+pub fn plan<'a>(graph: &'a Graph, constants: &'a [Option<Tensor>]) -> Vec<Plan<'a>> {
+    let finder = Finder { graph, constants, uses: uses(graph, constants) };
+    let mut plans = vec![Plan::Nothing; graph.nodes.len()];
+    let mut absorbed = vec![false; graph.nodes.len()];
+    // From the end, so that the longest chain that ends in a convolution's result is found first.
+    for node in (0..graph.nodes.len()).rev() {
+        if constants[node].is_some() || finder.uses[node] == 0 || absorbed[node] {
+            continue;
+        }
+        plans[node] = match finder.fused_conv(node) {
+            Some(fused) => {
+                fused.absorbed.iter().for_each(|&node| absorbed[node] = true);
+                Plan::Conv(fused)
+            }
+            None => Plan::Alone,
+        };
+    }
+    plans
+}
+
+/// How often each node is read by nodes that matter, or is an output.
+fn uses(graph: &Graph, constants: &[Option<Tensor>]) -> Vec<usize> {
+    let mut uses = vec![0; graph.nodes.len()];
+    graph.outputs.iter().for_each(|(_, node)| uses[*node] += 1);
+    for (id, node) in graph.nodes.iter().enumerate().rev() {
+        if uses[id] > 0 && constants[id].is_none() {
+            node.inputs.iter().for_each(|&input| uses[input] += 1);
+        }
+    }
+    uses
+}
+
+struct Finder<'a> {
+    graph: &'a Graph,
+    constants: &'a [Option<Tensor>],
+    uses: Vec<usize>,
+}
+
+impl<'a> Finder<'a> {
+    /// The convolution that ends with this node's value.
+    fn fused_conv(&self, id: NodeId) -> Option<FusedConv<'a>> {
+        let node = &self.graph.nodes[id];
+        match (&node.op, node.inputs.as_slice()) {
+            (Op::Conv2d(conv), &[input]) => Some(self.conv(conv, input)),
+            (Op::AddPerChannel, &[x, bias]) => {
+                let fused = self.part(x).filter(FusedConv::is_plain)?;
+                Some(FusedConv { sample_bias: Some(self.constants[bias].as_ref()?), ..fused })
+            }
+            (Op::WeightedSum(factors), inputs) if inputs.len() <= 2 => {
+                let terms = || factors.iter().copied().zip(inputs.iter().copied());
+                terms().enumerate().rev().find_map(|(i, (scale, x))| {
+                    let fused = self.part(x).filter(FusedConv::is_unscaled)?;
+                    let residual = terms().enumerate().find(|(j, _)| *j != i).map(|(_, term)| term);
+                    Some(FusedConv { scale, residual, ..fused })
+                })
+            }
+            (Op::Activate(activation), &[x]) => {
+                let fused = self.part(x).filter(|fused| fused.activation == Activation::Identity)?;
+                Some(FusedConv { activation: *activation, ..fused })
+            }
+            _ => None,
+        }
+    }
+
+    /// The convolution that ends with this node's value, if nobody else needs the value.
+    fn part(&self, id: NodeId) -> Option<FusedConv<'a>> {
+        let alone = self.uses[id] == 1 && self.constants[id].is_none();
+        let mut fused = alone.then(|| self.fused_conv(id)).flatten()?;
+        fused.absorbed.push(id);
+        Some(fused)
+    }
+
+    fn conv(&self, conv: &'a Conv2d, input: NodeId) -> FusedConv<'a> {
+        let fused = FusedConv {
+            conv,
+            input,
+            upsample: 1,
+            sample_bias: None,
+            scale: 1.0,
+            residual: None,
+            activation: Activation::Identity,
+            absorbed: Vec::new(),
+        };
+        let before = &self.graph.nodes[input];
+        let alone = self.uses[input] == 1 && self.constants[input].is_none();
+        match (&before.op, before.inputs.as_slice()) {
+            (Op::UpsampleNearest(factor), &[x]) if alone => {
+                FusedConv { input: x, upsample: *factor, absorbed: vec![input], ..fused }
+            }
+            _ => fused,
+        }
+    }
+}
+
+impl FusedConv<'_> {
+    /// Whether a factor and a residual can still follow.
+    fn is_unscaled(&self) -> bool {
+        self.scale == 1.0 && self.residual.is_none() && self.activation == Activation::Identity
+    }
+
+    /// Whether a bias can still follow.
+    fn is_plain(&self) -> bool {
+        self.is_unscaled() && self.sample_bias.is_none()
+    }
+}

@@ -1,0 +1,24 @@
+// Adds a bias to every pixel: y = activate(x + bias).
+
+struct Params {
+    // vec4 in y.
+    count: u32,
+    pixels: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, C4, H, W)
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>; // (N, C4)
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // (N, C4, H, W)
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let index = folded(workgroup_id, grid) * THREADS + thread;
+    if index < params.count {
+        y[index] = activate(x[index] + bias[index / params.pixels]);
+    }
+}

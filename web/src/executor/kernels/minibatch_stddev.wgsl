@@ -1,0 +1,61 @@
+// The standard deviation over the samples of a group, averaged over channels and pixels, as an image of one channel.
+// One workgroup for each group; sample g * groups + m belongs to group m.
+
+struct Params {
+    groups: u32,
+    // Samples of a group.
+    members: u32,
+    channels: u32,
+    pixels: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, C4, H, W)
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // (N, 1, H, W)
+
+var<workgroup> partial_sums: array<f32, THREADS>;
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let group = folded(workgroup_id, grid);
+    if group >= params.groups {
+        return;
+    }
+    let blocks = (params.channels + 3u) / 4u;
+    let size = blocks * params.pixels;
+    let members = f32(params.members);
+    var sum = 0.0;
+    for (var i = thread; i < size; i += THREADS) {
+        var mean = vec4<f32>(0.0);
+        for (var member = 0u; member < params.members; member++) {
+            mean += x[(member * params.groups + group) * size + i] / members;
+        }
+        var variance = vec4<f32>(0.0);
+        for (var member = 0u; member < params.members; member++) {
+            let d = x[(member * params.groups + group) * size + i] - mean;
+            variance += d * d / members;
+        }
+        let stddev = sqrt(variance + 1e-8);
+        let lanes = min(params.channels - i / params.pixels * 4u, 4u);
+        for (var lane = 0u; lane < lanes; lane++) {
+            sum += stddev[lane];
+        }
+    }
+    partial_sums[thread] = sum;
+    workgroupBarrier();
+    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+        if thread < half {
+            partial_sums[thread] += partial_sums[thread + half];
+        }
+        workgroupBarrier();
+    }
+    let value = vec4<f32>(partial_sums[0] / f32(params.channels * params.pixels), 0.0, 0.0, 0.0);
+    for (var i = thread; i < params.members * params.pixels; i += THREADS) {
+        let sample = i / params.pixels * params.groups + group;
+        y[sample * params.pixels + i % params.pixels] = value;
+    }
+}

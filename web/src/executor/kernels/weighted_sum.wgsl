@@ -1,0 +1,37 @@
+// The sum of up to three values, each times its factor, then the activation.
+
+override TERMS: u32 = 1u;
+
+struct Params {
+    // vec4 in y.
+    count: u32,
+    factor_a: f32,
+    factor_b: f32,
+    factor_c: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // (N, C4, H, W)
+@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // as a; not read unless TERMS > 1
+@group(0) @binding(3) var<storage, read> c: array<vec4<f32>>; // as a; not read unless TERMS > 2
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // as a
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let index = folded(workgroup_id, grid) * THREADS + thread;
+    if index >= params.count {
+        return;
+    }
+    var sum = params.factor_a * a[index];
+    if TERMS > 1u {
+        sum += params.factor_b * b[index];
+    }
+    if TERMS > 2u {
+        sum += params.factor_c * c[index];
+    }
+    y[index] = activate(sum);
+}

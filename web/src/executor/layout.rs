@@ -1,0 +1,103 @@
+//! How images lie in the GPU's memory: (N, ceil(C / 4), H, W) of four channels each, absent channels zero.
+
+use crate::error::{Error, Result};
+
+/// The shape of an image (N, C, H, W); vectors (N, C) are images of one pixel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub batch: usize,
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+}
+
+impl Shape {
+    pub fn new(dims: &[usize]) -> Result<Self> {
+        match *dims {
+            [batch, channels] => Ok(Self { batch, channels, height: 1, width: 1 }),
+            [batch, channels, height, width] => Ok(Self { batch, channels, height, width }),
+            _ => Err(Error::Graph(format!("a value of shape {dims:?} is neither image nor vector"))),
+        }
+    }
+
+    /// Groups of four channels.
+    pub fn blocks(&self) -> usize {
+        self.channels.div_ceil(4)
+    }
+
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Values, without the absent channels.
+    pub fn elements(&self) -> usize {
+        self.batch * self.channels * self.pixels()
+    }
+
+    /// Groups of four channels in the whole image.
+    pub fn vectors(&self) -> usize {
+        self.batch * self.blocks() * self.pixels()
+    }
+
+    /// Bytes in the GPU's memory.
+    pub fn bytes(&self) -> u64 {
+        16 * self.vectors() as u64
+    }
+
+    /// Where each of the values in the order (N, C, H, W) lies in the GPU's memory, in f32.
+    fn places(self) -> impl Iterator<Item = usize> {
+        let planes = (0..self.batch).flat_map(move |n| (0..self.channels).map(move |c| (n, c)));
+        planes.flat_map(move |(n, c)| {
+            let start = (n * self.blocks() + c / 4) * self.pixels();
+            (0..self.pixels()).map(move |pixel| (start + pixel) * 4 + c % 4)
+        })
+    }
+
+    /// From (N, C, H, W) to the GPU's order; `values` has as many as [`Self::elements`].
+    pub fn pack(self, values: &[f32]) -> Vec<f32> {
+        let mut packed = vec![0.0; 4 * self.vectors()];
+        for (place, value) in self.places().zip(values) {
+            packed[place] = *value;
+        }
+        packed
+    }
+
+    /// From the GPU's order to (N, C, H, W).
+    pub fn unpack(self, packed: &[f32]) -> Vec<f32> {
+        self.places().filter_map(|place| packed.get(place).copied()).collect()
+    }
+}
+
+/// From (out, in, taps) to (out blocks, in blocks, taps) of 4 x 4 matrices with a column for each input channel.
+pub fn pack_weights(weights: &[f32], outputs: usize, inputs: usize, taps: usize) -> Vec<f32> {
+    let in_blocks = inputs.div_ceil(4);
+    let mut packed = vec![0.0; outputs.div_ceil(4) * in_blocks * taps * 16];
+    for (i, value) in weights.iter().enumerate() {
+        let (output, input, tap) = (i / (inputs * taps), i / taps % inputs, i % taps);
+        let matrix = (output / 4 * in_blocks + input / 4) * taps + tap;
+        packed[matrix * 16 + input % 4 * 4 + output % 4] = *value;
+    }
+    packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unpacking_undoes_packing() {
+        let shape = Shape { batch: 2, channels: 5, height: 2, width: 3 };
+        let values: Vec<f32> = (0..shape.elements()).map(|i| i as f32 + 1.0).collect();
+        let packed = shape.pack(&values);
+        assert_eq!(packed[..8], [1.0, 7.0, 13.0, 19.0, 2.0, 8.0, 14.0, 20.0]);
+        assert_eq!(packed[24..28], [25.0, 0.0, 0.0, 0.0]);
+        assert_eq!(shape.unpack(&packed), values);
+    }
+
+    #[test]
+    fn weights_lie_in_columns_by_input() {
+        let packed = pack_weights(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2, 3, 1);
+        let columns = [[1.0, 4.0, 0.0, 0.0], [2.0, 5.0, 0.0, 0.0], [3.0, 6.0, 0.0, 0.0], [0.0; 4]];
+        assert_eq!(packed, columns.concat());
+    }
+}

@@ -1,0 +1,416 @@
+//! From a graph to a program: which kernel computes each node, with which parameters.
+
+use bytemuck::{Pod, bytes_of};
+use candle_core::Tensor;
+use lddgan::backend::{Graph, Node, NodeId, Op};
+use lddgan::layers::{GROUP_NORM_EPS, GroupNorm, Linear};
+use lddgan::{Activation, FirMode};
+
+use super::constants::Constants;
+use super::fold;
+use super::fusion::{FusedConv, Plan, plan};
+use super::layout::Shape;
+use super::params::{self, activation_code, fir_code};
+use super::program::{Input, Kernel, Operand, Output, Program, Step, ValueId};
+use crate::error::{Error, Result};
+
+/// Threads of a workgroup, in every kernel.
+const THREADS: usize = 64;
+
+/// A kernel by the name of its file, with its `override` constants.
+macro_rules! kernel {
+    ($name:literal $(, $override:ident = $value:expr)*) => {
+        Kernel {
+            name: $name,
+            source: concat!(include_str!("kernels/common.wgsl"), include_str!(concat!("kernels/", $name, ".wgsl"))),
+            overrides: vec![$((stringify!($override), $value as u32)),*],
+        }
+    };
+}
+
+/// Compiles a graph.
+pub fn lower(graph: &Graph) -> Result<Program> {
+    check(graph)?;
+    let folded = fold::constants(graph)?;
+    let mut lowering = Lowering {
+        graph,
+        folded: &folded,
+        program: Program::default(),
+        constants: Constants::default(),
+        values: vec![None; graph.nodes.len()],
+    };
+    for (id, node) in graph.nodes.iter().enumerate() {
+        if let Op::Input(name) = &node.op {
+            lowering.input(id, name)?;
+        }
+    }
+    for (id, plan) in plan(graph, &folded).iter().enumerate() {
+        let value = match plan {
+            Plan::Nothing => continue,
+            Plan::Conv(fused) => lowering.conv(id, fused)?,
+            Plan::Alone => match lowering.node(id)? {
+                Some(value) => value,
+                None => continue,
+            },
+        };
+        lowering.values[id] = Some(value);
+    }
+    lowering.finish()
+}
+
+/// Every node must come after its inputs and have a value.
+fn check(graph: &Graph) -> Result<()> {
+    for (id, node) in graph.nodes.iter().enumerate() {
+        if node.inputs.iter().any(|&input| input >= id) {
+            return Err(Error::Graph(format!("node {id} comes before one of its inputs")));
+        }
+        if node.shape.contains(&0) {
+            return Err(Error::Graph(format!("node {id} has the empty shape {:?}", node.shape)));
+        }
+    }
+    match graph.outputs.iter().find(|(_, node)| *node >= graph.nodes.len()) {
+        Some((name, node)) => Err(Error::Graph(format!("output `{name}` is the missing node {node}"))),
+        None => Ok(()),
+    }
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    /// The values of the nodes that depend on no input.
+    folded: &'a [Option<Tensor>],
+    program: Program,
+    constants: Constants,
+    /// The values that nodes have on the GPU.
+    values: Vec<Option<ValueId>>,
+}
+
+/// Kernel, reads, workgroups and the size of what is written.
+struct Dispatch {
+    kernel: Kernel,
+    reads: Vec<Operand>,
+    workgroups: usize,
+    bytes: u64,
+}
+
+impl Dispatch {
+    /// One thread for each vec4 of the result.
+    fn pointwise(kernel: Kernel, reads: Vec<Operand>, y: Shape) -> Self {
+        Self { kernel, reads, workgroups: y.vectors().div_ceil(THREADS), bytes: y.bytes() }
+    }
+}
+
+impl Lowering<'_> {
+    fn shape(&self, id: NodeId) -> Result<Shape> {
+        Shape::new(&self.graph.nodes[id].shape)
+    }
+
+    fn input(&mut self, id: NodeId, name: &str) -> Result<()> {
+        let shape = self.shape(id)?;
+        let value = self.value(shape.bytes());
+        self.values[id] = Some(value);
+        match self.program.inputs.insert(name.to_string(), Input { value, shape }) {
+            Some(_) => Err(Error::Graph(format!("there are two inputs `{name}`"))),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> Result<Program> {
+        for (name, id) in &self.graph.outputs {
+            let output = Output {
+                operand: self.operand(*id)?,
+                shape: self.shape(*id)?,
+                dims: self.graph.nodes[*id].shape.clone(),
+            };
+            self.program.outputs.insert(name.clone(), output);
+        }
+        Ok(Program { constants: self.constants.packed, ..self.program })
+    }
+
+    fn value(&mut self, bytes: u64) -> ValueId {
+        self.program.values.push(bytes);
+        self.program.values.len() - 1
+    }
+
+    fn operand(&mut self, id: NodeId) -> Result<Operand> {
+        match (self.values[id], &self.folded[id]) {
+            (Some(value), _) => Ok(Operand::Value(value)),
+            (None, Some(tensor)) => Ok(Operand::Constant(self.constants.image(tensor)?)),
+            (None, None) => Err(Error::Graph(format!("node {id} was not computed"))),
+        }
+    }
+
+    fn emit(&mut self, dispatch: Dispatch, params: impl Pod) -> ValueId {
+        let write = self.value(dispatch.bytes);
+        self.program.steps.push(Step {
+            kernel: dispatch.kernel,
+            params: bytes_of(&params).to_vec(),
+            reads: dispatch.reads,
+            write,
+            workgroups: dispatch.workgroups as u64,
+        });
+        write
+    }
+
+    /// A node that is executed alone; `None` if it needs no dispatch.
+    fn node(&mut self, id: NodeId) -> Result<Option<ValueId>> {
+        let Node { op, inputs, .. } = &self.graph.nodes[id];
+        let y = self.shape(id)?;
+        let value = match (op, inputs.as_slice()) {
+            (Op::Linear(linear, activation), &[x]) => self.linear(x, y, linear, *activation)?,
+            (Op::GroupNorm(norm, activation), &[x]) => self.learned_norm(x, norm, *activation)?,
+            (Op::AdaptiveGroupNorm { groups, activation }, &[x, style]) => {
+                let stride = 4 * self.shape(style)?.blocks();
+                let style = self.operand(style)?;
+                self.norm(x, Style { values: style, stride, scale_offset: 1.0 }, *groups, *activation)?
+            }
+            (Op::Activate(activation), &[x]) => self.weighted_sum(&[1.0], &[x], y, *activation)?,
+            (Op::WeightedSum(factors), inputs) => self.weighted_sum(factors, inputs, y, Activation::Identity)?,
+            (Op::PixelNorm, &[x]) => self.pixel_norm(x, y)?,
+            (Op::Fir(mode), &[x]) => self.fir(x, y, *mode)?,
+            (Op::UpsampleNearest(factor), &[x]) => self.upsample_nearest(x, y, *factor)?,
+            (Op::DepthToSpace(factor), &[x]) => self.depth_to_space(x, y, *factor)?,
+            (Op::Concat, &[a, b]) => {
+                let operands = (self.operand(a)?, self.operand(b)?);
+                self.concat(operands, (self.shape(a)?.channels, self.shape(b)?.channels), y)
+            }
+            (Op::AddPerChannel, &[x, bias]) => self.add_per_channel(x, bias, y)?,
+            (Op::Attention, &[q, k, v]) => self.attention([q, k, v], y)?,
+            (Op::Quantize(codebook), &[x]) => self.quantize(x, y, codebook)?,
+            (Op::MinibatchStddev, &[x]) => self.minibatch_stddev(x, y)?,
+            (Op::SumPixels, &[x]) => self.sum_pixels(x, y)?,
+            (Op::Input(_), []) => return Ok(None),
+            (op, inputs) => return Err(Error::Graph(format!("{op:?} of {} inputs", inputs.len()))),
+        };
+        Ok(Some(value))
+    }
+
+    fn conv(&mut self, id: NodeId, fused: &FusedConv) -> Result<ValueId> {
+        let (x, y) = (self.shape(fused.input)?, self.shape(id)?);
+        let geometry = fused.conv.geometry;
+        let (residual_scale, residual) = fused.residual.unzip();
+        let kernel = kernel!(
+            "conv",
+            KERNEL = geometry.kernel,
+            STRIDE = geometry.stride,
+            UPSAMPLE = fused.upsample,
+            RESIDUAL = residual.is_some(),
+            ACTIVATION = activation_code(fused.activation)
+        );
+        let input = self.operand(fused.input)?;
+        let bias = self.constants.bias(fused.conv.bias.as_ref(), fused.sample_bias, y.channels)?;
+        let reads = vec![
+            input,
+            Operand::Constant(self.constants.weights(&fused.conv.weight)?),
+            Operand::Constant(bias),
+            residual.map_or(Ok(input), |residual| self.operand(residual))?,
+        ];
+        let params = params::Conv {
+            batch: y.batch as u32,
+            in_blocks: x.blocks() as u32,
+            in_height: x.height as u32,
+            in_width: x.width as u32,
+            out_blocks: y.blocks() as u32,
+            out_height: y.height as u32,
+            out_width: y.width as u32,
+            pad: geometry.pad_before as u32,
+            bias_stride: if fused.sample_bias.is_some() { y.blocks() as u32 } else { 0 },
+            scale: fused.scale,
+            residual_scale: residual_scale.unwrap_or(0.0),
+        };
+        // A thread computes four pixels of a row.
+        let threads = y.batch * y.blocks() * y.height * y.width.div_ceil(4);
+        let dispatch = Dispatch { kernel, reads, workgroups: threads.div_ceil(THREADS), bytes: y.bytes() };
+        Ok(self.emit(dispatch, params))
+    }
+
+    fn linear(&mut self, x: NodeId, y: Shape, linear: &Linear, activation: Activation) -> Result<ValueId> {
+        let kernel = kernel!("linear", ACTIVATION = activation_code(activation));
+        let in_blocks = self.shape(x)?.blocks() as u32;
+        let reads = vec![
+            self.operand(x)?,
+            Operand::Constant(self.constants.weights(&linear.weight)?),
+            Operand::Constant(self.constants.bias(Some(&linear.bias), None, y.channels)?),
+        ];
+        let params = params::Linear { batch: y.batch as u32, in_blocks, out_blocks: y.blocks() as u32 };
+        Ok(self.emit(Dispatch::pointwise(kernel, reads, y), params))
+    }
+
+    fn learned_norm(&mut self, x: NodeId, norm: &GroupNorm, activation: Activation) -> Result<ValueId> {
+        let values = Operand::Constant(self.constants.style(&norm.weight, &norm.bias)?);
+        self.norm(x, Style { values, stride: 0, scale_offset: 0.0 }, norm.groups, activation)
+    }
+
+    fn norm(&mut self, x: NodeId, style: Style, groups: usize, activation: Activation) -> Result<ValueId> {
+        let (shape, x) = (self.shape(x)?, self.operand(x)?);
+        if groups == 0 || !shape.channels.is_multiple_of(groups) {
+            return Err(Error::Graph(format!("a norm of {} channels in {groups} groups", shape.channels)));
+        }
+        let group_channels = shape.channels / groups;
+        let pixels = shape.pixels() as u32;
+        let params = params::GroupNorm {
+            batch: shape.batch as u32,
+            groups: groups as u32,
+            group_channels: group_channels as u32,
+            pixels,
+            style_stride: style.stride as u32,
+            scale_offset: style.scale_offset,
+            epsilon: GROUP_NORM_EPS as f32,
+        };
+        let dispatch = Dispatch {
+            kernel: kernel!("group_norm", ALIGNED = group_channels.is_multiple_of(4)),
+            reads: vec![x, style.values],
+            workgroups: shape.batch * groups,
+            bytes: 2 * 16 * (shape.batch * shape.blocks()) as u64,
+        };
+        let affine = self.emit(dispatch, params);
+        let kernel = kernel!("scale_shift", ACTIVATION = activation_code(activation));
+        let params = params::ScaleShift { count: shape.vectors() as u32, blocks: shape.blocks() as u32, pixels };
+        Ok(self.emit(Dispatch::pointwise(kernel, vec![x, Operand::Value(affine)], shape), params))
+    }
+
+    fn weighted_sum(&mut self, factors: &[f32], terms: &[NodeId], y: Shape, activation: Activation) -> Result<ValueId> {
+        let kernel = kernel!("weighted_sum", TERMS = terms.len(), ACTIVATION = activation_code(activation));
+        let mut reads = terms.iter().map(|&term| self.operand(term)).collect::<Result<Vec<_>>>()?;
+        let mut padded = [0.0; 3];
+        padded.iter_mut().zip(factors).for_each(|(padded, factor)| *padded = *factor);
+        let Some(&first) = reads.first().filter(|_| reads.len() <= padded.len() && factors.len() == reads.len()) else {
+            return Err(Error::Graph(format!("a sum of {} terms with {} factors", reads.len(), factors.len())));
+        };
+        // Bindings of absent terms, which the kernel does not read.
+        reads.resize(padded.len(), first);
+        let params = params::WeightedSum { count: y.vectors() as u32, factors: padded };
+        Ok(self.emit(Dispatch::pointwise(kernel, reads, y), params))
+    }
+
+    fn pixel_norm(&mut self, x: NodeId, y: Shape) -> Result<ValueId> {
+        let params = params::PixelNorm { batch: y.batch as u32, features: y.channels as u32 };
+        let reads = vec![self.operand(x)?];
+        Ok(self.emit(Dispatch::pointwise(kernel!("pixel_norm"), reads, y), params))
+    }
+
+    fn fir(&mut self, x: NodeId, y: Shape, mode: FirMode) -> Result<ValueId> {
+        let shape = self.shape(x)?;
+        let params = params::Fir {
+            count: y.vectors() as u32,
+            in_height: shape.height as u32,
+            in_width: shape.width as u32,
+            out_height: y.height as u32,
+            out_width: y.width as u32,
+        };
+        let reads = vec![self.operand(x)?];
+        Ok(self.emit(Dispatch::pointwise(kernel!("fir", MODE = fir_code(mode)), reads, y), params))
+    }
+
+    fn upsample_nearest(&mut self, x: NodeId, y: Shape, factor: usize) -> Result<ValueId> {
+        let shape = self.shape(x)?;
+        let params = params::UpsampleNearest {
+            count: y.vectors() as u32,
+            in_height: shape.height as u32,
+            in_width: shape.width as u32,
+            factor: factor as u32,
+        };
+        let reads = vec![self.operand(x)?];
+        Ok(self.emit(Dispatch::pointwise(kernel!("upsample_nearest"), reads, y), params))
+    }
+
+    fn depth_to_space(&mut self, x: NodeId, y: Shape, factor: usize) -> Result<ValueId> {
+        let shape = self.shape(x)?;
+        let params = params::DepthToSpace {
+            count: y.vectors() as u32,
+            in_blocks: shape.blocks() as u32,
+            in_height: shape.height as u32,
+            in_width: shape.width as u32,
+            out_channels: y.channels as u32,
+            factor: factor as u32,
+        };
+        let reads = vec![self.operand(x)?];
+        Ok(self.emit(Dispatch::pointwise(kernel!("depth_to_space"), reads, y), params))
+    }
+
+    fn concat(&mut self, (a, b): (Operand, Operand), channels: (usize, usize), y: Shape) -> ValueId {
+        let params = params::Concat {
+            count: y.vectors() as u32,
+            a_channels: channels.0 as u32,
+            b_channels: channels.1 as u32,
+            pixels: y.pixels() as u32,
+        };
+        self.emit(Dispatch::pointwise(kernel!("concat"), vec![a, b], y), params)
+    }
+
+    fn add_per_channel(&mut self, x: NodeId, bias: NodeId, y: Shape) -> Result<ValueId> {
+        let params = params::AddPerChannel { count: y.vectors() as u32, pixels: y.pixels() as u32 };
+        let reads = vec![self.operand(x)?, self.operand(bias)?];
+        Ok(self.emit(Dispatch::pointwise(kernel!("add_per_channel"), reads, y), params))
+    }
+
+    fn attention(&mut self, inputs: [NodeId; 3], y: Shape) -> Result<ValueId> {
+        /// Positions, and blocks of channels, that one workgroup of attention.wgsl computes.
+        const QUERIES: usize = 8;
+        const CHUNK: usize = 64;
+        let params = params::Attention {
+            batch: y.batch as u32,
+            blocks: y.blocks() as u32,
+            positions: y.pixels() as u32,
+            scale: (y.channels as f32).sqrt().recip(),
+        };
+        let dispatch = Dispatch {
+            kernel: kernel!("attention"),
+            reads: inputs.iter().map(|&input| self.operand(input)).collect::<Result<_>>()?,
+            workgroups: y.batch * y.pixels().div_ceil(QUERIES) * y.blocks().div_ceil(CHUNK),
+            bytes: y.bytes(),
+        };
+        Ok(self.emit(dispatch, params))
+    }
+
+    fn quantize(&mut self, x: NodeId, y: Shape, codebook: &Tensor) -> Result<ValueId> {
+        let params = params::Quantize {
+            batch: y.batch as u32,
+            blocks: y.blocks() as u32,
+            positions: y.pixels() as u32,
+            codes: codebook.dim(0)? as u32,
+        };
+        let dispatch = Dispatch {
+            kernel: kernel!("quantize"),
+            reads: vec![self.operand(x)?, Operand::Constant(self.constants.image(codebook)?)],
+            workgroups: (y.batch * y.pixels()).div_ceil(THREADS),
+            bytes: y.bytes(),
+        };
+        Ok(self.emit(dispatch, params))
+    }
+
+    fn minibatch_stddev(&mut self, x: NodeId, y: Shape) -> Result<ValueId> {
+        let (shape, x) = (self.shape(x)?, self.operand(x)?);
+        let members = shape.batch.min(4);
+        let groups = shape.batch / members;
+        let params = params::MinibatchStddev {
+            groups: groups as u32,
+            members: members as u32,
+            channels: shape.channels as u32,
+            pixels: shape.pixels() as u32,
+        };
+        let channel = Shape { channels: 1, ..shape };
+        let dispatch = Dispatch {
+            kernel: kernel!("minibatch_stddev"),
+            reads: vec![x],
+            workgroups: groups,
+            bytes: channel.bytes(),
+        };
+        let stddev = self.emit(dispatch, params);
+        Ok(self.concat((x, Operand::Value(stddev)), (shape.channels, 1), y))
+    }
+
+    fn sum_pixels(&mut self, x: NodeId, y: Shape) -> Result<ValueId> {
+        let params = params::SumPixels { count: y.vectors() as u32, pixels: self.shape(x)?.pixels() as u32 };
+        let reads = vec![self.operand(x)?];
+        Ok(self.emit(Dispatch::pointwise(kernel!("sum_pixels"), reads, y), params))
+    }
+}
+
+/// Scales and shifts of a norm.
+struct Style {
+    /// (1 or N, 2 C)
+    values: Operand,
+    /// Distance between two samples in f32: 0 if they share one.
+    stride: usize,
+    scale_offset: f32,
+}

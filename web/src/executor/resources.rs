@@ -1,0 +1,280 @@
+//! What a program needs on a device: pipelines, buffers and bind groups, made once.
+
+use std::collections::HashMap;
+
+use super::memory::MemoryPlan;
+use super::program::{Kernel, Operand, Program, Step};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+
+/// Part of a buffer.
+#[derive(Debug, Clone)]
+pub struct Region {
+    pub buffer: wgpu::Buffer,
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+impl Region {
+    /// The region as what a kernel reads or writes.
+    pub fn binding(&self) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.buffer,
+            offset: self.offset,
+            size: wgpu::BufferSize::new(self.bytes),
+        })
+    }
+}
+
+/// A step, ready to be encoded.
+#[derive(Debug)]
+pub struct Dispatch {
+    pub pipeline: wgpu::ComputePipeline,
+    pub bindings: wgpu::BindGroup,
+    pub params_offset: u32,
+    pub workgroups: [u32; 2],
+}
+
+/// Everything that a program needs on a device.
+#[derive(Debug)]
+pub struct Resources {
+    pub values: Vec<Region>,
+    pub constants: Vec<Region>,
+    pub dispatches: Vec<Dispatch>,
+    pub value_bytes: u64,
+    pub constant_bytes: u64,
+}
+
+impl Resources {
+    pub async fn new(gpu: &Gpu, program: &Program) -> Result<Self> {
+        let pipelines = Pipelines::new(gpu, program).await?;
+        let memory = gpu.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let resources = Self::with_pipelines(gpu, program, &pipelines);
+        if let Some(error) = memory.pop().await {
+            return Err(error.into());
+        }
+        gpu.check()?;
+        resources
+    }
+
+    fn with_pipelines(gpu: &Gpu, program: &Program, pipelines: &Pipelines) -> Result<Self> {
+        let (values, value_bytes) = values(gpu, program)?;
+        let (constants, constant_bytes) = constants(gpu, &program.constants)?;
+        let params = params(gpu, &program.steps)?;
+        let dispatch = |(i, step): (usize, &Step)| {
+            let (pipeline, layout) = pipelines.get(step)?;
+            let region = |operand: &Operand| match *operand {
+                Operand::Value(value) => &values[value],
+                Operand::Constant(constant) => &constants[constant],
+            };
+            let storage = step.reads.iter().map(region).chain([&values[step.write]]);
+            let resources = [&params].into_iter().chain(storage).map(Region::binding);
+            let entries: Vec<_> =
+                (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
+            let descriptor = wgpu::BindGroupDescriptor { label: Some(step.kernel.name), layout, entries: &entries };
+            Ok(Dispatch {
+                pipeline: pipeline.clone(),
+                bindings: gpu.device().create_bind_group(&descriptor),
+                params_offset: i as u32 * params_stride(gpu),
+                workgroups: fold_grid(gpu, step)?,
+            })
+        };
+        let dispatches = program.steps.iter().enumerate().map(dispatch).collect::<Result<_>>()?;
+        Ok(Self { values, constants, dispatches, value_bytes, constant_bytes })
+    }
+}
+
+fn exceeded(what: impl Into<String>, unit: &'static str, needed: u64, limit: u64) -> Error {
+    Error::LimitExceeded { what: what.into(), unit, needed, limit }
+}
+
+/// A number of workgroups as a grid within the limit per dimension.
+fn fold_grid(gpu: &Gpu, step: &Step) -> Result<[u32; 2]> {
+    let limit = u64::from(gpu.device().limits().max_compute_workgroups_per_dimension);
+    let width = step.workgroups.clamp(1, limit);
+    let height = step.workgroups.div_ceil(width);
+    if height > limit {
+        let what = format!("kernel `{}`", step.kernel.key());
+        return Err(exceeded(what, "workgroups", step.workgroups, limit * limit));
+    }
+    Ok([width as u32, height as u32])
+}
+
+fn storage(gpu: &Gpu, label: &str, bytes: u64) -> wgpu::Buffer {
+    gpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: Some(label),
+        size: bytes,
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    })
+}
+
+/// The most bytes that a kernel may read or write through one binding.
+fn largest_binding(gpu: &Gpu) -> u64 {
+    let limits = gpu.device().limits();
+    limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
+}
+
+/// Where each value lies, and the bytes of all their buffers.
+fn values(gpu: &Gpu, program: &Program) -> Result<(Vec<Region>, u64)> {
+    let limit = largest_binding(gpu);
+    if let Some(&bytes) = program.values.iter().max().filter(|bytes| **bytes > limit) {
+        let step = program.steps.iter().find(|step| program.values[step.write] == bytes);
+        let what = step.map_or("an input".to_string(), |step| format!("the result of kernel `{}`", step.kernel.name));
+        return Err(exceeded(what, "bytes", bytes, limit));
+    }
+    let plan = MemoryPlan::new(program);
+    let buffers: Vec<_> =
+        plan.buffers.iter().enumerate().map(|(i, &bytes)| storage(gpu, &format!("values {i}"), bytes)).collect();
+    let regions = plan.buffer_of.iter().zip(&program.values);
+    let regions = regions.map(|(&i, &bytes)| Region { buffer: buffers[i].clone(), offset: 0, bytes }).collect();
+    Ok((regions, plan.buffers.iter().sum()))
+}
+
+/// Uploads the constants, packed into as few buffers as possible; their places, and the bytes of all buffers.
+fn constants(gpu: &Gpu, constants: &[Vec<f32>]) -> Result<(Vec<Region>, u64)> {
+    let limit = largest_binding(gpu);
+    let alignment = u64::from(gpu.device().limits().min_storage_buffer_offset_alignment);
+    // Number of the buffer, offset and bytes of each constant; bytes of each buffer.
+    let mut places = Vec::with_capacity(constants.len());
+    let mut buffers: Vec<u64> = Vec::new();
+    for constant in constants {
+        let bytes = size_of_val(constant.as_slice()) as u64;
+        if bytes > limit {
+            return Err(exceeded("a weight", "bytes", bytes, limit));
+        }
+        let offset = buffers.last().map(|end| end.next_multiple_of(alignment)).filter(|offset| offset + bytes <= limit);
+        match (offset, buffers.last_mut()) {
+            (Some(offset), Some(end)) => {
+                *end = offset + bytes;
+                places.push((buffers.len() - 1, offset, bytes));
+            }
+            _ => {
+                buffers.push(bytes);
+                places.push((buffers.len() - 1, 0, bytes));
+            }
+        }
+    }
+    let total = buffers.iter().sum();
+    let buffers: Vec<_> = buffers.iter().map(|&bytes| storage(gpu, "constants", bytes)).collect();
+    let upload = |((buffer, offset, bytes), constant): ((usize, u64, u64), &Vec<f32>)| {
+        gpu.queue().write_buffer(&buffers[buffer], offset, bytemuck::cast_slice(constant));
+        Region { buffer: buffers[buffer].clone(), offset, bytes }
+    };
+    Ok((places.into_iter().zip(constants).map(upload).collect(), total))
+}
+
+/// Distance between the `Params` of two steps.
+fn params_stride(gpu: &Gpu) -> u32 {
+    gpu.device().limits().min_uniform_buffer_offset_alignment
+}
+
+/// One buffer with the `Params` of all steps; the region is the first step's.
+fn params(gpu: &Gpu, steps: &[Step]) -> Result<Region> {
+    let stride = params_stride(gpu) as usize;
+    let mut bytes = vec![0; stride * steps.len().max(1)];
+    for (slot, step) in bytes.chunks_mut(stride).zip(steps) {
+        let most = slot.len() as u64;
+        let slot = slot.get_mut(..step.params.len());
+        slot.ok_or_else(|| exceeded("parameters", "bytes", step.params.len() as u64, most))?
+            .copy_from_slice(&step.params);
+    }
+    let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: Some("parameters"),
+        size: bytes.len() as u64,
+        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    gpu.queue().write_buffer(&buffer, 0, &bytes);
+    Ok(Region { buffer, offset: 0, bytes: stride as u64 })
+}
+
+/// The pipelines of a program by the keys of their kernels, and the bind group layouts by the number of reads.
+struct Pipelines {
+    pipelines: HashMap<String, wgpu::ComputePipeline>,
+    layouts: HashMap<usize, wgpu::BindGroupLayout>,
+}
+
+impl Pipelines {
+    async fn new(gpu: &Gpu, program: &Program) -> Result<Self> {
+        let mut layouts = HashMap::new();
+        let mut modules = HashMap::new();
+        let mut pipelines = HashMap::new();
+        let mut failures = Vec::new();
+        for step in &program.steps {
+            let key = step.kernel.key();
+            if pipelines.contains_key(&key) {
+                continue;
+            }
+            let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
+            let layout = layouts.entry(step.reads.len()).or_insert_with(|| layout(gpu, step.reads.len()));
+            let module = modules.entry(step.kernel.name).or_insert_with(|| module(gpu, &step.kernel));
+            pipelines.insert(key.clone(), pipeline(gpu, &step.kernel, &key, layout, module));
+            failures.push((key, scope.pop()));
+        }
+        for (kernel, failure) in failures {
+            if let Some(error) = failure.await {
+                return Err(Error::Shader { kernel, reason: error.to_string() });
+            }
+        }
+        Ok(Self { pipelines, layouts })
+    }
+
+    fn get(&self, step: &Step) -> Result<(&wgpu::ComputePipeline, &wgpu::BindGroupLayout)> {
+        let key = step.kernel.key();
+        let missing = || Error::Graph(format!("kernel `{key}` was not compiled"));
+        let pipeline = self.pipelines.get(&key).ok_or_else(missing)?;
+        let layout = self.layouts.get(&step.reads.len()).ok_or_else(missing)?;
+        Ok((pipeline, layout))
+    }
+}
+
+fn module(gpu: &Gpu, kernel: &Kernel) -> wgpu::ShaderModule {
+    gpu.device().create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some(kernel.name),
+        source: wgpu::ShaderSource::Wgsl(kernel.source.into()),
+    })
+}
+
+/// `Params`, then what is read, then what is written.
+fn layout(gpu: &Gpu, reads: usize) -> wgpu::BindGroupLayout {
+    let entry = |(binding, ty): (u32, wgpu::BufferBindingType)| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty,
+            has_dynamic_offset: ty == wgpu::BufferBindingType::Uniform,
+            min_binding_size: None,
+        },
+        count: None,
+    };
+    let read = wgpu::BufferBindingType::Storage { read_only: true };
+    let write = wgpu::BufferBindingType::Storage { read_only: false };
+    let types = [wgpu::BufferBindingType::Uniform].into_iter().chain(std::iter::repeat_n(read, reads)).chain([write]);
+    let entries: Vec<_> = (0..).zip(types).map(entry).collect();
+    let label = format!("{reads} reads");
+    gpu.device().create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries })
+}
+
+fn pipeline(
+    gpu: &Gpu,
+    kernel: &Kernel,
+    key: &str,
+    layout: &wgpu::BindGroupLayout,
+    module: &wgpu::ShaderModule,
+) -> wgpu::ComputePipeline {
+    let layout = gpu.device().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(key),
+        bind_group_layouts: &[Some(layout)],
+        immediate_size: 0,
+    });
+    let constants: Vec<_> = kernel.overrides.iter().map(|&(name, value)| (name, f64::from(value))).collect();
+    gpu.device().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(key),
+        layout: Some(&layout),
+        module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions { constants: &constants, ..Default::default() },
+        cache: None,
+    })
+}
