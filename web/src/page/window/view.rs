@@ -1,8 +1,8 @@
 //! The parts of the page around the faces.
 
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{Document, Event, HtmlButtonElement, HtmlElement, HtmlFormElement, HtmlInputElement};
 use web_sys::HtmlProgressElement;
+use web_sys::{Document, Event, HtmlButtonElement, HtmlElement, HtmlFormElement, HtmlInputElement};
 
 use crate::page::protocol::ExecutorInfo;
 use crate::page::settings::Settings;
@@ -14,12 +14,12 @@ pub struct View {
     pub new_button: HtmlButtonElement,
     pub seed: HtmlInputElement,
     status: HtmlElement,
+    amount: HtmlElement,
     progress: HtmlProgressElement,
     error: HtmlElement,
     notes: HtmlElement,
     model: HtmlElement,
     executor: HtmlElement,
-    time: HtmlElement,
 }
 
 /// The element of index.html that this CSS selector names.
@@ -36,12 +36,12 @@ impl View {
             new_button: find(document, "#new")?,
             seed: find(document, "#seed")?,
             status: find(document, "#status")?,
+            amount: find(document, "#amount")?,
             progress: find(document, "#progress")?,
             error: find(document, "#error")?,
             notes: find(document, "#notes")?,
             model: find(document, "#model")?,
             executor: find(document, "#executor")?,
-            time: find(document, "#time")?,
             document: document.clone(),
         })
     }
@@ -71,16 +71,17 @@ impl View {
     }
 
     pub fn show_download(&self, bytes: u64, total: Option<u64>) {
-        let megabytes = |bytes: u64| bytes as f64 / 1e6;
-        let text = match total {
+        let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+        let amount = match total {
             Some(total) => {
                 self.progress.set_max(total as f64);
                 self.progress.set_value(bytes as f64);
-                format!("Downloading the model: {:.1} of {:.1} MB", megabytes(bytes), megabytes(total))
+                format!("{} of {} MB", megabytes(bytes), megabytes(total))
             }
-            None => format!("Downloading the model: {:.1} MB", megabytes(bytes)),
+            None => format!("{} MB", megabytes(bytes)),
         };
-        self.set_state("loading", &text);
+        self.set_state("loading", "Downloading the model…");
+        self.amount.set_text_content(Some(&amount));
     }
 
     /// A time of unknown length.
@@ -111,22 +112,21 @@ impl View {
     }
 
     pub fn show_making(&self, count: usize) {
-        self.show_progress(0, count);
         let text = if count == 1 { "Making a face…".to_owned() } else { format!("Making {count} faces…") };
         self.set_state("making", &text);
+        self.show_progress(0, count);
     }
 
     pub fn show_progress(&self, done: usize, count: usize) {
         self.progress.set_max(count as f64);
         self.progress.set_value(done as f64);
+        self.amount.set_text_content(Some(&format!("{done} of {count}")));
     }
 
     pub fn show_done(&self, count: usize, seconds: f64) {
-        let each = format!("{} per face", duration(seconds / count as f64));
-        self.time.set_text_content(Some(&each));
         let text = match count {
             1 => format!("A face in {}.", duration(seconds)),
-            _ => format!("{count} faces in {}.", duration(seconds)),
+            _ => format!("{count} faces in {}, {} each.", duration(seconds), duration(seconds / count as f64)),
         };
         self.set_state("done", &text);
     }
@@ -141,9 +141,11 @@ impl View {
         self.set_state("failed", "No faces can be made.");
     }
 
-    /// `state` is for the style sheet, `text` for people.
+    /// `state` is for the style sheet, `text` for people; how much of it is done is not known.
     fn set_state(&self, state: &str, text: &str) {
         self.main.set_attribute("data-state", state).unwrap_or_default();
+        self.amount.set_text_content(None);
+        // Screen readers read it out again even if it is set to the same.
         if self.status.text_content().as_deref() != Some(text) {
             self.status.set_text_content(Some(text));
         }
@@ -153,8 +155,8 @@ impl View {
 /// Seconds as people read them.
 fn duration(seconds: f64) -> String {
     match seconds {
-        s if s < 0.1 => format!("{:.0} ms", s * 1000.0),
-        s if s < 10.0 => format!("{s:.2} s"),
+        s if s < 0.9995 => format!("{:.0} ms", s * 1000.0),
+        s if s < 9.95 => format!("{s:.1} s"),
         s => format!("{s:.0} s"),
     }
 }

@@ -7,21 +7,24 @@ use web_sys::{ReadableStreamDefaultReader, Response, WorkerGlobalScope};
 
 use super::describe;
 
-/// Fetches a file. `progress` is told the bytes that have come, and of how many where the server says so.
+/// Fetches a file, named `file` in errors. `progress` is told the bytes that have come, and of how many where the
+/// server says so.
 pub async fn download(
     scope: &WorkerGlobalScope,
     url: &str,
+    file: &str,
     progress: impl Fn(u64, Option<u64>),
 ) -> Result<Vec<u8>, String> {
-    let failed = |error| format!("{url} could not be downloaded: {}. Check the connection and reload.", describe(error));
+    let failed =
+        |error| format!("{file} could not be downloaded: {}. Check the connection and reload.", describe(error));
     let response = JsFuture::from(scope.fetch_with_str(url)).await.map_err(failed)?;
     let response: Response = response.unchecked_into();
     if !response.ok() {
         let (status, text) = (response.status(), response.status_text());
-        return Err(format!("{url} could not be downloaded: the server answered {status} {text}."));
+        return Err(format!("{file} could not be downloaded: the server answered {status} {text}."));
     }
     let total = length(&response);
-    let body = response.body().ok_or_else(|| format!("{url} could not be downloaded: the answer is empty."))?;
+    let body = response.body().ok_or_else(|| format!("{file} could not be downloaded: the answer is empty."))?;
     let reader: ReadableStreamDefaultReader = body.get_reader().unchecked_into();
     let mut bytes = Vec::new();
     progress(0, total);

@@ -1,5 +1,6 @@
 //! The worker: downloads the model and makes faces, so that the page stays responsive.
 
+mod adapter;
 mod download;
 mod sampler;
 
@@ -68,10 +69,10 @@ impl Worker {
     }
 
     async fn load(&self, url: &str, choice: ExecutorChoice) -> Result<(), String> {
-        let progress = |bytes, total| self.send(&Reply::Downloading { bytes, total });
-        let bytes = download::download(&self.scope, url, progress).await?;
-        self.send(&Reply::Preparing);
         let file = url.rsplit('/').next().unwrap_or(url);
+        let progress = |bytes, total| self.send(&Reply::Downloading { bytes, total });
+        let bytes = download::download(&self.scope, url, file, progress).await?;
+        self.send(&Reply::Preparing);
         let model = ModelFile::from_bytes(&bytes, file).and_then(|read| read.model(file, &candle_core::Device::Cpu));
         drop(bytes);
         let model = model.map_err(|error| format!("The model cannot be used: {error}."))?;

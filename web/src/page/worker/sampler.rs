@@ -7,7 +7,7 @@ use candle_core::Device;
 use lddgan::Model;
 use lddgan::sampler::to_byte;
 
-use super::now;
+use super::{adapter, now};
 use crate::page::protocol::ExecutorInfo;
 use crate::page::settings::ExecutorChoice;
 use crate::{Error, Executor, Gpu};
@@ -26,6 +26,7 @@ pub struct Sampler {
 
 struct WebGpu {
     gpu: Gpu,
+    name: String,
     /// Compiled for these numbers of faces.
     executors: HashMap<usize, Executor>,
     largest_batch: usize,
@@ -49,8 +50,8 @@ impl Sampler {
 
     pub fn info(&self) -> ExecutorInfo {
         let name = match &self.webgpu {
-            Some(WebGpu { gpu, .. }) if gpu.is_software() => format!("WebGPU, {} (software)", gpu.name()),
-            Some(WebGpu { gpu, .. }) => format!("WebGPU, {}", gpu.name()),
+            Some(WebGpu { gpu, name, .. }) if gpu.is_software() => format!("WebGPU, {name} (software)"),
+            Some(WebGpu { name, .. }) => format!("WebGPU, {name}"),
             None => "Candle, WebAssembly on the CPU".to_owned(),
         };
         ExecutorInfo { name, note: self.note.clone() }
@@ -109,8 +110,8 @@ impl Sampler {
 }
 
 impl WebGpu {
-    fn new(gpu: Gpu, largest_batch: usize) -> Self {
-        Self { gpu, executors: HashMap::new(), largest_batch }
+    fn new(gpu: Gpu, name: String, largest_batch: usize) -> Self {
+        Self { gpu, name, executors: HashMap::new(), largest_batch }
     }
 
     /// The values of the images, and the milliseconds that they took once everything was compiled.
@@ -135,15 +136,16 @@ async fn webgpu(choice: ExecutorChoice) -> (Option<WebGpu>, Option<String>) {
             return (None, Some(format!("{}. Candle makes the faces on the CPU, more slowly.", sentence(&error))));
         }
     };
+    let name = adapter::name().await.unwrap_or_else(|| gpu.name().to_owned());
     if !gpu.is_software() {
-        return (Some(WebGpu::new(gpu, LARGEST_BATCH)), None);
+        return (Some(WebGpu::new(gpu, name, LARGEST_BATCH)), None);
     }
-    let software = format!("This browser's WebGPU is a software adapter ({}), which computes on the CPU", gpu.name());
+    let software = format!("This browser's WebGPU is a software adapter ({name}), which computes on the CPU");
     if choice == ExecutorChoice::Auto {
         return (None, Some(format!("{software}. Candle makes the faces instead, because it is faster there.")));
     }
     let note = format!("{software}: much slower than a GPU.");
-    (Some(WebGpu::new(gpu, 1)), Some(note))
+    (Some(WebGpu::new(gpu, name, 1)), Some(note))
 }
 
 /// An error of WebGPU in words for a visitor.
