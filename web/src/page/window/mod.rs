@@ -50,7 +50,7 @@ fn read_settings(window: &Window, view: &View) -> Result<Settings, JsValue> {
         Some((name?, value?))
     });
     let (settings, problems) = Settings::parse(pairs);
-    view.show_notes(&problems);
+    view.show_problems(&problems);
     Ok(settings)
 }
 

@@ -18,6 +18,7 @@ pub struct View {
     progress: HtmlProgressElement,
     error: HtmlElement,
     notes: HtmlElement,
+    note: HtmlElement,
     model: HtmlElement,
     executor: HtmlElement,
 }
@@ -40,6 +41,7 @@ impl View {
             progress: find(document, "#progress")?,
             error: find(document, "#error")?,
             notes: find(document, "#notes")?,
+            note: find(document, "#note")?,
             model: find(document, "#model")?,
             executor: find(document, "#executor")?,
             document: document.clone(),
@@ -97,14 +99,15 @@ impl View {
 
     pub fn show_executor(&self, info: &ExecutorInfo) {
         self.executor.set_text_content(Some(&info.name));
-        self.show_notes(info.note.as_slice());
+        self.note.set_text_content(info.note.as_deref());
+        self.note.set_hidden(info.note.is_none());
     }
 
-    /// Adds to what the visitor should know.
-    pub fn show_notes(&self, notes: &[String]) {
-        for note in notes {
+    /// Shows what is wrong with the page's address.
+    pub fn show_problems(&self, problems: &[String]) {
+        for problem in problems {
             if let Ok(item) = self.document.create_element("li") {
-                item.set_text_content(Some(note));
+                item.set_text_content(Some(problem));
                 let shown = self.notes.append_child(&item).is_ok();
                 self.notes.set_hidden(!shown);
             }

@@ -1,0 +1,180 @@
+//! A headless Chromium, driven through ChromeDriver.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use fantoccini::wd::WebDriverCompatibleCommand;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// No network but ours, and WebGPU on the CPU.
+const ARGUMENTS: [&str; 9] = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+];
+
+/// How long anything may take before a test gives up on it; it bounds a failure and decides nothing else.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// One tab of a browser that has its own profile and its own folder of downloads.
+pub struct Browser {
+    runtime: Runtime,
+    client: Option<Client>,
+    driver: Child,
+    folder: TempDir,
+}
+
+impl Browser {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("there is room for a temporary folder");
+        let (driver, port) = start_driver();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio starts");
+        let mut browser = Self { runtime, client: None, driver, folder };
+        let arguments = ARGUMENTS.iter().map(ToString::to_string);
+        let profile = format!("--user-data-dir={}", browser.folder.path().join("profile").display());
+        let preferences = json!({
+            "download.default_directory": browser.downloads(),
+            "download.prompt_for_download": false,
+            "profile.default_content_setting_values.automatic_downloads": 1,
+        });
+        let arguments: Vec<String> = arguments.chain([profile]).collect();
+        let options = json!({ "args": arguments, "prefs": preferences });
+        let capabilities = json!({ "browserName": "chrome", "goog:chromeOptions": options });
+        let Value::Object(capabilities) = capabilities else { unreachable!("it is written as an object") };
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        builder.capabilities(capabilities);
+        let connected = browser.runtime.block_on(builder.connect(&format!("http://127.0.0.1:{port}")));
+        browser.client = Some(connected.expect("ChromeDriver starts Chromium: both of one version must be installed"));
+        browser
+    }
+
+    fn client(&self) -> &Client {
+        self.client.as_ref().expect("the client lives as long as the browser")
+    }
+
+    /// Where saved files go.
+    pub fn downloads(&self) -> PathBuf {
+        self.folder.path().join("downloads")
+    }
+
+    pub fn open(&self, address: &str) {
+        self.runtime.block_on(self.client().goto(address)).expect("the page opens");
+    }
+
+    pub fn address(&self) -> String {
+        self.runtime.block_on(self.client().current_url()).expect("the page has an address").to_string()
+    }
+
+    pub fn reload(&self) {
+        self.runtime.block_on(self.client().refresh()).expect("the page opens again");
+    }
+
+    pub fn back(&self) {
+        self.runtime.block_on(self.client().back()).expect("there is a page to go back to");
+    }
+
+    /// Runs a function body of JavaScript.
+    pub fn run(&self, script: &str) -> Value {
+        let result = self.runtime.block_on(self.client().execute(script, Vec::new()));
+        result.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// The text that the element shows.
+    pub fn text(&self, selector: &str) -> String {
+        let script = format!("return document.querySelector({}).innerText", json!(selector));
+        self.run(&script).as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn click(&self, selector: &str) {
+        let click = async { self.client().find(Locator::Css(selector)).await?.click().await };
+        self.runtime.block_on(click).unwrap_or_else(|error| panic!("{selector}: {error}"));
+    }
+
+    /// Types keys into the element.
+    pub fn press(&self, selector: &str, keys: &str) {
+        let press = async { self.client().find(Locator::Css(selector)).await?.send_keys(keys).await };
+        self.runtime.block_on(press).unwrap_or_else(|error| panic!("{selector}: {error}"));
+    }
+
+    /// The bytes of a file that the page saved.
+    pub fn downloaded(&self, name: &str) -> Vec<u8> {
+        let path = self.downloads().join(name);
+        // Chromium gives a file its name when it is whole.
+        self.wait(&format!("the download of {name}"), || path.is_file());
+        fs::read(path).expect("a file that was downloaded can be read")
+    }
+
+    /// Waits until something is true.
+    pub fn wait(&self, what: &str, reached: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !reached() {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "waited {PATIENCE:?} in vain for {what}; the page:\n{}",
+                self.text("body")
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Makes every page lose its GPU.
+    pub fn crash_gpu(&self) {
+        let crashed = self.runtime.block_on(self.client().issue_cmd(CrashGpu));
+        crashed.expect("ChromeDriver passes commands of the DevTools protocol on");
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // After a failed test it matters that both processes end, not how.
+        if let Some(client) = self.client.take() {
+            self.runtime.block_on(client.close()).unwrap_or_default();
+        }
+        self.driver.kill().unwrap_or_default();
+        drop(self.driver.wait());
+    }
+}
+
+/// Starts ChromeDriver on a free port.
+fn start_driver() -> (Child, u16) {
+    let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
+    let mut driver = started.unwrap_or_else(|error| {
+        panic!(
+            "chromedriver cannot be started ({error}). This test needs Chromium and its ChromeDriver: run \
+             `cargo xtask test`, or on Debian `apt-get install chromium chromium-driver`"
+        )
+    });
+    let output = BufReader::new(driver.stdout.take().expect("its output is a pipe"));
+    let port = output
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
+    (driver, port.expect("chromedriver names its port"))
+}
+
+#[derive(Debug)]
+struct CrashGpu;
+
+impl WebDriverCompatibleCommand for CrashGpu {
+    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
+        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        let body = json!({ "cmd": "Browser.crashGpuProcess", "params": {} });
+        (http::Method::POST, Some(body.to_string()))
+    }
+}
