@@ -6,6 +6,10 @@ use lddgan::networks::{Decoder, Encoder, Generator};
 use lddgan::parameters::Parameters;
 use lddgan::{DiffusionConfig, ModelFile, Provenance};
 
+mod tolerance;
+
+pub use tolerance::Tolerance;
+
 /// A configuration that has every feature of the networks and is small enough for a software adapter: 16x16 images,
 /// 4x4 latents, attention, odd channel counts, linear path.
 pub fn tiny_config() -> FileConfig {

@@ -17,12 +17,13 @@ fn activate(x: vec4<f32>) -> vec4<f32> {
     switch ACTIVATION {
         case 1u: {
             // The clamp keeps exp finite: WGSL does not promise infinities.
-            return x / (1.0 + exp(min(-x, vec4<f32>(80.0))));
+            let clamped = max(x, vec4<f32>(-80.0));
+            return clamped / (1.0 + exp(-clamped));
         }
         case 2u: {
             // Not WGSL's tanh, which may overflow for large arguments.
             let e = exp(-2.0 * min(abs(x), vec4<f32>(20.0)));
-            return sign(x) * (1.0 - e) / (1.0 + e);
+            return sign(x) * ((1.0 - e) / (1.0 + e));
         }
         case 3u: {
             return max(x, 0.2 * x);
