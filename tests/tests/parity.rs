@@ -6,9 +6,11 @@ use candle_core::{Device, Tensor};
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode, NodeId, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry, GroupNorm, Linear};
 use lddgan::model_file::FileConfig;
+use lddgan::networks::Discriminator;
 use lddgan::noise::Stream;
-use lddgan::{Graph, Model};
-use lddgan_tests::{Tolerance, random_model_file, tiny_config};
+use lddgan::parameters::Parameters;
+use lddgan::{DiscriminatorConfig, Graph, Model};
+use lddgan_tests::{Tolerance, faces_config, random_model_file, randomize, tiny_config};
 use lddgan_web::{Executor, Gpu};
 
 /// What the executors may differ by, everywhere.
@@ -307,19 +309,6 @@ fn what_depends_on_no_input() {
     });
 }
 
-/// 64x64 images, latents 16x16x4: what trains on a CPU.
-fn faces_config() -> FileConfig {
-    let generator = r#"{"latent_channels": 4, "latent_size": 16, "channels": 32, "multipliers": [1, 2, 2], "blocks": 1,
-        "attention": [8], "z_dim": 100, "z_embedding": 128, "z_layers": 4}"#;
-    let coder = r#"{"channels": 32, "multipliers": [1, 2, 4], "blocks": 1, "groups": 8}"#;
-    let autoencoder = format!(
-        r#"{{"image_channels": 3, "image_size": 64, "latent_channels": 4, "codes": 512, "encoder": {coder},
-            "decoder": {coder}, "linear_path": true}}"#
-    );
-    let config = format!(r#"{{"autoencoder": {autoencoder}, "latent_scale": 2.5, "generator": {generator}}}"#);
-    FileConfig { diffusion: tiny_config().diffusion, ..serde_json::from_str(&config).unwrap() }
-}
-
 fn configs() -> [(&'static str, FileConfig); 2] {
     [("tiny", tiny_config()), ("faces", faces_config())]
 }
@@ -343,6 +332,29 @@ fn generator() {
             check!(gpu, format!("{name}, batch {batch}"), inputs, |b, x| {
                 let sinusoids = b.constant(&sinusoids).unwrap();
                 generator.forward(b, &x[0], &sinusoids, &x[1])
+            });
+        }
+    }
+}
+
+#[test]
+fn discriminator() {
+    let gpu = gpu();
+    for (kind, layers) in [("small", 3), ("large", 4)] {
+        let config = format!(
+            r#"{{"kind": "{kind}", "latent_channels": 3, "channels": 6, "layers": {layers}, "time_embedding": 10}}"#
+        );
+        let config: DiscriminatorConfig = serde_json::from_str(&config).unwrap();
+        let parameters = Parameters::new(3, &Device::Cpu);
+        let discriminator = Discriminator::new(parameters.var_builder(), &config).unwrap();
+        randomize(&parameters, 3).unwrap();
+        for batch in [1, 4, 8] {
+            let sinusoids = discriminator.time_sinusoids(&vec![1; batch], &Device::Cpu).unwrap();
+            // The time comes in as an input here, so that nothing about it is known at compile time.
+            let latents = ["x_t", "x_tp1"].map(|name| normal(name, &[batch, 3, 16, 16]));
+            let inputs = [&latents[..], &[sinusoids]].concat();
+            check!(gpu, format!("{kind} discriminator, batch {batch}"), inputs, |b, x| {
+                discriminator.forward(b, &x[0], &x[2], &x[1])
             });
         }
     }

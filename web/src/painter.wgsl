@@ -32,6 +32,6 @@ fn fragment(@builtin(position) position: vec4<f32>) -> @location(0) vec4<f32> {
     let value = images[pixel];
     let colour = select(value.rgb, value.rrr, params.grey == 1u);
     // Rounded here, so that every driver's conversion to bytes gives the same.
-    let bytes = floor((clamp(colour, vec3<f32>(-1.0), vec3<f32>(1.0)) + 1.0) / 2.0 * 255.0 + 0.5);
+    let bytes = floor((clamp(colour, vec3<f32>(-1.0), vec3<f32>(1.0)) + 1.0) * 127.5 + 0.5);
     return vec4<f32>(bytes / 255.0, 1.0);
 }

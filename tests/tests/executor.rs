@@ -1,0 +1,161 @@
+//! The WebGPU executor beyond its numbers: errors, memory, repeated runs, drawing.
+//!
+//! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
+
+use candle_core::Device;
+use lddgan::Graph;
+use lddgan::backend::{Backend, Recorder};
+use lddgan::noise::Stream;
+use lddgan::sampler::to_byte;
+use lddgan_tests::{faces_config, random_model_file, tiny_config};
+use lddgan_web::{Error, Executor, Gpu, Painter};
+use pollster::block_on;
+use wgpu::TextureFormat;
+
+fn gpu() -> Gpu {
+    // The error says what to install.
+    block_on(Gpu::new()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// An image that goes in as `x` and comes out as `y`, with an operation between.
+fn doubling(shape: &[usize]) -> Graph {
+    let mut recorder = Recorder::new();
+    let x = recorder.input("x", shape);
+    let y = recorder.weighted_sum(&[(2.0, &x)]).unwrap();
+    recorder.output("y", y);
+    recorder.finish()
+}
+
+#[test]
+fn inputs_must_fit() {
+    let executor = block_on(Executor::new(&gpu(), &doubling(&[1, 3, 2, 2]))).unwrap();
+    let values = [0.5; 12];
+    for (inputs, reason) in [
+        (vec![], "input `x`: was not given"),
+        (vec![("x", &values[..11])], "input `x`: 11 values were given, 12 are needed"),
+        (vec![("x", &values[..]), ("z", &values[..])], "input `z`: the graph has no such input"),
+    ] {
+        assert_eq!(executor.run(inputs).unwrap_err().to_string(), reason);
+    }
+    executor.run([("x", &values[..])]).unwrap();
+    assert_eq!(block_on(executor.read("y")).unwrap(), [1.0; 12]);
+    let error = block_on(executor.read("image")).unwrap_err();
+    assert_eq!(error.to_string(), "graph: there is no output `image`");
+}
+
+#[test]
+fn a_value_beyond_the_limits_is_refused() {
+    let error = block_on(Executor::new(&gpu(), &doubling(&[64, 4, 1024, 1024]))).unwrap_err();
+    let Error::LimitExceeded { unit: "bytes", needed, limit, .. } = error else { panic!("{error}") };
+    assert_eq!((needed, limit), (1 << 30, 1 << 27));
+}
+
+#[test]
+fn a_lost_device_is_an_error() {
+    let gpu = gpu();
+    let executor = block_on(Executor::new(&gpu, &doubling(&[1, 1, 1, 1]))).unwrap();
+    assert_eq!(gpu.lost(), None);
+    gpu.device().destroy();
+    let finished = block_on(gpu.finish());
+    assert!(matches!(finished, Err(Error::DeviceLost(_))), "{finished:?}");
+    assert!(gpu.lost().is_some());
+    let run = executor.run([("x", &[1.0][..])]);
+    assert!(matches!(run, Err(Error::DeviceLost(_))), "{run:?}");
+}
+
+#[test]
+fn weights_are_uploaded_once() {
+    let file = random_model_file(&faces_config(), 1).unwrap();
+    let executed = file.tensors.iter().filter(|(name, _)| !name.starts_with("encoder."));
+    let bytes: usize = executed.map(|(_, tensor)| 4 * tensor.elem_count()).sum();
+    let model = file.model("random", &Device::Cpu).unwrap();
+    // Four steps use the generator's weights four times; the layers of the time embedding are computed at compile time.
+    let executor = block_on(Executor::new(&gpu(), &model.record(1).unwrap())).unwrap();
+    let uploaded = executor.weight_bytes() as f64 / bytes as f64;
+    assert!((0.9..1.1).contains(&uploaded), "{uploaded} times the model's weights were uploaded");
+}
+
+#[test]
+fn a_run_leaves_nothing_behind() {
+    let model = random_model_file(&tiny_config(), 1).unwrap().model("random", &Device::Cpu).unwrap();
+    let executor = block_on(Executor::new(&gpu(), &model.record(2).unwrap())).unwrap();
+    let image = |seeds: [u64; 2]| {
+        let noise = model.draw(&seeds);
+        executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice()))).unwrap();
+        block_on(executor.read("image")).unwrap()
+    };
+    let first = image([1, 2]);
+    let other = image([2, 3]);
+    assert_eq!(first, image([1, 2]));
+    let (first_of_other, second_of_first) = (&other[..other.len() / 2], &first[first.len() / 2..]);
+    assert_eq!(first_of_other, second_of_first, "a face depends on its place in the batch");
+    assert_ne!(first[..first.len() / 2], *first_of_other);
+}
+
+/// Width and height of the texture that is drawn on; rows of 64 texels can be copied to a buffer.
+const SIZE: u32 = 64;
+
+/// Draws an output on a texture and reads the texture's bytes.
+fn drawn(gpu: &Gpu, executor: &Executor, format: TextureFormat, columns: u32) -> Vec<u8> {
+    let size = wgpu::Extent3d { width: SIZE, height: SIZE, depth_or_array_layers: 1 };
+    let texture = gpu.device().create_texture(&wgpu::TextureDescriptor {
+        label: None,
+        size,
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format,
+        usage: wgpu::TextureUsages::RENDER_ATTACHMENT | wgpu::TextureUsages::COPY_SRC,
+        view_formats: &[],
+    });
+    let painter = block_on(Painter::new(gpu, format)).unwrap();
+    painter.draw(executor, "y", &texture.create_view(&Default::default()), columns).unwrap();
+    let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: u64::from(4 * SIZE * SIZE),
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(4 * SIZE), rows_per_image: None };
+    encoder.copy_texture_to_buffer(
+        texture.as_image_copy(),
+        wgpu::TexelCopyBufferInfo { buffer: &buffer, layout },
+        size,
+    );
+    gpu.queue().submit([encoder.finish()]);
+    buffer.map_async(wgpu::MapMode::Read, .., |mapped| mapped.unwrap());
+    block_on(gpu.finish()).unwrap();
+    buffer.get_mapped_range(..).unwrap().to_vec()
+}
+
+#[test]
+fn drawn_images_have_the_bytes_of_the_cpu() {
+    let gpu = gpu();
+    let (images, height, width, columns) = (5, 9, 13, 3);
+    for (channels, format) in
+        [(3, TextureFormat::Rgba8Unorm), (3, TextureFormat::Bgra8Unorm), (1, TextureFormat::Rgba8Unorm)]
+    {
+        let shape = [images, channels, height, width];
+        let values = Stream::new(1, 0, "image").normals(shape.iter().product());
+        let executor = block_on(Executor::new(&gpu, &doubling(&shape))).unwrap();
+        executor.run([("x", values.as_slice())]).unwrap();
+        let bytes = drawn(&gpu, &executor, format, columns as u32);
+        for (i, texel) in bytes.chunks(4).enumerate() {
+            let (row, column) = (i / SIZE as usize, i % SIZE as usize);
+            let image = row / height * columns + column / width;
+            let mut expected = [0; 4];
+            if column / width < columns && image < images {
+                let value = |channel: usize| {
+                    let plane = image * channels + channel.min(channels - 1);
+                    to_byte(2.0 * values[(plane * height + row % height) * width + column % width])
+                };
+                expected = [value(0), value(1), value(2), 255];
+            }
+            if format == TextureFormat::Bgra8Unorm {
+                expected.swap(0, 2);
+            }
+            assert_eq!(texel, expected, "{format:?}, {channels} channels, row {row}, column {column}");
+        }
+    }
+}
