@@ -112,8 +112,9 @@ impl Browser {
     /// The bytes of a file that the page saved.
     pub fn downloaded(&self, name: &str) -> Vec<u8> {
         let path = self.downloads().join(name);
-        // Chromium gives a file its name when it is whole.
-        self.wait(&format!("the download of {name}"), || path.is_file());
+        // Chromium keeps the name free with an empty file, which it replaces by the whole one.
+        let is_whole = || fs::metadata(&path).is_ok_and(|file| file.len() > 0);
+        self.wait(&format!("the download of {name}"), is_whole);
         fs::read(path).expect("a file that was downloaded can be read")
     }
 

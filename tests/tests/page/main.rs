@@ -100,6 +100,16 @@ fn broken_parameters_are_reported_and_replaced() {
     let notes = page.browser.text("#notes");
     assert!(notes.contains("seed=-1") && notes.contains("count=5"), "{notes}");
     assert_eq!(page.browser.run("return document.querySelectorAll('.face.shown').length"), 16);
+
+    let before = page.address_seed();
+    page.browser.press("#seed", "x\u{e007}");
+    let problem = page.browser.text("#seed-problem");
+    assert!(problem.contains("must be a whole number"), "{problem}");
+    assert_eq!(page.address_seed(), before);
+    page.browser.run("document.querySelector('#seed').value = '8'");
+    page.browser.press("#seed", "\u{e007}");
+    assert_eq!(page.address_seed(), 8);
+    assert_eq!(page.browser.text("#seed-problem"), "");
 }
 
 /// The page in a browser, with two model files: `tiny`, and one that is `truncated`.

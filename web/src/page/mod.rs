@@ -11,16 +11,7 @@ mod window;
 mod worker;
 
 #[cfg(target_arch = "wasm32")]
-mod start {
-    use wasm_bindgen::prelude::*;
-    use web_sys::DedicatedWorkerGlobalScope;
+mod start;
 
-    /// Runs when the browser has loaded the program, in the page or in its worker.
-    #[wasm_bindgen(start)]
-    pub fn start() -> Result<(), JsValue> {
-        match js_sys::global().dyn_into::<DedicatedWorkerGlobalScope>() {
-            Ok(scope) => super::worker::start(scope),
-            Err(_) => super::window::start(),
-        }
-    }
-}
+#[cfg(target_arch = "wasm32")]
+use start::describe;

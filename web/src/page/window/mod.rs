@@ -11,6 +11,7 @@ use wasm_bindgen::prelude::*;
 use web_sys::{Element, ErrorEvent, Event, EventTarget, KeyboardEvent, MessageEvent, UrlSearchParams, Window};
 use web_sys::{Worker, WorkerOptions, WorkerType};
 
+use super::describe;
 use super::protocol::{Reply, Request, pack, unpack};
 use super::settings::{Settings, parse_seed};
 use faces::Faces;
@@ -25,6 +26,8 @@ extern "C" {
 
 /// Shows the page and starts the worker.
 pub fn start() -> Result<(), JsValue> {
+    // index.html shows that the program stopped; this says where.
+    std::panic::set_hook(Box::new(|info| web_sys::console::error_1(&info.to_string().into())));
     let window = web_sys::window().ok_or("there is no window")?;
     let document = window.document().ok_or("there is no document")?;
     let view = View::new(&document)?;
@@ -71,7 +74,7 @@ struct App {
     settings: RefCell<Settings>,
     /// Counts the requests, so that late faces of an earlier one are known.
     run: Cell<u32>,
-    /// Known when the worker is ready.
+    /// Known while the worker can make faces.
     image_size: Cell<Option<usize>>,
 }
 
@@ -81,7 +84,7 @@ impl App {
             let app = self.clone();
             let handle = move |event: Event| {
                 if let Err(error) = handle(&app, event) {
-                    app.view.fail(&format!("The page has an error: {error:?}."));
+                    app.fail(&format!("The page has an error: {}.", describe(error)));
                 }
             };
             let handle = Closure::<dyn Fn(Event)>::new(handle).into_js_value();
@@ -90,7 +93,7 @@ impl App {
         on(&self.worker, "message", |app, event| app.receive(event.unchecked_ref::<MessageEvent>().data()))?;
         on(&self.worker, "error", |app, event| {
             let message = event.dyn_ref::<ErrorEvent>().map(ErrorEvent::message).unwrap_or_default();
-            app.view.fail(&format!("The worker that makes the faces stopped. {message}"));
+            app.fail(&format!("The worker that makes the faces stopped. Reload the page. {message}"));
             Ok(())
         })?;
         on(&self.view.new_button, "click", |app, _| app.new_faces())?;
@@ -135,7 +138,7 @@ impl App {
                 Ok(())
             }
             Reply::Failed(reason) => {
-                self.view.fail(&reason);
+                self.fail(&reason);
                 Ok(())
             }
         }
@@ -158,6 +161,7 @@ impl App {
         history.replace_state_with_url(&JsValue::NULL, "", Some(&settings.query()))?;
         let seeds: Vec<u64> = (first..).take(settings.count).collect();
         self.view.show_settings(&settings);
+        self.view.show_seed_problem("")?;
         self.view.show_making(settings.count);
         self.faces.borrow_mut().lay_out(&seeds, image_size, &settings.model)?;
         self.run.set(self.run.get() + 1);
@@ -192,16 +196,14 @@ impl App {
     fn enter_seed(&self) -> Result<(), JsValue> {
         match parse_seed(self.view.seed.value().trim()) {
             Ok(seed) => {
-                self.view.set_seed_problem("")?;
                 self.settings.borrow_mut().seed = Some(seed);
                 self.make_next()
             }
-            Err(problem) => self.view.set_seed_problem(&problem),
+            Err(problem) => self.view.show_seed_problem(&format!("The {problem}.")),
         }
     }
 
     fn choose_count(&self, event: &Event) -> Result<(), JsValue> {
-        self.view.set_seed_problem("")?;
         let Some(count) = View::chosen_count(event) else { return Ok(()) };
         self.settings.borrow_mut().count = count;
         self.make_next()
@@ -217,6 +219,11 @@ impl App {
         }
         event.prevent_default();
         self.new_faces()
+    }
+
+    fn fail(&self, reason: &str) {
+        self.image_size.set(None);
+        self.view.fail(reason);
     }
 
     fn send(&self, request: &Request) -> Result<(), JsValue> {

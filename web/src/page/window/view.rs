@@ -13,6 +13,7 @@ pub struct View {
     pub form: HtmlFormElement,
     pub new_button: HtmlButtonElement,
     pub seed: HtmlInputElement,
+    seed_problem: HtmlElement,
     status: HtmlElement,
     amount: HtmlElement,
     progress: HtmlProgressElement,
@@ -36,6 +37,7 @@ impl View {
             form: find(document, "#settings")?,
             new_button: find(document, "#new")?,
             seed: find(document, "#seed")?,
+            seed_problem: find(document, "#seed-problem")?,
             status: find(document, "#status")?,
             amount: find(document, "#amount")?,
             progress: find(document, "#progress")?,
@@ -65,11 +67,9 @@ impl View {
     }
 
     /// Says what is wrong with the seed that was entered; nothing is, if `problem` is empty.
-    pub fn set_seed_problem(&self, problem: &str) -> Result<(), JsValue> {
-        self.seed.set_custom_validity(problem);
-        self.seed.set_attribute("aria-invalid", if problem.is_empty() { "false" } else { "true" })?;
-        self.seed.report_validity();
-        Ok(())
+    pub fn show_seed_problem(&self, problem: &str) -> Result<(), JsValue> {
+        self.seed_problem.set_text_content(Some(problem));
+        self.seed.set_attribute("aria-invalid", if problem.is_empty() { "false" } else { "true" })
     }
 
     pub fn show_download(&self, bytes: u64, total: Option<u64>) {
@@ -82,7 +82,7 @@ impl View {
             }
             None => format!("{} MB", megabytes(bytes)),
         };
-        self.set_state("loading", "Downloading the model…");
+        self.set_state("loading", "Loading the model…");
         self.amount.set_text_content(Some(&amount));
     }
 
@@ -100,7 +100,6 @@ impl View {
     pub fn show_executor(&self, info: &ExecutorInfo) {
         self.executor.set_text_content(Some(&info.name));
         self.note.set_text_content(info.note.as_deref());
-        self.note.set_hidden(info.note.is_none());
     }
 
     /// Shows what is wrong with the page's address.

@@ -5,7 +5,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{ReadableStreamDefaultReader, Response, WorkerGlobalScope};
 
-use super::describe;
+use crate::page::describe;
 
 /// Fetches a file, named `file` in errors. `progress` is told the bytes that have come, and of how many where the
 /// server says so.

@@ -13,6 +13,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
+use super::describe;
 use super::protocol::{Reply, Request, pack, unpack};
 use super::settings::ExecutorChoice;
 use sampler::Sampler;
@@ -150,13 +151,5 @@ fn send(scope: &DedicatedWorkerGlobalScope, reply: &Reply, pixels: Option<&Uint8
     });
     if let Err(error) = sent {
         wasm_bindgen::throw_val(error);
-    }
-}
-
-/// An error of JavaScript in words.
-fn describe(error: JsValue) -> String {
-    match error.dyn_into::<js_sys::Error>() {
-        Ok(error) => String::from(error.message()),
-        Err(other) => format!("{other:?}"),
     }
 }

@@ -1,0 +1,23 @@
+//! Where the program starts, in the page and in its worker.
+
+use wasm_bindgen::prelude::*;
+use web_sys::DedicatedWorkerGlobalScope;
+
+use super::{window, worker};
+
+/// Runs when the browser has loaded the program.
+#[wasm_bindgen(start)]
+pub fn start() -> Result<(), JsValue> {
+    match js_sys::global().dyn_into::<DedicatedWorkerGlobalScope>() {
+        Ok(scope) => worker::start(scope),
+        Err(_) => window::start(),
+    }
+}
+
+/// An error of JavaScript in words.
+pub fn describe(error: JsValue) -> String {
+    match error.dyn_into::<js_sys::Error>() {
+        Ok(error) => String::from(error.message()),
+        Err(other) => format!("{other:?}"),
+    }
+}
