@@ -79,8 +79,8 @@ pub fn reconstruction_weight(progress: f64) -> f64 {
 
 /// Generator, discriminator and their optimisers.
 pub struct Trainer {
-    pub generator: Generator,
-    pub generator_parameters: Parameters,
+    generator: Generator,
+    generator_parameters: Parameters,
     generator_optimizer: Adam,
     discriminator: Discriminator,
     discriminator_parameters: Parameters,
@@ -205,9 +205,9 @@ impl Trainer {
         Ok(())
     }
 
-    /// The averaged generator, named as in a model file.
-    pub fn ema(&self) -> &TensorMap {
-        &self.ema
+    /// The averaged generator, named as in a model file; the generator itself before the first step.
+    pub fn averaged_generator(&self) -> TensorMap {
+        if self.ema.is_empty() { self.generator_parameters.tensors() } else { self.ema.clone() }
     }
 
     /// Everything that is needed to go on.

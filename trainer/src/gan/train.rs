@@ -31,7 +31,7 @@ pub struct Options {
 fn model_file(trainer: &Trainer, autoencoder: &ModelFile, run: &Run) -> ModelFile {
     let position = &run.position;
     let decoder = autoencoder.tensors.iter().filter(|(name, _)| name.starts_with("decoder."));
-    let mut tensors = trainer.ema().clone();
+    let mut tensors = trainer.averaged_generator();
     tensors.extend(decoder.map(|(name, tensor)| (name.clone(), tensor.clone())));
     let mut provenance = Provenance {
         name: position.preset.name.clone(),

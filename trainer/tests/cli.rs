@@ -1,0 +1,202 @@
+//! The `lddgan` program as its users run it: training, resuming, sampling, and what it says when something is wrong.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use candle_core::{DType, Device};
+use image::{Rgb, RgbImage};
+use lddgan::ModelFile;
+
+const PRESET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny.toml");
+const AUTOENCODER: &str = "autoencoder.safetensors";
+
+/// A folder for one test, with ten pictures and one broken one under `images`.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        std::fs::create_dir(folder.path("images")).unwrap();
+        for i in 0..10u8 {
+            let color = |x: u32, y: u32| Rgb([(x * 9) as u8 ^ i, (y * 7) as u8, (x * y) as u8 + 20 * i]);
+            RgbImage::from_fn(24, 20, color).save(folder.path(&format!("images/{i}.png"))).unwrap();
+        }
+        std::fs::write(folder.path("images/broken.jpg"), b"no picture").unwrap();
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Trains the tiny preset; `what` is `autoencoder` or `gan`.
+    fn train(&self, what: &str, out: &str, more: &[&str]) -> Output {
+        let mut command = program(&["train", what, "--preset", PRESET]);
+        command.arg("--data").arg(self.path("images")).arg("--out").arg(self.path(out));
+        if what == "gan" {
+            command.arg("--autoencoder").arg(self.path("ae").join(AUTOENCODER));
+        }
+        command.args(more).output().unwrap()
+    }
+}
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lddgan"));
+    command.args(arguments).env_remove("RUST_BACKTRACE");
+    command
+}
+
+fn succeed(output: &Output) -> String {
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{error}");
+    format!("{out}{error}")
+}
+
+/// Checks that a command failed, with all of `words` in its message.
+fn fail(output: &Output, words: &[&str]) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "succeeded: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(words.iter().all(|word| error.contains(word)) && !error.contains("panicked"), "{error}");
+}
+
+/// All tensors of a safetensors file, as bits.
+fn bits(path: &Path) -> Vec<(String, Vec<u32>)> {
+    let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    let values = |(name, tensor): (String, candle_core::Tensor)| {
+        let values = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        (name, values.into_iter().map(f32::to_bits).collect())
+    };
+    let mut tensors: Vec<_> = tensors.into_iter().map(values).collect();
+    tensors.sort();
+    tensors
+}
+
+#[test]
+fn a_resumed_run_ends_with_the_same_bits() {
+    let folder = Folder::new();
+    let said = succeed(&folder.train("autoencoder", "ae", &[]));
+    assert!(said.contains("10 images, 1 skipped") && said.contains("broken.jpg"), "{said}");
+    for (what, whole, parts) in [("autoencoder", "ae", "ae-parts"), ("gan", "gan", "gan-parts")] {
+        if what == "gan" {
+            succeed(&folder.train(what, whole, &[]));
+        }
+        // Interrupted by an exhausted time limit, which is checked before the first step, and by the image count.
+        succeed(&folder.train(what, parts, &["--minutes", "0"]));
+        let total = ["--images", "16", "--resume"];
+        if what == "autoencoder" {
+            succeed(&folder.train(what, parts, &["--images", "8", "--resume"]));
+        }
+        succeed(&folder.train(what, parts, &total));
+        let state = |run: &str| bits(&folder.path(run).join("state.safetensors"));
+        assert_eq!(state(whole).len(), state(parts).len());
+        for ((name, whole), (_, parts)) in state(whole).iter().zip(&state(parts)) {
+            assert_eq!(whole, parts, "{what}: {name}");
+        }
+    }
+}
+
+#[test]
+fn a_model_makes_the_same_images_for_the_same_seeds() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &[]));
+    succeed(&folder.train("gan", "gan", &[]));
+    let model = folder.path("gan/model.safetensors");
+    let sample = |seed: &str, count: &str, out: &str| {
+        let mut command = program(&["sample", "--seed", seed, "--count", count]);
+        command.arg("--model").arg(&model).arg("--out").arg(folder.path(out)).arg("--grid").arg(folder.path("all.png"));
+        succeed(&command.output().unwrap());
+    };
+    sample("3", "3", "first");
+    // In another batch, at another place.
+    sample("5", "1", "second");
+    let png = |out: &str| image::open(folder.path(out).join("tiny-5.png")).unwrap().to_rgb8();
+    assert_eq!((png("first").dimensions(), png("first")), ((16, 16), png("second")));
+    let said = succeed(&program(&["info", "--model"]).arg(&model).output().unwrap());
+    assert!(said.contains("z_dim = 6") && said.contains("generator:"), "{said}");
+
+    let mut reconstruct = program(&["reconstruct", "--data"]);
+    reconstruct.arg(folder.path("images")).arg("--model").arg(folder.path("ae").join(AUTOENCODER));
+    assert!(succeed(&reconstruct.output().unwrap()).contains("mean PSNR of 10 images"));
+    // A model for sampling holds no encoder.
+    let mut wrong = program(&["reconstruct", "--data"]);
+    wrong.arg(folder.path("images")).arg("--model").arg(&model);
+    fail(&wrong.output().unwrap(), &["model.safetensors", "no encoder"]);
+}
+
+#[test]
+fn bad_data_is_named() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("empty")).unwrap();
+    std::fs::create_dir(folder.path("broken")).unwrap();
+    std::fs::write(folder.path("broken/a.png"), b"no picture").unwrap();
+    std::fs::write(folder.path("text.parquet"), b"no table").unwrap();
+    let train = |data: &str| {
+        let mut command = program(&["train", "autoencoder", "--preset", PRESET]);
+        command.arg("--data").arg(folder.path(data)).arg("--out").arg(folder.path("out")).output().unwrap()
+    };
+    fail(&train("empty"), &["empty", "no images"]);
+    fail(&train("broken"), &["broken", "a.png"]);
+    fail(&train("text.parquet"), &["text.parquet", "Parquet"]);
+    fail(&train("nowhere"), &["nowhere"]);
+}
+
+#[test]
+fn bad_model_files_are_named() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &[]));
+    let bytes = std::fs::read(folder.path("ae").join(AUTOENCODER)).unwrap();
+    let reconstruct = |name: &str, bytes: &[u8]| {
+        std::fs::write(folder.path(name), bytes).unwrap();
+        let mut command = program(&["reconstruct", "--data"]);
+        command.arg(folder.path("images")).arg("--model").arg(folder.path(name)).output().unwrap()
+    };
+    fail(&reconstruct("short", &bytes[..bytes.len() / 2]), &["short", "whole"]);
+    fail(&reconstruct("foreign", b"GIF89a and more"), &["foreign", "safetensors"]);
+    let mut altered = bytes.clone();
+    *altered.last_mut().unwrap() ^= 1;
+    fail(&reconstruct("altered", &altered), &["altered", "SHA-256"]);
+
+    // A configuration that does not fit its tensors: every tensor that is missing or too much is listed.
+    let mut file = ModelFile::from_bytes(&bytes, "ae").unwrap();
+    file.config.autoencoder.decoder.multipliers = vec![1, 2];
+    let words = ["unfit", "wrong shape: decoder.conv_in.weight", "missing: decoder.up.0.block.0.shortcut.weight"];
+    fail(&reconstruct("unfit", &file.to_bytes(DType::F32).unwrap()), &words);
+    // An autoencoder cannot sample.
+    let mut sample = program(&["sample", "--grid", "x.png", "--model"]);
+    fail(&sample.arg(folder.path("ae").join(AUTOENCODER)).output().unwrap(), &[AUTOENCODER, "no generator"]);
+}
+
+#[test]
+fn a_run_is_not_overwritten_nor_resumed_with_other_networks() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &["--minutes", "0"]));
+    fail(&folder.train("autoencoder", "ae", &[]), &["already holds a run", "--resume"]);
+    fail(&folder.train("autoencoder", "other", &["--resume"]), &["no checkpoint"]);
+    let preset = std::fs::read_to_string(PRESET).unwrap().replace("codes = 16", "codes = 17");
+    std::fs::write(folder.path("other.toml"), preset).unwrap();
+    let mut command = program(&["train", "autoencoder", "--resume", "--preset"]);
+    command.arg(folder.path("other.toml")).arg("--data").arg(folder.path("images")).arg("--out").arg(folder.path("ae"));
+    fail(&command.output().unwrap(), &["state.safetensors", "other sizes"]);
+    let state = folder.path("ae/state.safetensors");
+    let bytes = std::fs::read(&state).unwrap();
+    std::fs::write(&state, &bytes[..100]).unwrap();
+    fail(&folder.train("autoencoder", "ae", &["--resume"]), &["state.safetensors", "safetensors file"]);
+}
+
+/// A limit on the size of files stands in for a full disk: the write fails half-way.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_the_previous_checkpoint_whole() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &["--images", "4"]));
+    let state = folder.path("ae/state.safetensors");
+    let before = std::fs::read(&state).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_lddgan")]);
+    command.args(["train", "autoencoder", "--resume", "--preset", PRESET, "--data"]);
+    command.arg(folder.path("images")).arg("--out").arg(folder.path("ae"));
+    fail(&command.output().unwrap(), &["state.safetensors", "cannot be written"]);
+    assert_eq!(std::fs::read(&state).unwrap(), before);
+    let files: Vec<_> = std::fs::read_dir(folder.path("ae")).unwrap().collect();
+    assert!(files.iter().all(|file| !file.as_ref().unwrap().file_name().to_string_lossy().starts_with(".tmp")));
+}
