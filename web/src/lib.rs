@@ -3,6 +3,7 @@
 mod error;
 pub mod executor;
 mod gpu;
+mod page;
 mod painter;
 
 pub use error::{Error, Result};
