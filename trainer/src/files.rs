@@ -25,12 +25,20 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let fail = || FileError::new(path, "cannot be written");
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_folder(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail())?;
+    let mut file = new_file(folder).map_err(fail())?;
     file.write_all(bytes).map_err(fail())?;
     file.as_file().sync_all().map_err(fail())?;
     file.persist(path).map_err(|error| fail()(error.error))?;
     // The rename itself must reach the disk as well.
     std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail())
+}
+
+/// A temporary file with the permissions of an ordinary one; by default only its owner could read it.
+fn new_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 /// The content of a file.
