@@ -99,7 +99,7 @@ impl Preset {
         };
         config.validate().map_err(|error| error.to_string())?;
         let gan = &self.train_gan;
-        if gan.batch == 0 || gan.batch % gan.batch.min(4) != 0 {
+        if gan.batch == 0 || !gan.batch.is_multiple_of(gan.batch.min(4)) {
             return Err(format!("train_gan.batch: {} is no multiple of 4", gan.batch));
         }
         if self.train_autoencoder.batch == 0 || gan.lazy_reg == 0 {
@@ -108,7 +108,7 @@ impl Preset {
         if self.discriminator.latent_channels != self.generator.latent_channels {
             return Err("discriminator.latent_channels differs from generator.latent_channels".to_string());
         }
-        if self.train_autoencoder.discriminator_channels % 8 != 0 {
+        if !self.train_autoencoder.discriminator_channels.is_multiple_of(8) {
             return Err("train_autoencoder.discriminator_channels must be a multiple of 8".to_string());
         }
         Ok(())

@@ -66,7 +66,7 @@ fn the_address_names_the_faces() {
     page.browser.back();
     page.browser.wait("the first address", || page.address_seed() == first);
     let shown = || page.browser.run("return document.querySelector('#seed').value");
-    page.browser.wait("the first seed", || shown() == first.to_string());
+    page.browser.wait("the first seed", || shown() == first);
     page.finish();
 
     page.browser.click("#new");
