@@ -11,8 +11,9 @@ pub struct ModelConfig {
     pub generator: GeneratorConfig,
     pub autoencoder: AutoencoderConfig,
     pub diffusion: DiffusionConfig,
-    /// Latents are divided by this before diffusion and multiplied by it before decoding.
-    pub latent_scale: f32,
+    /// Each channel of a latent is divided by its number before diffusion and multiplied by it before decoding
+    /// (reference: `scale_factor`, one number for all channels).
+    pub latent_scale: Vec<f32>,
 }
 
 /// NCSN++ U-Net as LDDGAN uses it (reference: `NCSNpp`).
@@ -37,6 +38,9 @@ pub struct GeneratorConfig {
     pub z_embedding: usize,
     /// Hidden layers of the z mapping, one less than its linear layers (`n_mlp`).
     pub z_layers: usize,
+    /// Ends with tanh, so that predictions lie in (-1, 1) (the reverse of `not_use_tanh`).
+    #[serde(default = "yes")]
+    pub tanh: bool,
 }
 
 /// A VQGAN-style autoencoder; it shrinks images by 2^(multipliers - 1).
@@ -140,8 +144,10 @@ impl ModelConfig {
                 format!("the generator makes latents {expected:?} (channels, size), the autoencoder {latent:?}");
             return Err(Error::config("generator", reason));
         }
-        if !(self.latent_scale.is_finite() && self.latent_scale > 0.0) {
-            return Err(Error::config("latent_scale", format!("{} is not a positive number", self.latent_scale)));
+        let positive = self.latent_scale.iter().all(|scale| scale.is_finite() && *scale > 0.0);
+        if !positive || self.latent_scale.len() != self.generator.latent_channels {
+            let reason = format!("{:?} is not one positive number per channel", self.latent_scale);
+            return Err(Error::config("latent_scale", reason));
         }
         Ok(())
     }

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::{AutoencoderConfig, DiffusionConfig, GeneratorConfig, ModelConfig};
-use crate::diffusion::Schedule;
 use crate::error::{Error, Result};
 use crate::networks::{Decoder, Encoder, Generator};
 use crate::parameters::{TensorMap, Weights};
@@ -23,12 +22,13 @@ const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
     pub autoencoder: AutoencoderConfig,
-    /// See [`ModelConfig::latent_scale`].
-    pub latent_scale: f32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<GeneratorConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diffusion: Option<DiffusionConfig>,
+    /// See [`ModelConfig::latent_scale`]; empty where there is no generator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latent_scale: Vec<f32>,
 }
 
 /// How the weights came about.
@@ -120,17 +120,14 @@ impl ModelFile {
             generator: self.config.generator.clone().ok_or_else(|| missing("generator"))?,
             autoencoder: self.config.autoencoder.clone(),
             diffusion: self.config.diffusion.clone().ok_or_else(|| missing("diffusion"))?,
-            latent_scale: self.config.latent_scale,
+            latent_scale: self.config.latent_scale.clone(),
         };
         config.validate()?;
         let weights = Weights::new(self.tensors.clone());
         let vb = weights.var_builder(device);
-        let model = Model {
-            generator: Generator::new(vb.pp("generator"), &config.generator)?,
-            decoder: Decoder::new(vb.pp("decoder"), &config.autoencoder)?,
-            schedule: Schedule::new(&config.diffusion)?,
-            config,
-        };
+        let generator = Generator::new(vb.pp("generator"), &config.generator)?;
+        let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder)?;
+        let model = Model::new(config, generator, decoder, device)?;
         if self.has_encoder() {
             Encoder::new(vb.pp("encoder"), &self.config.autoencoder)?;
         }

@@ -6,6 +6,7 @@ use crate::backend::{Backend, CandleBackend, Graph, Recorder};
 use crate::config::ModelConfig;
 use crate::diffusion::Schedule;
 use crate::error::{Error, Result};
+use crate::layers::{Conv2d, ConvGeometry};
 use crate::networks::{Decoder, Generator};
 use crate::noise::Stream;
 
@@ -15,6 +16,8 @@ pub struct Model {
     pub generator: Generator,
     pub decoder: Decoder,
     pub schedule: Schedule,
+    /// Multiplies each channel of a latent by its scale: a diagonal 1x1 convolution.
+    unscale: Conv2d,
 }
 
 /// The random numbers that a batch of images is made from. Lists are indexed by the step t.
@@ -45,6 +48,16 @@ pub struct NamedNoise {
 }
 
 impl Model {
+    /// Puts the networks of a valid configuration together.
+    pub fn new(config: ModelConfig, generator: Generator, decoder: Decoder, device: &Device) -> Result<Self> {
+        let channels = config.latent_scale.len();
+        let mut weight = vec![0.0; channels * channels];
+        weight.iter_mut().step_by(channels + 1).zip(&config.latent_scale).for_each(|(value, scale)| *value = *scale);
+        let weight = Tensor::from_vec(weight, (channels, channels, 1, 1), device)?;
+        let unscale = Conv2d { weight, bias: None, geometry: ConvGeometry::same(1) };
+        Ok(Self { schedule: Schedule::new(&config.diffusion)?, config, generator, decoder, unscale })
+    }
+
     /// The random inputs of the images with these seeds, in the order `x`, then `z/<t>` and `noise/<t>` for each
     /// step t from the last to 0 (there is no `noise/0`).
     pub fn draw(&self, seeds: &[u64]) -> Vec<NamedNoise> {
@@ -87,7 +100,7 @@ impl Model {
 
     /// The image of a scaled latent.
     pub fn decode<B: Backend>(&self, b: &mut B, latent: &B::Value) -> Result<B::Value> {
-        let latent = b.weighted_sum(&[(self.config.latent_scale, latent)])?;
+        let latent = b.conv2d(latent, &self.unscale)?;
         let quantized = self.decoder.quantize(b, &latent)?;
         self.decoder.forward(b, &quantized)
     }

@@ -27,7 +27,8 @@ pub fn tiny_config() -> FileConfig {
         coder(9),
         coder(6)
     );
-    let config = format!(r#"{{"autoencoder": {autoencoder}, "latent_scale": 2.5, "generator": {generator}}}"#);
+    let config =
+        format!(r#"{{"autoencoder": {autoencoder}, "latent_scale": [2.5, 1.5, 0.5], "generator": {generator}}}"#);
     let config: FileConfig = serde_json::from_str(&config).expect("the configuration above is valid");
     FileConfig { diffusion: Some(DiffusionConfig::default()), ..config }
 }
@@ -41,7 +42,8 @@ pub fn faces_config() -> FileConfig {
         r#"{{"image_channels": 3, "image_size": 64, "latent_channels": 4, "codes": 512, "encoder": {coder},
             "decoder": {coder}, "linear_path": true}}"#
     );
-    let config = format!(r#"{{"autoencoder": {autoencoder}, "latent_scale": 2.5, "generator": {generator}}}"#);
+    let config =
+        format!(r#"{{"autoencoder": {autoencoder}, "latent_scale": [2.5, 2.5, 2.5, 2.5], "generator": {generator}}}"#);
     let config: FileConfig = serde_json::from_str(&config).expect("the configuration above is valid");
     FileConfig { diffusion: tiny_config().diffusion, ..config }
 }

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 /// A file or folder that could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {action}: {source}", .path.display())]
+#[error("{}: {action}: {reason}", .path.display())]
 pub struct FileError {
     path: PathBuf,
     action: &'static str,
-    source: std::io::Error,
+    reason: std::io::Error,
 }
 
 impl FileError {
     fn new(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self { path, action, source }
+        move |reason| Self { path, action, reason }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `lddgan`: trains, samples and inspects Latent Denoising Diffusion GANs.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
@@ -79,15 +80,26 @@ struct Info {
     model: PathBuf,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     // SAFETY: no other thread runs yet. Candle reads it once per thread; the R1 penalty needs second-order gradients.
     unsafe { std::env::set_var("CANDLE_GRAD_DO_NOT_DETACH", "1") };
-    match Cli::parse().command {
-        Command::Train(Train::Autoencoder(options)) => autoencoder::train(&options),
-        Command::Train(Train::Gan(options)) => gan::train(&options),
-        Command::Sample(options) => sample(&options),
-        Command::Reconstruct(options) => reconstruct(&options),
-        Command::Info(options) => info(&options),
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without anyhow's backtrace, which would bury the message.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Train(Train::Autoencoder(options)) => autoencoder::train(options),
+        Command::Train(Train::Gan(options)) => gan::train(options),
+        Command::Sample(options) => sample(options),
+        Command::Reconstruct(options) => reconstruct(options),
+        Command::Info(options) => info(options),
     }
 }
 

@@ -53,6 +53,16 @@ pub struct AutoencoderTraining {
     pub discriminator_layers: usize,
 }
 
+/// How latents are scaled for the diffusion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LatentNormalization {
+    /// The largest absolute value of all channels becomes 1, the range of a generator with tanh (as the paper).
+    MaxAbs,
+    /// Each channel's standard deviation becomes 1, that of the noise; for a generator without tanh.
+    Standardize,
+}
+
 /// How generator and discriminator are trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,6 +76,8 @@ pub struct GanTraining {
     pub r1_gamma: f64,
     /// The penalty is applied at every so many steps (`lazy_reg`).
     pub lazy_reg: u64,
+    /// How latents are scaled for the diffusion.
+    pub latent_normalization: LatentNormalization,
     /// Decay of the generator's exponential moving average (`ema_decay`).
     pub ema_decay: f64,
 }
@@ -95,7 +107,7 @@ impl Preset {
             generator: self.generator.clone(),
             autoencoder: self.autoencoder.clone(),
             diffusion: self.diffusion.clone(),
-            latent_scale: 1.0,
+            latent_scale: vec![1.0; self.generator.latent_channels],
         };
         config.validate().map_err(|error| error.to_string())?;
         let gan = &self.train_gan;

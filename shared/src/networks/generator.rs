@@ -224,7 +224,7 @@ impl Generator {
         timestep_embedding(t, self.config.channels, device)
     }
 
-    /// Predicts x_0 in (-1, 1).
+    /// Predicts x_0, in (-1, 1) if the configuration says tanh.
     ///
     /// `x` is x_{t+1} (N, latent_channels, H, W), `sinusoids` comes from [`Self::time_sinusoids`] (N, channels), `z`
     /// is (N, z_dim).
@@ -255,7 +255,7 @@ impl Generator {
         }
         let h = b.group_norm(&h, &self.norm_out, Activation::Silu)?;
         let h = b.conv2d(&h, &self.conv_out)?;
-        b.activate(&h, Activation::Tanh)
+        if self.config.tanh { b.activate(&h, Activation::Tanh) } else { Ok(h) }
     }
 
     /// The down path: the coarsest feature map, and everything that the up path will concatenate.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use browser::Browser;
 use candle_core::{DType, Device};
 use image::RgbImage;
+use lddgan::noise::Stream;
 use lddgan::sampler::to_byte;
 use lddgan::{Model, ModelFile};
 use lddgan_tests::{random_model_file, tiny_config};
@@ -32,6 +33,38 @@ fn candle_in_wasm_makes_the_faces_of_native_candle() {
     page.finish();
     assert!(page.browser.text("#executor").starts_with("Candle"), "{}", page.browser.text("#executor"));
     page.assert_faces(0..4);
+}
+
+/// The model that comes with the page, where WebGPU is a software adapter that takes seconds for a face.
+#[test]
+fn the_shipped_model_makes_the_same_faces_everywhere() {
+    for executor in ["webgpu", "candle"] {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
+        let bytes = std::fs::read(file).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let page = Page::with_model("faces64", &bytes, &format!("?seed=0&count=4&executor={executor}"));
+        page.finish();
+        let shown = page.browser.text("#executor").to_lowercase();
+        assert!(shown.starts_with(executor), "{shown}");
+        page.assert_faces(0..4);
+    }
+}
+
+/// Bit for bit, over enough values to meet the rare branches of the normal transform.
+#[test]
+fn noise_is_that_of_native_programs() {
+    const COUNT: usize = 20_000;
+    let page = Page::open("?seed=0&count=1&model=tiny&executor=candle");
+    page.finish();
+    for (seed, index, draw) in [(0, 0, "x"), (u64::MAX, 7, "z/3"), (5, 1, "noise/1")] {
+        let script = format!(
+            "const values = window.wasmBindings.noise({seed}n, {index}n, '{draw}', {COUNT});
+             return Array.from(new Uint32Array(values.buffer, values.byteOffset, values.length));"
+        );
+        let bits = page.browser.run(&script);
+        let native = Stream::new(seed, index, draw).normals(COUNT);
+        let native: Vec<u32> = native.into_iter().map(f32::to_bits).collect();
+        assert_eq!(bits, serde_json::json!(native), "{seed}, {index}, {draw}");
+    }
 }
 
 #[test]
@@ -112,25 +145,30 @@ fn broken_parameters_are_reported_and_replaced() {
     assert_eq!(page.browser.text("#seed-problem"), "");
 }
 
-/// The page in a browser, with two model files: `tiny`, and one that is `truncated`.
+/// The page in a browser, with a model file beside those that come with it, and one that is `truncated`.
 struct Page {
     browser: Browser,
-    /// What `tiny` holds.
+    /// The name of the model that it is to show.
+    name: &'static str,
+    /// What that model's file holds.
     model: Model,
 }
 
 impl Page {
+    /// With a model called `tiny`.
     fn open(query: &str) -> Self {
         let file = random_model_file(&tiny_config(), 1).expect("the tiny configuration is valid");
-        let bytes = file.to_bytes(DType::F16).expect("tensors can be written to memory");
-        let model = ModelFile::from_bytes(&bytes, "tiny").and_then(|file| file.model("tiny", &Device::Cpu));
-        let truncated = bytes[..bytes.len() / 2].to_vec();
-        let files = [("tiny", bytes), ("truncated", truncated)];
-        let files = files.map(|(name, bytes)| (format!("models/{name}.safetensors"), bytes));
+        Self::with_model("tiny", &file.to_bytes(DType::F16).expect("tensors can be written to memory"), query)
+    }
+
+    fn with_model(name: &'static str, bytes: &[u8], query: &str) -> Self {
+        let model = ModelFile::from_bytes(bytes, name).and_then(|file| file.model(name, &Device::Cpu));
+        let files = [(name, bytes), ("truncated", &bytes[..bytes.len() / 2])];
+        let files = files.map(|(name, bytes)| (format!("models/{name}.safetensors"), bytes.to_vec()));
         let server = Server::start(HashMap::from(files));
         let browser = Browser::start();
         browser.open(&format!("{}{query}", server.address));
-        Self { browser, model: model.expect("a file just written can be read") }
+        Self { browser, name, model: model.expect("the model file can be read") }
     }
 
     /// Waits until all faces are there.
@@ -160,7 +198,7 @@ impl Page {
         for (index, seed) in seeds.enumerate() {
             let child = index + 1;
             self.browser.click(&format!("#faces > :nth-child({child}) > button"));
-            let saved = self.browser.downloaded(&format!("tiny-{seed}.png"));
+            let saved = self.browser.downloaded(&format!("{}-{seed}.png", self.name));
             let saved = image::load_from_memory(&saved).expect("the page saves pictures").into_rgb8();
             let native = self.native(seed);
             let same = psnr(&saved, &native);
@@ -197,7 +235,7 @@ impl Page {
     fn native(&self, seed: u64) -> RgbImage {
         let sampled = self.model.sample_seeds(&[seed], &Device::Cpu);
         let planes = sampled.and_then(|sampled| Ok(sampled.image.squeeze(0)?.to_vec3::<f32>()?));
-        let planes = planes.expect("the tiny model runs");
+        let planes = planes.expect("the model runs");
         let size = planes[0].len() as u32;
         RgbImage::from_fn(size, size, |x, y| {
             let [red, green, blue] = [0, 1, 2].map(|color: usize| to_byte(planes[color][y as usize][x as usize]));

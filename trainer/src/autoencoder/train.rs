@@ -13,7 +13,6 @@ use lddgan::{ModelFile, Provenance};
 use super::{kmeans, pca::PatchPca};
 use crate::adam::Adam;
 use crate::checkpoint::{Checkpoint, named};
-use crate::data::ImageSet;
 use crate::preset::{AutoencoderTraining, Preset};
 use crate::progress::Progress;
 use crate::run::{Run, RunOptions, Sampler};
@@ -178,7 +177,7 @@ impl Trainer {
     }
 
     /// Writes checkpoint, model file and picture.
-    fn save(&self, run: &mut Run, validation: &Validation, latent_scale: f32) -> Result<f64> {
+    fn save(&self, run: &mut Run, validation: &Validation) -> Result<f64> {
         run.save(self.state()?)?;
         let psnr = validation.psnr(&self.encoder, &self.decoder)?;
         let position = &run.position;
@@ -191,7 +190,7 @@ impl Trainer {
             revision: crate::revision(),
         };
         let autoencoder = position.preset.autoencoder.clone();
-        let config = FileConfig { autoencoder, latent_scale, generator: None, diffusion: None };
+        let config = FileConfig { autoencoder, generator: None, diffusion: None, latent_scale: Vec::new() };
         let file = ModelFile { config, provenance, tensors: self.parameters.tensors() };
         files::write_atomic(&run.file("autoencoder.safetensors"), &file.to_bytes(DType::F32)?)?;
         validation.picture(&self.encoder, &self.decoder, &run.file(&format!("grid-{:08}.png", run.position.images)))?;
@@ -237,17 +236,6 @@ impl Validation {
     }
 }
 
-/// The largest absolute latent of the whole set, both flips: dividing by it brings latents into the range of tanh.
-fn latent_scale(encoder: &Encoder, images: &ImageSet, batch: usize, device: &Device) -> Result<f32> {
-    let mut largest = f32::MIN_POSITIVE;
-    let indices: Vec<u32> = (0..2 * images.len() as u32).collect();
-    for indices in indices.chunks(batch) {
-        let latent = encoder.forward(&mut CandleBackend, &images.batch(indices, device)?)?;
-        largest = largest.max(latent.abs()?.max_all()?.to_scalar::<f32>()?);
-    }
-    Ok(largest)
-}
-
 /// Runs `lddgan train autoencoder`.
 pub fn train(options: &Options) -> Result<()> {
     let device = Device::Cpu;
@@ -283,15 +271,13 @@ pub fn train(options: &Options) -> Result<()> {
         run.advance(batch.dim(0)?);
         progress.update(run.position.images, &losses.named());
         if run.checkpoint_due() {
-            let scale = latent_scale(&trainer.encoder, &images, 32, &device)?;
-            let psnr = trainer.save(&mut run, &validation, scale)?;
+            let psnr = trainer.save(&mut run, &validation)?;
             progress.note(&format!("checkpoint at {} images: PSNR {psnr:.2} dB", run.position.images));
         }
     }
-    let scale = latent_scale(&trainer.encoder, &images, 32, &device)?;
-    let psnr = trainer.save(&mut run, &validation, scale).context("the last checkpoint could not be written")?;
+    let psnr = trainer.save(&mut run, &validation).context("the last checkpoint could not be written")?;
     println!(
-        "{} images in {:.0} s: PSNR {psnr:.2} dB, latent scale {scale:.3}; wrote {}",
+        "{} images in {:.0} s: PSNR {psnr:.2} dB; wrote {}",
         run.position.images,
         run.position.seconds,
         run.file("autoencoder.safetensors").display()

@@ -79,7 +79,7 @@ pub fn train(options: &Options) -> Result<()> {
     let preset = Preset::load(&options.run.preset)?;
     let (mut run, checkpoint) = Run::open(&options.run, "gan", &preset)?;
     let file = options.autoencoder.display().to_string();
-    let autoencoder = ModelFile::from_bytes(&files::read(&options.autoencoder)?, &file)?;
+    let mut autoencoder = ModelFile::from_bytes(&files::read(&options.autoencoder)?, &file)?;
     anyhow::ensure!(
         autoencoder.config.autoencoder == preset.autoencoder,
         "{file}: its autoencoder is not the one of preset {}",
@@ -87,7 +87,8 @@ pub fn train(options: &Options) -> Result<()> {
     );
     let (encoder, _) = autoencoder.autoencoder(&file, &device)?;
     let images = crate::data::load(&options.run.data, preset.autoencoder.image_size)?;
-    let latents = Latents::encode(&encoder, &images, autoencoder.config.latent_scale, &device)?;
+    let latents = Latents::encode(&encoder, &images, preset.train_gan.latent_normalization, &device)?;
+    autoencoder.config.latent_scale = latents.scale.clone();
     drop(images);
 
     let seed = run.position.seed;

@@ -4,6 +4,8 @@
 mod settings;
 
 #[cfg(target_arch = "wasm32")]
+mod noise;
+#[cfg(target_arch = "wasm32")]
 mod protocol;
 #[cfg(target_arch = "wasm32")]
 mod window;
