@@ -99,7 +99,7 @@ fn the_address_names_the_faces() {
     page.browser.back();
     page.browser.wait("the first address", || page.address_seed() == first);
     let shown = || page.browser.run("return document.querySelector('#seed').value");
-    page.browser.wait("the first seed", || shown() == first);
+    page.browser.wait("the first seed", || shown().as_str() == Some(first.to_string().as_str()));
     page.finish();
 
     page.browser.click("#new");
