@@ -79,7 +79,7 @@ version = "0.2.99"
 [[package]]
 name = "wasm-bindgen"
 version = "0.2.130"
-source = "registry+https://github.com/rust-lang/crates.io-index"
+source = "registry+https://example.org/index"
 dependencies = ["wasm-bindgen-macro"]
 "#;
 
