@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::config::{AutoencoderConfig, DiffusionConfig, GeneratorConfig, ModelConfig};
+use crate::config::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
 use crate::diffusion::Schedule;
 use crate::error::{Error, Result};
-use crate::networks::{Decoder, Encoder, Generator};
+use crate::networks::{Decoder, Discriminator, Encoder, Generator};
 use crate::parameters::{TensorMap, Weights};
 use crate::sampler::Model;
 
@@ -18,17 +19,21 @@ use crate::sampler::Model;
 const KEY: &str = "lddgan";
 const VERSION: u32 = 1;
 
-/// The configuration of what a file holds: an autoencoder alone, or a whole model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The configuration of what a file holds: one network alone, or a whole model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
-    pub autoencoder: AutoencoderConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoencoder: Option<AutoencoderConfig>,
     /// See [`ModelConfig::latent_scale`].
-    pub latent_scale: f32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent_scale: Option<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<GeneratorConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diffusion: Option<DiffusionConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discriminator: Option<DiscriminatorConfig>,
 }
 
 /// How the weights came about.
@@ -57,7 +62,8 @@ struct Metadata {
     sha256: String,
 }
 
-/// A model file in memory. Tensors are named `generator.…`, `decoder.…` and, where it can encode, `encoder.…`.
+/// A model file in memory. Tensors are named after their networks: `generator.…`, `decoder.…`, `encoder.…`,
+/// `discriminator.…`.
 #[derive(Debug, Clone)]
 pub struct ModelFile {
     pub config: FileConfig,
@@ -112,15 +118,11 @@ impl ModelFile {
 
     /// Builds generator and decoder, and checks that every tensor of the file is used.
     pub fn model(&self, file: &str, device: &Device) -> Result<Model> {
-        let missing = |what: &str| Error::ModelFile {
-            file: file.to_string(),
-            reason: format!("holds an autoencoder alone, no {what}: train it with `lddgan train gan`"),
-        };
         let config = ModelConfig {
-            generator: self.config.generator.clone().ok_or_else(|| missing("generator"))?,
-            autoencoder: self.config.autoencoder.clone(),
-            diffusion: self.config.diffusion.clone().ok_or_else(|| missing("diffusion"))?,
-            latent_scale: self.config.latent_scale,
+            generator: self.need(&self.config.generator, "generator", file)?.clone(),
+            autoencoder: self.need(&self.config.autoencoder, "autoencoder", file)?.clone(),
+            diffusion: self.need(&self.config.diffusion, "diffusion", file)?.clone(),
+            latent_scale: *self.need(&self.config.latent_scale, "latent_scale", file)?,
         };
         config.validate()?;
         let weights = Weights::new(self.tensors.clone());
@@ -131,8 +133,8 @@ impl ModelFile {
             schedule: Schedule::new(&config.diffusion)?,
             config,
         };
-        if self.has_encoder() {
-            Encoder::new(vb.pp("encoder"), &self.config.autoencoder)?;
+        if self.has("encoder") {
+            Encoder::new(vb.pp("encoder"), &model.config.autoencoder)?;
         }
         weights.finish(file)?;
         Ok(model)
@@ -140,22 +142,61 @@ impl ModelFile {
 
     /// Builds encoder and decoder.
     pub fn autoencoder(&self, file: &str, device: &Device) -> Result<(Encoder, Decoder)> {
-        if !self.has_encoder() {
-            let reason = "holds no encoder: take the file that `lddgan train autoencoder` wrote".to_string();
-            return Err(Error::ModelFile { file: file.to_string(), reason });
-        }
-        let belongs = |name: &String| name.starts_with("encoder.") || name.starts_with("decoder.");
-        let tensors = self.tensors.iter().filter(|(name, _)| belongs(name));
-        let weights = Weights::new(tensors.map(|(name, tensor)| (name.clone(), tensor.clone())).collect());
-        let vb = weights.var_builder(device);
-        let encoder = Encoder::new(vb.pp("encoder"), &self.config.autoencoder)?;
-        let decoder = Decoder::new(vb.pp("decoder"), &self.config.autoencoder)?;
-        weights.finish(file)?;
-        Ok((encoder, decoder))
+        Ok((self.encoder(file, device)?, self.decoder(file, device)?))
     }
 
-    fn has_encoder(&self) -> bool {
-        self.tensors.keys().any(|name| name.starts_with("encoder."))
+    pub fn encoder(&self, file: &str, device: &Device) -> Result<Encoder> {
+        let config = self.need(&self.config.autoencoder, "autoencoder", file)?;
+        self.network("encoder", file, device, |vb| Encoder::new(vb, config))
+    }
+
+    pub fn decoder(&self, file: &str, device: &Device) -> Result<Decoder> {
+        let config = self.need(&self.config.autoencoder, "autoencoder", file)?;
+        self.network("decoder", file, device, |vb| Decoder::new(vb, config))
+    }
+
+    pub fn generator(&self, file: &str, device: &Device) -> Result<Generator> {
+        let config = self.need(&self.config.generator, "generator", file)?;
+        self.network("generator", file, device, |vb| Generator::new(vb, config))
+    }
+
+    pub fn discriminator(&self, file: &str, device: &Device) -> Result<Discriminator> {
+        let config = self.need(&self.config.discriminator, "discriminator", file)?;
+        self.network("discriminator", file, device, |vb| Discriminator::new(vb, config))
+    }
+
+    /// Builds one network from its own tensors, and checks that each of them is used.
+    fn network<N>(
+        &self,
+        name: &str,
+        file: &str,
+        device: &Device,
+        build: impl FnOnce(VarBuilder) -> Result<N>,
+    ) -> Result<N> {
+        if !self.has(name) {
+            return Err(self.missing(name, file));
+        }
+        let belongs = |tensor: &str| tensor.split('.').next() == Some(name);
+        let own = self.tensors.iter().filter(|(tensor, _)| belongs(tensor));
+        let weights = Weights::new(own.map(|(name, tensor)| (name.clone(), tensor.clone())).collect());
+        let network = build(weights.var_builder(device).pp(name))?;
+        weights.finish(file)?;
+        Ok(network)
+    }
+
+    fn need<'a, T>(&self, field: &'a Option<T>, name: &str, file: &str) -> Result<&'a T> {
+        field.as_ref().ok_or_else(|| self.missing(name, file))
+    }
+
+    /// The error of a file that lacks a network or its settings; says what it does hold.
+    fn missing(&self, name: &str, file: &str) -> Error {
+        let networks = ["generator", "encoder", "decoder", "discriminator"].into_iter().filter(|name| self.has(name));
+        let held = networks.collect::<Vec<_>>().join(", ");
+        Error::ModelFile { file: file.to_string(), reason: format!("holds no {name}, only {held}") }
+    }
+
+    fn has(&self, network: &str) -> bool {
+        self.tensors.keys().any(|name| name.split('.').next() == Some(network))
     }
 }
 
