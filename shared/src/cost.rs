@@ -64,6 +64,7 @@ pub fn decoder(config: &AutoencoderConfig) -> Result<Cost> {
         let decoder = Decoder::new(vb, config)?;
         let size = config.latent_size();
         let latent = b.input("latent", &[1, config.latent_channels, size, size]);
-        decoder.forward(b, &latent)
+        let quantized = decoder.quantize(b, &latent)?;
+        decoder.forward(b, &quantized)
     })
 }

@@ -60,7 +60,8 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Floating-point operations of one run: two per multiply-add of convolutions, linear layers and attention.
+    /// Floating-point operations of one run: two per multiply-add of convolutions, linear layers, attention and
+    /// quantisation.
     pub fn flops(&self) -> u64 {
         let multiply_adds = |node: &Node| -> usize {
             let outputs = node.shape.iter().product::<usize>();
@@ -69,6 +70,8 @@ impl Graph {
                 Op::Linear(linear, _) => outputs * linear.weight.dims().iter().skip(1).product::<usize>(),
                 // Every position meets every other twice: for the weights, and for the sum.
                 Op::Attention => 2 * outputs * node.shape.iter().skip(2).product::<usize>(),
+                // The distance to every code.
+                Op::Quantize(codebook) => outputs * codebook.dims().first().copied().unwrap_or(0),
                 _ => 0,
             }
         };

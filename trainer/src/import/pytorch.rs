@@ -20,8 +20,8 @@ pub enum PytorchError {
     File(#[from] FileError),
     #[error("{}: {reason}", .path.display())]
     Format { path: PathBuf, reason: String },
-    #[error("{}: {source}", .path.display())]
-    Pickle { path: PathBuf, source: PickleError },
+    #[error("{}: {error}", .path.display())]
+    Pickle { path: PathBuf, error: PickleError },
     #[error("{}: tensor {name}: {reason}", .path.display())]
     Tensor { path: PathBuf, name: String, reason: String },
 }
@@ -349,7 +349,7 @@ fn open_zip(bytes: &[u8], path: &Path) -> Result<Opened, PytorchError> {
 }
 
 fn read_pickle(bytes: &[u8], path: &Path) -> Result<(Pickle, usize), PytorchError> {
-    Pickle::read(bytes).map_err(|source| PytorchError::Pickle { path: path.to_path_buf(), source })
+    Pickle::read(bytes).map_err(|error| PytorchError::Pickle { path: path.to_path_buf(), error })
 }
 
 /// Magic number, protocol version, system information, the object, the keys of the storages, then each storage: its
