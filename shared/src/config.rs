@@ -43,17 +43,20 @@ pub struct GeneratorConfig {
     pub tanh: bool,
 }
 
-/// A VQGAN-style autoencoder; it shrinks images by 2^(multipliers - 1).
+/// A VQGAN-style autoencoder; it shrinks images by 2^(multipliers of the decoder - 1).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoencoderConfig {
+    #[serde(default, skip_serializing_if = "AutoencoderKind::is_vq")]
+    pub kind: AutoencoderKind,
     /// Channels of the images.
     pub image_channels: usize,
     /// Height and width of the images in pixels.
     pub image_size: usize,
     /// Channels of the latent.
     pub latent_channels: usize,
-    /// Entries of the codebook that the decoder quantises with.
+    /// Entries of the codebook that the decoder quantises with; 0 for the KL kind, which has none.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub codes: usize,
     pub encoder: CoderConfig,
     pub decoder: CoderConfig,
@@ -64,6 +67,27 @@ pub struct AutoencoderConfig {
     /// Ends the decoder with tanh.
     #[serde(default)]
     pub tanh: bool,
+}
+
+/// How an autoencoder keeps its latents in bounds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AutoencoderKind {
+    /// The decoder replaces latents by the nearest codes of a codebook (`VQModelInterface`).
+    #[default]
+    Vq,
+    /// The encoder gives mean and log variance of a normal distribution (`AutoencoderKL`); nothing is quantised.
+    Kl,
+}
+
+impl AutoencoderKind {
+    fn is_vq(&self) -> bool {
+        *self == Self::Vq
+    }
+}
+
+fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
 
 /// The sizes of an encoder or a decoder (reference: `ddconfig`).
@@ -218,7 +242,13 @@ impl AutoencoderConfig {
         divisible("autoencoder.image_size", self.image_size, self.decoder.multipliers.len())?;
         within("autoencoder.image_channels", self.image_channels, 4)?;
         within("autoencoder.latent_channels", self.latent_channels, MAX_WIDTH)?;
-        within("autoencoder.codes", self.codes, 1 << 20)
+        match self.kind {
+            AutoencoderKind::Vq => within("autoencoder.codes", self.codes, 1 << 20),
+            AutoencoderKind::Kl if self.codes > 0 => {
+                Err(Error::config("autoencoder.codes", "an autoencoder of kind `kl` has no codebook"))
+            }
+            AutoencoderKind::Kl => Ok(()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod config;
+pub mod cost;
 pub mod diffusion;
 pub mod error;
 pub mod layers;
@@ -16,7 +17,9 @@ pub mod parameters;
 pub mod sampler;
 
 pub use backend::{Activation, Backend, CandleBackend, FirMode, Graph, Recorder};
-pub use config::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
+pub use config::{
+    AutoencoderConfig, AutoencoderKind, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig,
+};
 pub use error::{Error, Result};
 pub use model_file::{ModelFile, Provenance};
 pub use sampler::{Model, SampleInputs, Trajectory};

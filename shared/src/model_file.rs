@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::config::{AutoencoderConfig, DiffusionConfig, GeneratorConfig, ModelConfig};
+use crate::config::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
 use crate::error::{Error, Result};
-use crate::networks::{Decoder, Encoder, Generator};
+use crate::networks::{Decoder, Discriminator, Encoder, Generator};
 use crate::parameters::{TensorMap, Weights};
 use crate::sampler::Model;
 
@@ -17,11 +19,12 @@ use crate::sampler::Model;
 const KEY: &str = "lddgan";
 const VERSION: u32 = 1;
 
-/// The configuration of what a file holds: an autoencoder alone, or a whole model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The configuration of what a file holds: one network alone, or a whole model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
-    pub autoencoder: AutoencoderConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoencoder: Option<AutoencoderConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<GeneratorConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,6 +32,8 @@ pub struct FileConfig {
     /// See [`ModelConfig::latent_scale`]; empty where there is no generator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latent_scale: Vec<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discriminator: Option<DiscriminatorConfig>,
 }
 
 /// How the weights came about.
@@ -52,12 +57,14 @@ pub struct Provenance {
 #[derive(Serialize, Deserialize)]
 struct Metadata {
     version: u32,
-    config: FileConfig,
+    /// A [`FileConfig`], as the text that the hash covers: settings added later must not change it.
+    config: Box<RawValue>,
     provenance: Provenance,
     sha256: String,
 }
 
-/// A model file in memory. Tensors are named `generator.…`, `decoder.…` and, where it can encode, `encoder.…`.
+/// A model file in memory. Tensors are named after their networks: `generator.…`, `decoder.…`, `encoder.…`,
+/// `discriminator.…`.
 #[derive(Debug, Clone)]
 pub struct ModelFile {
     pub config: FileConfig,
@@ -72,16 +79,14 @@ impl ModelFile {
             Ok((name.clone(), tensor.to_device(&Device::Cpu)?.to_dtype(dtype)?.contiguous()?))
         };
         let tensors = self.tensors.iter().map(convert).collect::<Result<TensorMap>>()?;
-        let metadata = Metadata {
-            version: VERSION,
-            config: self.config.clone(),
-            provenance: self.provenance.clone(),
-            sha256: hash(&self.config, tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))?,
-        };
-        let json = serde_json::to_string(&metadata).map_err(|error| Error::ModelFile {
+        let fail = |error: serde_json::Error| Error::ModelFile {
             file: self.provenance.name.clone(),
             reason: format!("its metadata cannot be written: {error}"),
-        })?;
+        };
+        let config = serde_json::value::to_raw_value(&self.config).map_err(fail)?;
+        let sha256 = hash(&config, &tensors);
+        let metadata = Metadata { version: VERSION, config, provenance: self.provenance.clone(), sha256 };
+        let json = serde_json::to_string(&metadata).map_err(fail)?;
         let metadata = HashMap::from([(KEY.to_string(), json)]);
         Ok(safetensors::serialize(&tensors, Some(metadata)).map_err(candle_core::Error::from)?)
     }
@@ -94,8 +99,8 @@ impl ModelFile {
         let json = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
         let json =
             json.ok_or_else(|| fail(format!("a safetensors file without `{KEY}` metadata: not an LDDGAN model")))?;
-        let metadata: Metadata =
-            serde_json::from_str(json).map_err(|error| fail(format!("its configuration cannot be read: {error}")))?;
+        let unreadable = |error: serde_json::Error| fail(format!("its configuration cannot be read: {error}"));
+        let metadata: Metadata = serde_json::from_str(json).map_err(unreadable)?;
         if metadata.version != VERSION {
             return Err(fail(format!("layout version {}, this program reads {VERSION}", metadata.version)));
         }
@@ -103,23 +108,20 @@ impl ModelFile {
             .map_err(|error| fail(format!("its tensors cannot be read: {error}")))?
             .into_iter()
             .collect();
-        let found = hash(&metadata.config, tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
+        let found = hash(&metadata.config, &tensors);
         if found != metadata.sha256 {
             return Err(fail(format!("altered or damaged: SHA-256 {found}, recorded {}", metadata.sha256)));
         }
-        Ok(Self { config: metadata.config, provenance: metadata.provenance, tensors })
+        let config = serde_json::from_str(metadata.config.get()).map_err(unreadable)?;
+        Ok(Self { config, provenance: metadata.provenance, tensors })
     }
 
     /// Builds generator and decoder, and checks that every tensor of the file is used.
     pub fn model(&self, file: &str, device: &Device) -> Result<Model> {
-        let missing = |what: &str| Error::ModelFile {
-            file: file.to_string(),
-            reason: format!("holds an autoencoder alone, no {what}: train it with `lddgan train gan`"),
-        };
         let config = ModelConfig {
-            generator: self.config.generator.clone().ok_or_else(|| missing("generator"))?,
-            autoencoder: self.config.autoencoder.clone(),
-            diffusion: self.config.diffusion.clone().ok_or_else(|| missing("diffusion"))?,
+            generator: self.need(&self.config.generator, "generator", file)?.clone(),
+            autoencoder: self.need(&self.config.autoencoder, "autoencoder", file)?.clone(),
+            diffusion: self.need(&self.config.diffusion, "diffusion", file)?.clone(),
             latent_scale: self.config.latent_scale.clone(),
         };
         config.validate()?;
@@ -127,43 +129,80 @@ impl ModelFile {
         let vb = weights.var_builder(device);
         let generator = Generator::new(vb.pp("generator"), &config.generator)?;
         let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder)?;
-        let model = Model::new(config, generator, decoder, device)?;
-        if self.has_encoder() {
-            Encoder::new(vb.pp("encoder"), &self.config.autoencoder)?;
+        if self.has("encoder") {
+            Encoder::new(vb.pp("encoder"), &config.autoencoder)?;
         }
         weights.finish(file)?;
-        Ok(model)
+        Model::new(config, generator, decoder, device)
     }
 
     /// Builds encoder and decoder.
     pub fn autoencoder(&self, file: &str, device: &Device) -> Result<(Encoder, Decoder)> {
-        if !self.has_encoder() {
-            let reason = "holds no encoder: take the file that `lddgan train autoencoder` wrote".to_string();
-            return Err(Error::ModelFile { file: file.to_string(), reason });
-        }
-        let belongs = |name: &String| name.starts_with("encoder.") || name.starts_with("decoder.");
-        let tensors = self.tensors.iter().filter(|(name, _)| belongs(name));
-        let weights = Weights::new(tensors.map(|(name, tensor)| (name.clone(), tensor.clone())).collect());
-        let vb = weights.var_builder(device);
-        let encoder = Encoder::new(vb.pp("encoder"), &self.config.autoencoder)?;
-        let decoder = Decoder::new(vb.pp("decoder"), &self.config.autoencoder)?;
-        weights.finish(file)?;
-        Ok((encoder, decoder))
+        Ok((self.encoder(file, device)?, self.decoder(file, device)?))
     }
 
-    fn has_encoder(&self) -> bool {
-        self.tensors.keys().any(|name| name.starts_with("encoder."))
+    pub fn encoder(&self, file: &str, device: &Device) -> Result<Encoder> {
+        let config = self.need(&self.config.autoencoder, "autoencoder", file)?;
+        self.network("encoder", file, device, |vb| Encoder::new(vb, config))
+    }
+
+    pub fn decoder(&self, file: &str, device: &Device) -> Result<Decoder> {
+        let config = self.need(&self.config.autoencoder, "autoencoder", file)?;
+        self.network("decoder", file, device, |vb| Decoder::new(vb, config))
+    }
+
+    pub fn generator(&self, file: &str, device: &Device) -> Result<Generator> {
+        let config = self.need(&self.config.generator, "generator", file)?;
+        self.network("generator", file, device, |vb| Generator::new(vb, config))
+    }
+
+    pub fn discriminator(&self, file: &str, device: &Device) -> Result<Discriminator> {
+        let config = self.need(&self.config.discriminator, "discriminator", file)?;
+        self.network("discriminator", file, device, |vb| Discriminator::new(vb, config))
+    }
+
+    /// Builds one network from its own tensors, and checks that each of them is used.
+    fn network<N>(
+        &self,
+        name: &str,
+        file: &str,
+        device: &Device,
+        build: impl FnOnce(VarBuilder) -> Result<N>,
+    ) -> Result<N> {
+        if !self.has(name) {
+            return Err(self.missing(name, file));
+        }
+        let belongs = |tensor: &str| tensor.split('.').next() == Some(name);
+        let own = self.tensors.iter().filter(|(tensor, _)| belongs(tensor));
+        let weights = Weights::new(own.map(|(name, tensor)| (name.clone(), tensor.clone())).collect());
+        let network = build(weights.var_builder(device).pp(name))?;
+        weights.finish(file)?;
+        Ok(network)
+    }
+
+    fn need<'a, T>(&self, field: &'a Option<T>, name: &str, file: &str) -> Result<&'a T> {
+        field.as_ref().ok_or_else(|| self.missing(name, file))
+    }
+
+    /// The error of a file that lacks a network or its settings; says what it does hold.
+    fn missing(&self, name: &str, file: &str) -> Error {
+        let networks = ["generator", "encoder", "decoder", "discriminator"].into_iter().filter(|name| self.has(name));
+        let held = networks.collect::<Vec<_>>().join(", ");
+        Error::ModelFile { file: file.to_string(), reason: format!("holds no {name}, only {held}") }
+    }
+
+    fn has(&self, network: &str) -> bool {
+        self.tensors.keys().any(|name| name.split('.').next() == Some(network))
     }
 }
 
 /// SHA-256 over the configuration and, in the order of their names, every tensor's name, type, shape and values.
-fn hash<'a>(config: &FileConfig, tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<String> {
+fn hash(config: &RawValue, tensors: &TensorMap) -> String {
     use safetensors::View;
-    let config = serde_json::to_string(config).map_err(|error| Error::config("config", error.to_string()))?;
-    let mut hasher = Sha256::new().chain_update(config);
+    let mut hasher = Sha256::new().chain_update(config.get());
     for (name, tensor) in tensors {
         hasher.update(format!("\n{name} {} {:?}\n", tensor.dtype().as_str(), tensor.dims()));
         hasher.update(tensor.data());
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

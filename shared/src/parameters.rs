@@ -114,6 +114,49 @@ impl SimpleBackend for Parameters {
     }
 }
 
+/// Notes the name and shape of every tensor that a network asks for, and holds none of them.
+#[derive(Clone, Default)]
+pub struct Shapes(Arc<Mutex<BTreeMap<String, Shape>>>);
+
+impl Shapes {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What networks are built from; their weights are zeros that take no memory.
+    pub fn var_builder(&self) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(self.clone()), DType::F32, Device::Cpu)
+    }
+
+    /// What was asked for so far.
+    pub fn shapes(&self) -> BTreeMap<String, Shape> {
+        lock(&self.0).clone()
+    }
+
+    fn zeros(shape: &Shape, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        Tensor::zeros((), dtype, device)?.broadcast_as(shape.clone())
+    }
+}
+
+impl SimpleBackend for Shapes {
+    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        let zeros = Self::zeros(&shape, dtype, device);
+        lock(&self.0).insert(name.to_string(), shape);
+        zeros
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        match lock(&self.0).get(name) {
+            Some(shape) => Self::zeros(shape, dtype, device),
+            None => candle_core::bail!("no tensor {name}"),
+        }
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        lock(&self.0).contains_key(name)
+    }
+}
+
 /// Fixed weights; keeps account of what the networks asked for.
 #[derive(Clone)]
 pub struct Weights {

@@ -52,8 +52,10 @@ pub fn faces_config() -> FileConfig {
 pub fn random_model_file(config: &FileConfig, seed: u64) -> lddgan::Result<ModelFile> {
     let parameters = Parameters::new(seed, &Device::Cpu);
     let vb = parameters.var_builder();
-    Encoder::new(vb.pp("encoder"), &config.autoencoder)?;
-    Decoder::new(vb.pp("decoder"), &config.autoencoder)?;
+    if let Some(autoencoder) = &config.autoencoder {
+        Encoder::new(vb.pp("encoder"), autoencoder)?;
+        Decoder::new(vb.pp("decoder"), autoencoder)?;
+    }
     if let Some(generator) = &config.generator {
         Generator::new(vb.pp("generator"), generator)?;
     }

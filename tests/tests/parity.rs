@@ -367,7 +367,7 @@ fn encoder_and_decoder() {
     let gpu = gpu();
     for (name, config) in configs() {
         let (encoder, decoder) = random_model_file(&config, 6).unwrap().autoencoder("random", &Device::Cpu).unwrap();
-        let sizes = &config.autoencoder;
+        let sizes = config.autoencoder.as_ref().unwrap();
         for batch in [1, 2] {
             let image = normal("image", &[batch, sizes.image_channels, sizes.image_size, sizes.image_size]);
             check!(gpu, format!("encoder {name}, batch {batch}"), vec![image], |b, x| encoder.forward(b, &x[0]));

@@ -7,6 +7,8 @@ pub mod data;
 pub mod files;
 pub mod gan;
 pub mod grid;
+pub mod import;
+pub mod network;
 pub mod preset;
 pub mod progress;
 pub mod run;

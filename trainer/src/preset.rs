@@ -2,11 +2,16 @@
 
 use std::path::Path;
 
-use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig};
+use lddgan::{AutoencoderConfig, AutoencoderKind, DiffusionConfig, DiscriminatorConfig, GeneratorConfig};
 use serde::{Deserialize, Serialize};
 
 /// The presets that come with the program.
-const BUILT_IN: [(&str, &str); 1] = [("faces64", include_str!("../presets/faces64.toml"))];
+const BUILT_IN: [(&str, &str); 4] = [
+    ("faces64", include_str!("../presets/faces64.toml")),
+    ("cifar10", include_str!("../presets/cifar10.toml")),
+    ("celebahq256", include_str!("../presets/celebahq256.toml")),
+    ("church256", include_str!("../presets/church256.toml")),
+];
 
 /// A preset that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +33,9 @@ pub struct Preset {
     #[serde(default)]
     pub diffusion: DiffusionConfig,
     pub discriminator: DiscriminatorConfig,
-    pub train_autoencoder: AutoencoderTraining,
+    /// Absent where the autoencoder comes from elsewhere, with `lddgan import`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_autoencoder: Option<AutoencoderTraining>,
     pub train_gan: GanTraining,
 }
 
@@ -54,9 +61,11 @@ pub struct AutoencoderTraining {
 }
 
 /// How latents are scaled for the diffusion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LatentNormalization {
+    /// All channels are divided by this number (`scale_factor`).
+    Fixed(f32),
     /// The largest absolute value of all channels becomes 1, the range of a generator with tanh (as the paper).
     MaxAbs,
     /// Each channel's standard deviation becomes 1, that of the noise; for a generator without tanh.
@@ -80,9 +89,24 @@ pub struct GanTraining {
     pub latent_normalization: LatentNormalization,
     /// Decay of the generator's exponential moving average (`ema_decay`).
     pub ema_decay: f64,
+    /// Whether the reconstruction loss takes part, weighted by how far the training is (`rec_loss`).
+    #[serde(default = "yes")]
+    pub reconstruction: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Preset {
+    /// How to train the autoencoder, where the preset says it.
+    pub fn autoencoder_training(&self) -> Result<&AutoencoderTraining, PresetError> {
+        self.train_autoencoder.as_ref().ok_or_else(|| PresetError::Invalid {
+            name: self.name.clone(),
+            reason: "has no [train_autoencoder]: its autoencoder is read with `lddgan import`".to_string(),
+        })
+    }
+
     /// Reads a preset by its name or from a file.
     pub fn load(name: &str) -> Result<Self, PresetError> {
         let invalid = |reason: String| PresetError::Invalid { name: name.to_string(), reason };
@@ -114,14 +138,18 @@ impl Preset {
         if gan.batch == 0 || !gan.batch.is_multiple_of(gan.batch.min(4)) {
             return Err(format!("train_gan.batch: {} is no multiple of 4", gan.batch));
         }
-        if self.train_autoencoder.batch == 0 || gan.lazy_reg == 0 {
-            return Err("train_autoencoder.batch and train_gan.lazy_reg must be at least 1".to_string());
+        if gan.lazy_reg == 0 {
+            return Err("train_gan.lazy_reg must be at least 1".to_string());
         }
         if self.discriminator.latent_channels != self.generator.latent_channels {
             return Err("discriminator.latent_channels differs from generator.latent_channels".to_string());
         }
-        if !self.train_autoencoder.discriminator_channels.is_multiple_of(8) {
-            return Err("train_autoencoder.discriminator_channels must be a multiple of 8".to_string());
+        let Some(training) = &self.train_autoencoder else { return Ok(()) };
+        if self.autoencoder.kind != AutoencoderKind::Vq {
+            return Err("train_autoencoder: only autoencoders of kind `vq` can be trained".to_string());
+        }
+        if training.batch == 0 || !training.discriminator_channels.is_multiple_of(8) {
+            return Err("train_autoencoder: needs batch >= 1 and discriminator_channels a multiple of 8".to_string());
         }
         Ok(())
     }

@@ -59,6 +59,26 @@ pub struct Graph {
     pub outputs: Vec<(String, NodeId)>,
 }
 
+impl Graph {
+    /// Floating-point operations of one run: two per multiply-add of convolutions, linear layers, attention and
+    /// quantisation.
+    pub fn flops(&self) -> u64 {
+        let multiply_adds = |node: &Node| -> usize {
+            let outputs = node.shape.iter().product::<usize>();
+            match &node.op {
+                Op::Conv2d(conv) => outputs * conv.weight.dims().iter().skip(1).product::<usize>(),
+                Op::Linear(linear, _) => outputs * linear.weight.dims().iter().skip(1).product::<usize>(),
+                // Every position meets every other twice: for the weights, and for the sum.
+                Op::Attention => 2 * outputs * node.shape.iter().skip(2).product::<usize>(),
+                // The distance to every code.
+                Op::Quantize(codebook) => outputs * codebook.dims().first().copied().unwrap_or(0),
+                _ => 0,
+            }
+        };
+        self.nodes.iter().map(|node| 2 * multiply_adds(node) as u64).sum()
+    }
+}
+
 /// A backend that computes nothing and writes everything down.
 #[derive(Debug, Default)]
 pub struct Recorder {

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 
 use crate::backend::{Activation, Backend};
-use crate::config::{AutoencoderConfig, CoderConfig};
+use crate::config::{AutoencoderConfig, AutoencoderKind, CoderConfig};
 use crate::error::Result;
 use crate::layers::{Conv2d, ConvGeometry, GroupNorm, NEARLY_ZERO, WeightInit};
 
@@ -157,7 +157,25 @@ pub struct Encoder {
     norm_out: GroupNorm,
     conv_out: Conv2d,
     quant_conv: Conv2d,
+    /// The second half of the KL kind's `quant_conv`; the first half, the mean, is the latent.
+    log_variance: Option<Conv2d>,
     linear: Option<Conv2d>,
+}
+
+/// The normal distribution that a KL encoder gives for an image, each (N, latent_channels, H / f, W / f).
+pub struct Posterior<V> {
+    pub mean: V,
+    /// Not clamped yet, see [`LOG_VARIANCE_RANGE`].
+    pub log_variance: V,
+}
+
+/// What the log variance of a [`Posterior`] is clamped to.
+pub const LOG_VARIANCE_RANGE: (f32, f32) = (-30.0, 20.0);
+
+/// The outputs `first..first + count` of a convolution.
+fn outputs(conv: &Conv2d, first: usize, count: usize) -> Result<Conv2d> {
+    let bias = conv.bias.as_ref().map(|bias| bias.narrow(0, first, count)).transpose()?;
+    Ok(Conv2d { weight: conv.weight.narrow(0, first, count)?, bias, geometry: conv.geometry })
 }
 
 impl Encoder {
@@ -185,19 +203,42 @@ impl Encoder {
             let init = WeightInit::average(1.0);
             Conv2d::new(vb.pp("linear"), autoencoder.image_channels, latent_channels, patch, init)
         };
+        let moments = match autoencoder.kind {
+            AutoencoderKind::Vq => latent_channels,
+            AutoencoderKind::Kl => 2 * latent_channels,
+        };
+        let quant_conv = conv(vb.pp("quant_conv"), moments, moments, 1)?;
+        let log_variance = (autoencoder.kind == AutoencoderKind::Kl)
+            .then(|| outputs(&quant_conv, latent_channels, latent_channels))
+            .transpose()?;
         Ok(Self {
             conv_in: conv(vb.pp("conv_in"), autoencoder.image_channels, config.channels, 3)?,
             levels,
             middle: Middle::new(vb.pp("middle"), channels, config)?,
             norm_out: GroupNorm::new(vb.pp("norm_out"), channels, config.groups)?,
-            conv_out: last_conv(vb.pp("conv_out"), channels, latent_channels, autoencoder.linear_path)?,
-            quant_conv: conv(vb.pp("quant_conv"), latent_channels, latent_channels, 1)?,
+            conv_out: last_conv(vb.pp("conv_out"), channels, moments, autoencoder.linear_path)?,
+            quant_conv: outputs(&quant_conv, 0, latent_channels)?,
+            log_variance,
             linear: autoencoder.linear_path.then(linear).transpose()?,
         })
     }
 
-    /// Latents (N, latent_channels, H / f, W / f), neither quantised nor scaled.
+    /// Latents (N, latent_channels, H / f, W / f), neither quantised nor scaled; the mean for the KL kind.
     pub fn forward<B: Backend>(&self, b: &mut B, image: &B::Value) -> Result<B::Value> {
+        let h = self.features(b, image)?;
+        self.latent(b, image, &h)
+    }
+
+    /// The distribution of latents that a KL encoder gives; `None` for the VQ kind.
+    pub fn posterior<B: Backend>(&self, b: &mut B, image: &B::Value) -> Result<Option<Posterior<B::Value>>> {
+        let Some(log_variance) = &self.log_variance else { return Ok(None) };
+        let h = self.features(b, image)?;
+        let mean = self.latent(b, image, &h)?;
+        Ok(Some(Posterior { mean, log_variance: b.conv2d(&h, log_variance)? }))
+    }
+
+    /// Everything up to the last 1x1 convolution.
+    fn features<B: Backend>(&self, b: &mut B, image: &B::Value) -> Result<B::Value> {
         let mut h = b.conv2d(image, &self.conv_in)?;
         for level in &self.levels {
             h = level.forward(b, &h)?;
@@ -207,8 +248,11 @@ impl Encoder {
         }
         let h = self.middle.forward(b, &h)?;
         let h = b.group_norm(&h, &self.norm_out, Activation::Silu)?;
-        let h = b.conv2d(&h, &self.conv_out)?;
-        let latent = b.conv2d(&h, &self.quant_conv)?;
+        b.conv2d(&h, &self.conv_out)
+    }
+
+    fn latent<B: Backend>(&self, b: &mut B, image: &B::Value, h: &B::Value) -> Result<B::Value> {
+        let latent = b.conv2d(h, &self.quant_conv)?;
         match &self.linear {
             Some(conv) => {
                 let linear = b.conv2d(image, conv)?;
@@ -219,9 +263,9 @@ impl Encoder {
     }
 }
 
-/// Latents to images; quantises first.
+/// Latents to images; the VQ kind quantises first.
 pub struct Decoder {
-    codebook: Tensor,
+    codebook: Option<Tensor>,
     post_quant_conv: Conv2d,
     conv_in: Conv2d,
     middle: Middle,
@@ -253,12 +297,15 @@ impl Decoder {
             }
             levels.push(level);
         }
-        let bound = 1.0 / autoencoder.codes as f64;
         let factor = autoencoder.factor();
         let pixels = autoencoder.image_channels * factor * factor;
-        let codebook_init = Init::Uniform { lo: -bound, up: bound };
+        let codebook = || {
+            let bound = 1.0 / autoencoder.codes as f64;
+            let init = Init::Uniform { lo: -bound, up: bound };
+            vb.get_with_hints((autoencoder.codes, latent_channels), "codebook", init)
+        };
         Ok(Self {
-            codebook: vb.get_with_hints((autoencoder.codes, latent_channels), "codebook", codebook_init)?,
+            codebook: (autoencoder.kind == AutoencoderKind::Vq).then(codebook).transpose()?,
             post_quant_conv: conv(vb.pp("post_quant_conv"), latent_channels, latent_channels, 1)?,
             conv_in: conv(vb.pp("conv_in"), latent_channels, coarsest, 3)?,
             middle: Middle::new(vb.pp("middle"), coarsest, config)?,
@@ -271,17 +318,21 @@ impl Decoder {
         })
     }
 
-    /// The codebook, (codes, latent_channels).
-    pub fn codebook(&self) -> &Tensor {
-        &self.codebook
+    /// The codebook of the VQ kind, (codes, latent_channels).
+    pub fn codebook(&self) -> Option<&Tensor> {
+        self.codebook.as_ref()
     }
 
-    /// Replaces each position of an unscaled latent (N, latent_channels, h, w) by its nearest code.
+    /// Replaces each position of an unscaled latent (N, latent_channels, h, w) by its nearest code; the KL kind leaves
+    /// it as it is.
     pub fn quantize<B: Backend>(&self, b: &mut B, latent: &B::Value) -> Result<B::Value> {
-        b.quantize(latent, &self.codebook)
+        match &self.codebook {
+            Some(codebook) => b.quantize(latent, codebook),
+            None => Ok(latent.clone()),
+        }
     }
 
-    /// Images (N, image_channels, f h, f w), nominally in \[-1, 1\], from quantised latents.
+    /// Images (N, image_channels, f h, f w), nominally in \[-1, 1\], from latents that [`Self::quantize`] gave.
     pub fn forward<B: Backend>(&self, b: &mut B, quantized: &B::Value) -> Result<B::Value> {
         let h = b.conv2d(quantized, &self.post_quant_conv)?;
         let h = b.conv2d(&h, &self.conv_in)?;

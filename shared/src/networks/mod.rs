@@ -5,7 +5,7 @@ mod discriminator;
 mod generator;
 mod patch_discriminator;
 
-pub use autoencoder::{Decoder, Encoder};
+pub use autoencoder::{Decoder, Encoder, LOG_VARIANCE_RANGE, Posterior};
 pub use discriminator::Discriminator;
 pub use generator::Generator;
 pub use patch_discriminator::PatchDiscriminator;

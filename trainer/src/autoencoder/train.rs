@@ -75,7 +75,7 @@ impl Losses {
 
 impl Trainer {
     fn new(preset: &Preset, seed: u64, hold_encoder: bool, device: &Device) -> Result<Self> {
-        let options = preset.train_autoencoder.clone();
+        let options = preset.autoencoder_training()?.clone();
         let parameters = Parameters::new(seed, device);
         let vb = parameters.var_builder();
         let encoder = Encoder::new(vb.pp("encoder"), &preset.autoencoder)?;
@@ -128,7 +128,8 @@ impl Trainer {
             latent = latent.detach();
         }
         let (n, c, h, w) = latent.dims4()?;
-        let codes = self.decoder.codebook().index_select(&nearest_codes(&latent, self.decoder.codebook())?, 0)?;
+        let codebook = self.decoder.codebook().context("only autoencoders with a codebook are trained here")?;
+        let codes = codebook.index_select(&nearest_codes(&latent, codebook)?, 0)?;
         let codes = codes.reshape((n, h, w, c))?.permute((0, 3, 1, 2))?.contiguous()?;
         // The decoder sees the codes; gradients pass straight through to the encoder.
         let quantized = (&latent + (&codes - &latent)?.detach())?;
@@ -136,8 +137,8 @@ impl Trainer {
 
         let l1 = (&restored - images)?.abs()?.mean_all()?;
         let commitment = (&latent - codes.detach())?.sqr()?.mean_all()?;
-        let codebook = (&codes - latent.detach())?.sqr()?.mean_all()?;
-        let quantization = (codebook + (commitment * self.options.commitment)?)?;
+        let attraction = (&codes - latent.detach())?.sqr()?.mean_all()?;
+        let quantization = (attraction + (commitment * self.options.commitment)?)?;
         let mut loss = (&l1 + &quantization)?;
         let mut losses = Losses { l1: scalar(&l1)?, quantization: scalar(&quantization)?, ..Default::default() };
         if adversarial {
@@ -190,7 +191,7 @@ impl Trainer {
             revision: crate::revision(),
         };
         let autoencoder = position.preset.autoencoder.clone();
-        let config = FileConfig { autoencoder, generator: None, diffusion: None, latent_scale: Vec::new() };
+        let config = FileConfig { autoencoder: Some(autoencoder), ..Default::default() };
         let file = ModelFile { config, provenance, tensors: self.parameters.tensors() };
         files::write_atomic(&run.file("autoencoder.safetensors"), &file.to_bytes(DType::F32)?)?;
         validation.picture(&self.encoder, &self.decoder, &run.file(&format!("grid-{:08}.png", run.position.images)))?;
@@ -260,14 +261,15 @@ pub fn train(options: &Options) -> Result<()> {
     }
     println!("before training: PSNR {:.2} dB", validation.psnr(&trainer.encoder, &trainer.decoder)?);
 
-    let batch = preset.train_autoencoder.batch;
-    let total = options.run.images.unwrap_or(preset.train_autoencoder.images);
+    let training = preset.autoencoder_training()?;
+    let batch = training.batch;
+    let total = options.run.images.unwrap_or(training.images);
     let mut sampler = Sampler::new(seed, 2 * images.len());
     let mut progress = Progress::new(run.position.images, total);
     while !run.finished(total) {
         let position = run.position.images;
         let batch = images.batch(&sampler.batch(position, batch), &device)?;
-        let losses = trainer.step(&batch, position >= preset.train_autoencoder.adversarial_from)?;
+        let losses = trainer.step(&batch, position >= training.adversarial_from)?;
         run.advance(batch.dim(0)?);
         progress.update(run.position.images, &losses.named());
         if run.checkpoint_due() {

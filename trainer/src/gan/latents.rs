@@ -40,6 +40,7 @@ impl Latents {
         bar.finish_and_clear();
         let latents = Tensor::cat(&latents, 0)?;
         let scale = match normalization {
+            LatentNormalization::Fixed(scale) => vec![scale; latents.dim(1)?],
             LatentNormalization::MaxAbs => vec![latents.abs()?.max_all()?.to_scalar::<f32>()?; latents.dim(1)?],
             LatentNormalization::Standardize => standard_deviations(&latents)?,
         };

@@ -81,7 +81,7 @@ pub fn train(options: &Options) -> Result<()> {
     let file = options.autoencoder.display().to_string();
     let mut autoencoder = ModelFile::from_bytes(&files::read(&options.autoencoder)?, &file)?;
     anyhow::ensure!(
-        autoencoder.config.autoencoder == preset.autoencoder,
+        autoencoder.config.autoencoder.as_ref() == Some(&preset.autoencoder),
         "{file}: its autoencoder is not the one of preset {}",
         preset.name
     );
@@ -101,9 +101,10 @@ pub fn train(options: &Options) -> Result<()> {
     let mut progress = Progress::new(run.position.images, total);
     while !run.finished(total) {
         let indices = sampler.batch(run.position.images, preset.train_gan.batch);
+        let weight = reconstruction_weight(run.position.images as f64 / total as f64);
         let step = Step {
             penalty: run.position.step % preset.train_gan.lazy_reg == 0,
-            reconstruction_weight: reconstruction_weight(run.position.images as f64 / total as f64),
+            reconstruction_weight: if preset.train_gan.reconstruction { weight } else { 0.0 },
         };
         let losses = trainer.step(&latents.batch(&indices)?, seed, run.position.step, step)?;
         run.advance(indices.len());

@@ -1,0 +1,145 @@
+//! `lddgan import`: the authors' checkpoints as model files.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Tensor};
+use clap::Args;
+use lddgan::model_file::FileConfig;
+use lddgan::parameters::TensorMap;
+use lddgan::{ModelFile, Provenance};
+use lddgan_trainer::import::{Network, load_from, settings};
+use lddgan_trainer::network::{self, BackendName, NetworkName};
+use lddgan_trainer::preset::{LatentNormalization, Preset};
+use lddgan_trainer::{files, revision};
+
+use super::read_tensors;
+
+#[derive(Args)]
+pub struct Import {
+    /// A whole model: the preset (a name, or the path of a TOML file) that says what its networks are
+    #[arg(long, requires_all = ["generator", "autoencoder"], required_unless_present = "network")]
+    preset: Option<String>,
+    /// Checkpoint of the generator (netG_….pth)
+    #[arg(long, value_name = "FILE", requires = "preset")]
+    generator: Option<PathBuf>,
+    /// Checkpoint of the autoencoder (….ckpt)
+    #[arg(long, value_name = "FILE", requires = "preset")]
+    autoencoder: Option<PathBuf>,
+    /// Recorded tensors to compare with: x, t, z and x0; latent and image (or as the authors' tests call them)
+    #[arg(long, value_name = "FILE", requires = "preset")]
+    verify: Option<PathBuf>,
+    /// One network alone
+    #[arg(long, value_parser = ["generator", "discriminator", "autoencoder"], conflicts_with = "preset")]
+    #[arg(requires_all = ["config", "weights"])]
+    network: Option<String>,
+    /// Settings of the network: ours (.toml, .json), or the authors' (args as .json, autoencoder as .yaml)
+    #[arg(long, value_name = "FILE", requires = "network")]
+    config: Option<PathBuf>,
+    /// Checkpoint of the network
+    #[arg(long, value_name = "FILE", requires = "network")]
+    weights: Option<PathBuf>,
+    /// Model file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+pub fn import(options: &Import) -> Result<()> {
+    let file = match (&options.preset, &options.generator, &options.autoencoder) {
+        (Some(preset), Some(generator), Some(autoencoder)) => import_model(preset, generator, autoencoder)?,
+        _ => import_network(options)?,
+    };
+    if let Some(recorded) = &options.verify {
+        verify(&file, recorded)?;
+    }
+    files::write_atomic(&options.out, &file.to_bytes(DType::F32)?)?;
+    println!("{} tensors, wrote {}", file.tensors.len(), options.out.display());
+    Ok(())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Generator and decoder, which is what images are made with.
+fn import_model(preset: &str, generator: &Path, autoencoder: &Path) -> Result<ModelFile> {
+    let preset = Preset::load(preset)?;
+    let LatentNormalization::Fixed(latent_scale) = preset.train_gan.latent_normalization else {
+        bail!("preset {} says no number that latents are divided by: latent_normalization is not `fixed`", preset.name)
+    };
+    let mut tensors = load_from(&Network::Generator(preset.generator.clone()), generator)?;
+    let coders = load_from(&Network::Autoencoder(preset.autoencoder.clone()), autoencoder)?;
+    tensors.extend(coders.into_iter().filter(|(name, _)| name.starts_with("decoder.")));
+    let config = FileConfig {
+        latent_scale: vec![latent_scale; preset.generator.latent_channels],
+        generator: Some(preset.generator),
+        autoencoder: Some(preset.autoencoder),
+        diffusion: Some(preset.diffusion),
+        discriminator: None,
+    };
+    let data = format!("imported from {} and {}", file_name(generator), file_name(autoencoder));
+    let provenance = Provenance { name: preset.name, data, revision: revision(), ..Default::default() };
+    Ok(ModelFile { config, provenance, tensors })
+}
+
+fn import_network(options: &Import) -> Result<ModelFile> {
+    let name = options.network.as_deref().context("say what to import: --preset or --network")?;
+    let config = options.config.as_deref().context("--config is missing")?;
+    let weights = options.weights.as_deref().context("--weights is missing")?;
+    let network = settings::read(config, name)?;
+    let tensors = load_from(&network, weights)?;
+    let data = format!("imported from {}", file_name(weights));
+    let provenance = Provenance { name: name.to_string(), data, revision: revision(), ..Default::default() };
+    Ok(ModelFile { config: network.file_config(), provenance, tensors })
+}
+
+/// Largest difference to a recorded tensor, relative to its largest value.
+const MAX_RELATIVE_ERROR: f32 = 1e-4;
+
+/// Network, its inputs as recorded and as the network takes them, and its output likewise.
+type Case = (NetworkName, &'static [(&'static str, &'static str)], (&'static str, &'static str));
+
+const CASES: [Case; 5] = [
+    (NetworkName::Generator, &[("x", "x"), ("t", "t"), ("z", "z")], ("x0", "x0")),
+    (NetworkName::Generator, &[("x", "x"), ("t", "t"), ("z", "z")], ("x0_pred", "x0")),
+    (NetworkName::Decoder, &[("latent", "latent")], ("image", "image")),
+    (NetworkName::Decoder, &[("z_in", "latent")], ("decode_of_z_in", "image")),
+    (NetworkName::Decoder, &[("z_in", "latent")], ("decode_quant_of_z_in", "image")),
+];
+
+/// Runs what the recorded tensors have inputs and an output for, and compares.
+fn verify(file: &ModelFile, path: &Path) -> Result<()> {
+    let recorded = read_tensors(path)?;
+    let mut compared = 0;
+    for (network, inputs, (expected, output)) in CASES {
+        let Some(expected_tensor) = recorded.get(expected) else { continue };
+        let input =
+            |(recorded_name, name): &(&str, &str)| Some((name.to_string(), recorded.get(*recorded_name)?.clone()));
+        let Some(inputs) = inputs.iter().map(input).collect::<Option<TensorMap>>() else { continue };
+        let outputs = network::run(file, "the imported model", network, &inputs, BackendName::Cpu, true)?;
+        let found = outputs.get(output).with_context(|| format!("the network gave no {output}"))?;
+        let error =
+            relative_error(found, expected_tensor).with_context(|| format!("{}: {expected}", path.display()))?;
+        println!("{expected}: largest error {error:.1e} of the largest value");
+        ensure!(
+            error <= MAX_RELATIVE_ERROR,
+            "{}: {expected} differs by {error:.1e} of its largest value, more than {MAX_RELATIVE_ERROR:e}: \
+             another checkpoint or other settings; nothing was written",
+            path.display()
+        );
+        compared += 1;
+    }
+    ensure!(compared > 0, "{}: holds no inputs and outputs of generator or decoder to compare", path.display());
+    Ok(())
+}
+
+fn relative_error(found: &Tensor, expected: &Tensor) -> Result<f32> {
+    let expected = expected.to_dtype(DType::F32)?;
+    ensure!(found.dims() == expected.dims(), "is {:?}, the network gives {:?}", expected.dims(), found.dims());
+    let values = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.flatten_all()?.to_vec1()?) };
+    let (found, expected) = (values(found)?, values(&expected)?);
+    let largest = expected.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+    // total_cmp puts NaN above every number.
+    let errors = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs() / largest);
+    Ok(errors.max_by(f32::total_cmp).unwrap_or(0.0))
+}

@@ -1,0 +1,32 @@
+//! The commands of the program, apart from training.
+
+mod import;
+mod info;
+mod reconstruct;
+mod run;
+mod sample;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use lddgan::ModelFile;
+use lddgan::parameters::TensorMap;
+use lddgan_trainer::files;
+
+pub use import::{Import, import};
+pub use info::{Info, info};
+pub use reconstruct::{Reconstruct, reconstruct};
+pub use run::{Run, run};
+pub use sample::{Sample, sample};
+
+fn read_model(path: &Path) -> Result<(ModelFile, String)> {
+    let name = path.display().to_string();
+    Ok((ModelFile::from_bytes(&files::read(path)?, &name)?, name))
+}
+
+fn read_tensors(path: &Path) -> Result<TensorMap> {
+    let tensors = candle_core::safetensors::load_buffer(&files::read(path)?, &Device::Cpu);
+    let tensors = tensors.with_context(|| format!("{}: no readable safetensors file", path.display()))?;
+    Ok(tensors.into_iter().collect())
+}

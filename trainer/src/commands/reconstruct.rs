@@ -1,0 +1,50 @@
+//! `lddgan reconstruct`: what an autoencoder loses.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use clap::Args;
+use lddgan_trainer::{autoencoder, data, files, grid};
+
+use super::read_model;
+
+#[derive(Args)]
+pub struct Reconstruct {
+    /// File that `lddgan train autoencoder` wrote
+    #[arg(long)]
+    model: PathBuf,
+    /// Images: a folder (jpg, png, webp) or a Parquet file with a column `image.bytes`
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// PNG file that gets the first images, each beside its reconstruction
+    #[arg(long, value_name = "FILE")]
+    grid: Option<PathBuf>,
+}
+
+pub fn reconstruct(options: &Reconstruct) -> Result<()> {
+    const BATCH: usize = 16;
+    let device = Device::Cpu;
+    let (file, name) = read_model(&options.model)?;
+    let (encoder, decoder) = file.autoencoder(&name, &device)?;
+    let config = file.config.autoencoder.as_ref().context("the file holds no autoencoder")?;
+    let images = data::load(&options.data, config.image_size)?;
+    let mut pairs = Vec::new();
+    let mut sum = 0.0;
+    for start in (0..images.len() as u32).step_by(BATCH) {
+        let indices: Vec<u32> = (start..images.len() as u32).take(BATCH).collect();
+        let batch = images.batch(&indices, &device)?;
+        let restored = autoencoder::reconstruct(&encoder, &decoder, &batch)?.clamp(-1f32, 1f32)?;
+        let error = (&restored - &batch)?.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
+        sum += error.into_iter().map(|error| autoencoder::psnr(f64::from(error))).sum::<f64>();
+        if start == 0 {
+            let both = grid::to_images(&batch)?.into_iter().zip(grid::to_images(&restored)?);
+            pairs.extend(both.flat_map(|(original, restored)| [original, restored]));
+        }
+    }
+    if let Some(path) = &options.grid {
+        files::write_atomic(path, &grid::to_png(&grid::arrange(&pairs, 8))?)?;
+    }
+    println!("mean PSNR of {} images: {:.2} dB", images.len(), sum / images.len() as f64);
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! `lddgan run`: one network on given tensors.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use lddgan_trainer::files;
+use lddgan_trainer::network::{self, BackendName, NetworkName};
+
+use super::{read_model, read_tensors};
+
+#[derive(Args)]
+pub struct Run {
+    /// Network to run
+    #[arg(long)]
+    network: NetworkName,
+    /// Model file
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// safetensors file with the network's inputs by name; others in it are ignored
+    #[arg(long, value_name = "FILE")]
+    inputs: PathBuf,
+    /// safetensors file that gets the outputs
+    #[arg(long, value_name = "FILE")]
+    outputs: PathBuf,
+    /// Who computes
+    #[arg(long, default_value = "cpu")]
+    backend: BackendName,
+    /// Give the decoder latents as they are, without looking them up in the codebook
+    #[arg(long)]
+    no_quantize: bool,
+}
+
+pub fn run(options: &Run) -> Result<()> {
+    let (file, name) = read_model(&options.model)?;
+    let inputs = read_tensors(&options.inputs)?;
+    let outputs = network::run(&file, &name, options.network, &inputs, options.backend, !options.no_quantize)
+        .with_context(|| format!("{} cannot be run through {name}", options.inputs.display()))?;
+    for (name, tensor) in &outputs {
+        println!("{name}: {:?}", tensor.dims());
+    }
+    let bytes = safetensors::serialize(&outputs, None).context("the outputs cannot be written")?;
+    Ok(files::write_atomic(&options.outputs, &bytes)?)
+}

@@ -1,0 +1,59 @@
+//! `lddgan sample`: images from seeds.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use clap::Args;
+use lddgan_trainer::{files, grid};
+
+use super::read_model;
+
+#[derive(Args)]
+pub struct Sample {
+    /// Model file
+    #[arg(long)]
+    model: PathBuf,
+    /// Seed of the first image; the others follow it
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Number of images
+    #[arg(long, default_value_t = 16)]
+    count: u64,
+    /// Folder that gets one PNG per image, named by model and seed
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// PNG file that gets all images side by side
+    #[arg(long, value_name = "FILE")]
+    grid: Option<PathBuf>,
+    /// Images computed at a time
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+}
+
+pub fn sample(options: &Sample) -> Result<()> {
+    anyhow::ensure!(options.out.is_some() || options.grid.is_some(), "say where to: --out FOLDER or --grid FILE");
+    let (file, name) = read_model(&options.model)?;
+    let model = file.model(&name, &Device::Cpu)?;
+    let end = options.seed.checked_add(options.count).context("--seed and --count together are too large")?;
+    let seeds: Vec<u64> = (options.seed..end).collect();
+    let started = std::time::Instant::now();
+    let mut pictures = Vec::new();
+    for seeds in seeds.chunks(options.batch.max(1)) {
+        let images = model.sample_seeds(seeds, &Device::Cpu)?.image;
+        pictures.extend(grid::to_images(&images)?);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    if let Some(folder) = &options.out {
+        for (seed, picture) in seeds.iter().zip(&pictures) {
+            let path = folder.join(format!("{}-{seed}.png", file.provenance.name));
+            files::write_atomic(&path, &grid::to_png(picture)?)?;
+        }
+    }
+    if let Some(path) = &options.grid {
+        let columns = (pictures.len() as f64).sqrt().ceil() as usize;
+        files::write_atomic(path, &grid::to_png(&grid::arrange(&pictures, columns))?)?;
+    }
+    println!("{} images in {seconds:.2} s ({:.3} s per image)", seeds.len(), seconds / seeds.len().max(1) as f64);
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! The authors' checkpoints and settings, read into ours.
+
+pub mod names;
+pub mod pickle;
+pub mod pytorch;
+pub mod settings;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lddgan::model_file::FileConfig;
+use lddgan::networks::{Decoder, Discriminator, Encoder, Generator};
+use lddgan::parameters::{Shapes, TensorMap};
+use lddgan::{AutoencoderConfig, DiscriminatorConfig, GeneratorConfig};
+
+use names::{Conversion, Source};
+use pytorch::{PytorchError, PytorchFile, StateDict};
+
+/// A checkpoint that cannot be imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    #[error(transparent)]
+    Pytorch(#[from] PytorchError),
+    #[error("{}: {reason}", .path.display())]
+    Settings { path: PathBuf, reason: String },
+    #[error("{}: the tensors do not fit the {network} of the settings:\n{}", .path.display(), .problems.join("\n"))]
+    Mismatch { path: PathBuf, network: &'static str, problems: Vec<String> },
+    #[error(transparent)]
+    Network(#[from] lddgan::Error),
+}
+
+/// What to import.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Network {
+    Generator(GeneratorConfig),
+    Discriminator(DiscriminatorConfig),
+    /// Encoder and decoder.
+    Autoencoder(AutoencoderConfig),
+}
+
+impl Network {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Generator(_) => "generator",
+            Self::Discriminator(_) => "discriminator",
+            Self::Autoencoder(_) => "autoencoder",
+        }
+    }
+
+    /// The configuration of a file that holds this network alone.
+    pub fn file_config(&self) -> FileConfig {
+        match self.clone() {
+            Self::Generator(config) => FileConfig { generator: Some(config), ..Default::default() },
+            Self::Discriminator(config) => FileConfig { discriminator: Some(config), ..Default::default() },
+            Self::Autoencoder(config) => FileConfig { autoencoder: Some(config), ..Default::default() },
+        }
+    }
+
+    /// Where a checkpoint may keep the state of this network; otherwise the whole file is its state.
+    fn keys(&self) -> &'static [&'static str] {
+        match self {
+            Self::Generator(_) => &["netG_dict"],
+            Self::Discriminator(_) => &["netD_dict"],
+            Self::Autoencoder(_) => &["state_dict"],
+        }
+    }
+
+    /// The name and shape of every tensor of ours.
+    fn shapes(&self) -> lddgan::Result<BTreeMap<String, Vec<usize>>> {
+        let shapes = Shapes::new();
+        let vb = shapes.var_builder();
+        match self {
+            Self::Generator(config) => drop(Generator::new(vb.pp("generator"), config)?),
+            Self::Discriminator(config) => drop(Discriminator::new(vb.pp("discriminator"), config)?),
+            Self::Autoencoder(config) => {
+                Encoder::new(vb.pp("encoder"), config)?;
+                Decoder::new(vb.pp("decoder"), config)?;
+            }
+        }
+        Ok(shapes.shapes().into_iter().map(|(name, shape)| (name, shape.into_dims())).collect())
+    }
+
+    fn source(&self, ours: &str) -> Option<Source> {
+        match self {
+            Self::Generator(config) => names::generator(config, ours.strip_prefix("generator.")?),
+            Self::Discriminator(_) => names::discriminator(ours.strip_prefix("discriminator.")?),
+            Self::Autoencoder(_) => Some(names::autoencoder(ours)),
+        }
+    }
+}
+
+/// What the authors' training code put in front of every name: distributed training, and the model around the
+/// autoencoder.
+const PREFIXES: [&str; 2] = ["module.", "first_stage_model."];
+
+/// The tensors of a checkpoint by their names without prefix. Where some names have one, the others belong to
+/// networks around it; an autoencoder's `loss.…` are those that it was trained with.
+fn own_tensors<'a>(state: &'a StateDict<'_>) -> BTreeMap<&'a str, (&'a str, &'a [usize])> {
+    let prefix = PREFIXES.into_iter().find(|prefix| state.shapes().any(|(name, _)| name.starts_with(prefix)));
+    let own = |(name, shape): (&'a str, &'a [usize])| {
+        let short = name.strip_prefix(prefix.unwrap_or_default())?;
+        (!short.starts_with("loss.")).then_some((short, (name, shape)))
+    };
+    state.shapes().filter_map(own).collect()
+}
+
+/// Reads one network from a checkpoint, tensors named as in a model file. All tensors that are missing, unknown or of
+/// the wrong shape are listed together, before anything is loaded.
+pub fn load(network: &Network, file: &PytorchFile) -> Result<TensorMap, ImportError> {
+    let state = file.state_dict(network.keys())?;
+    let mut theirs = own_tensors(&state);
+    let mut problems = Vec::new();
+    let mut found: Vec<(String, &str, Conversion)> = Vec::new();
+    for (ours, shape) in network.shapes()? {
+        let Some(Source { name, conversion }) = network.source(&ours) else {
+            problems.push(format!("missing: {ours} (the authors have no such tensor)"));
+            continue;
+        };
+        let needed = conversion.source_shape(&shape);
+        match theirs.remove(name.as_str()) {
+            Some((full, shape)) if shape == needed => found.push((ours, full, conversion)),
+            Some((_, shape)) => problems.push(format!("wrong shape: {name} is {shape:?}, needs {needed:?}")),
+            None => problems.push(format!("missing: {name} {needed:?}")),
+        }
+    }
+    problems.extend(theirs.keys().map(|name| format!("unknown: {name}")));
+    if !problems.is_empty() {
+        let path = file.path().to_path_buf();
+        return Err(ImportError::Mismatch { path, network: network.name(), problems });
+    }
+    let convert = |(ours, name, conversion): (String, &str, Conversion)| {
+        let tensor = state.tensor(name)?.to_dtype(candle_core::DType::F32).map_err(lddgan::Error::from)?;
+        Ok((ours, conversion.apply(&tensor).map_err(lddgan::Error::from)?))
+    };
+    found.into_iter().map(convert).collect()
+}
+
+/// Reads one network from the checkpoint at `path`.
+pub fn load_from(network: &Network, path: &Path) -> Result<TensorMap, ImportError> {
+    load(network, &PytorchFile::open(path)?)
+}

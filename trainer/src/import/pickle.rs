@@ -1,0 +1,535 @@
+//! A reader for Python pickles that builds values and never calls anything.
+//!
+//! Every opcode adds at most one value to an arena, and values refer to each other by index: a pickle can neither make
+//! the reader recurse nor make it hold more than a small multiple of the pickle's own size.
+
+use std::collections::HashMap;
+
+/// Index of a value in a [`Pickle`].
+pub type Id = usize;
+
+/// A pickle that cannot be read.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PickleError {
+    #[error("the pickle ends in the middle, at byte {0}: the file is cut off")]
+    Truncated(usize),
+    #[error("byte {position} of the pickle: {reason}")]
+    Invalid { position: usize, reason: String },
+    #[error("byte {position} of the pickle asks to call `{callable}`, which no checkpoint needs: refused, nothing ran")]
+    Refused { position: usize, callable: String },
+}
+
+/// A value of a pickle.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    None,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    /// Dictionaries of every kind, in order.
+    Dict(Vec<(Id, Id)>),
+    /// A class or function, by its dotted name; never looked up.
+    Global(String),
+    /// The result of a call (never made): what would be called, and its argument tuple.
+    Call(Id, Id),
+    /// A reference to data outside the pickle.
+    Persistent(Id),
+    /// Objects of foreign classes and whatever else a checkpoint's tensors do not need.
+    Opaque,
+}
+
+/// The values of one pickle.
+#[derive(Debug)]
+pub struct Pickle {
+    values: Vec<Value>,
+    root: Id,
+}
+
+impl Pickle {
+    /// Reads one pickle from the start of `bytes`; also returns how many bytes it took.
+    pub fn read(bytes: &[u8]) -> Result<(Self, usize), PickleError> {
+        let mut reader = Reader::new(bytes);
+        while !reader.step()? {}
+        let root = reader.pop()?;
+        Ok((Self { values: reader.values, root }, reader.position))
+    }
+
+    /// The value that was pickled.
+    pub fn root(&self) -> &Value {
+        self.get(self.root)
+    }
+
+    /// A value by its index.
+    pub fn get(&self, id: Id) -> &Value {
+        self.values.get(id).unwrap_or(&Value::Opaque)
+    }
+
+    /// Every value, in the order of their making.
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        self.values.iter()
+    }
+
+    pub fn text(&self, id: Id) -> Option<&str> {
+        match self.get(id) {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn int(&self, id: Id) -> Option<i64> {
+        match self.get(id) {
+            Value::Int(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    pub fn tuple(&self, id: Id) -> Option<&[Id]> {
+        match self.get(id) {
+            Value::Tuple(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// A tuple of sizes.
+    pub fn sizes(&self, id: Id) -> Option<Vec<usize>> {
+        self.tuple(id)?.iter().map(|&item| usize::try_from(self.int(item)?).ok()).collect()
+    }
+}
+
+/// Whether a pickle may ask for a call of this: what PyTorch, Lightning and the libraries around them write into
+/// checkpoints. Nothing is called anyway; a pickle that asks for anything else is not worth trusting.
+fn harmless(callable: &str) -> bool {
+    const PACKAGES: [&str; 13] = [
+        "torch",
+        "numpy",
+        "collections",
+        "pathlib",
+        "datetime",
+        "typing",
+        "argparse",
+        "omegaconf",
+        "pytorch_lightning",
+        "lightning",
+        "lightning_fabric",
+        "ldm",
+        "taming",
+    ];
+    const FUNCTIONS: [&str; 7] = [
+        "_codecs.encode",
+        "copyreg._reconstructor",
+        "copy_reg._reconstructor",
+        "builtins.set",
+        "builtins.frozenset",
+        "__builtin__.set",
+        "builtins.slice",
+    ];
+    // These packages have functions that run code.
+    const NEVER: [&str; 5] = ["eval", "exec", "load", "system", "runstring"];
+    let mut parts = callable.split('.');
+    let package = parts.next().unwrap_or_default();
+    FUNCTIONS.contains(&callable)
+        || (PACKAGES.contains(&package) && !parts.any(|part| NEVER.iter().any(|never| part.starts_with(never))))
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    position: usize,
+    values: Vec<Value>,
+    stack: Vec<Id>,
+    /// Heights of the stack at the open marks.
+    marks: Vec<usize>,
+    memo: HashMap<u32, Id>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, position: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }
+    }
+
+    fn invalid(&self, reason: impl Into<String>) -> PickleError {
+        PickleError::Invalid { position: self.position, reason: reason.into() }
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], PickleError> {
+        let end = self.position.checked_add(count).filter(|&end| end <= self.bytes.len());
+        let end = end.ok_or(PickleError::Truncated(self.bytes.len()))?;
+        let taken = &self.bytes[self.position..end];
+        self.position = end;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], PickleError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn byte(&mut self) -> Result<u8, PickleError> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn u32(&mut self) -> Result<u32, PickleError> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn length8(&mut self) -> Result<usize, PickleError> {
+        usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| PickleError::Truncated(self.bytes.len()))
+    }
+
+    fn string(&mut self, length: usize) -> Result<String, PickleError> {
+        // Lone surrogates, which Python can pickle, are of no interest in names.
+        Ok(String::from_utf8_lossy(self.take(length)?).into_owned())
+    }
+
+    fn line(&mut self) -> Result<String, PickleError> {
+        let rest = &self.bytes[self.position..];
+        let length = rest.iter().position(|&byte| byte == b'\n').ok_or(PickleError::Truncated(self.bytes.len()))?;
+        let line = self.string(length)?;
+        self.position += 1;
+        Ok(line)
+    }
+
+    fn push(&mut self, value: Value) {
+        self.values.push(value);
+        self.stack.push(self.values.len() - 1);
+    }
+
+    /// Values below the last mark cannot be popped.
+    fn pop(&mut self) -> Result<Id, PickleError> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        let popped = if self.stack.len() > floor { self.stack.pop() } else { None };
+        popped.ok_or_else(|| self.invalid("takes a value from an empty stack"))
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>, PickleError> {
+        let mark = self.marks.pop().ok_or_else(|| self.invalid("there is no open mark"))?;
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn top(&self) -> Result<Id, PickleError> {
+        self.stack.last().copied().ok_or_else(|| self.invalid("the stack is empty"))
+    }
+
+    fn tuple(&mut self, count: usize) -> Result<(), PickleError> {
+        let mut items = (0..count).map(|_| self.pop()).collect::<Result<Vec<_>, _>>()?;
+        items.reverse();
+        self.push(Value::Tuple(items));
+        Ok(())
+    }
+
+    fn pairs(&self, items: &[Id]) -> Result<Vec<(Id, Id)>, PickleError> {
+        let pairs = items.chunks(2).map(|pair| match *pair {
+            [key, value] => Ok((key, value)),
+            _ => Err(self.invalid("a key has no value")),
+        });
+        pairs.collect()
+    }
+
+    fn extend_dict(&mut self, pairs: Vec<(Id, Id)>) -> Result<(), PickleError> {
+        let top = self.top()?;
+        match &mut self.values[top] {
+            Value::Dict(entries) => entries.extend(pairs),
+            Value::Opaque => {}
+            _ => return Err(self.invalid("sets items of something that is no dictionary")),
+        }
+        Ok(())
+    }
+
+    fn extend_list(&mut self, items: Vec<Id>) -> Result<(), PickleError> {
+        let top = self.top()?;
+        match &mut self.values[top] {
+            Value::List(list) => list.extend(items),
+            Value::Opaque => {}
+            _ => return Err(self.invalid("appends to something that is no list")),
+        }
+        Ok(())
+    }
+
+    /// Stands in for a call: a dictionary where it would make one, a note of tensor rebuilding, or nothing.
+    fn call(&mut self, callable: Id, arguments: Id) -> Result<(), PickleError> {
+        let name = match &self.values[callable] {
+            Value::Global(name) => name.clone(),
+            _ => "something that is no name".to_string(),
+        };
+        if !harmless(&name) {
+            return Err(PickleError::Refused { position: self.position, callable: name });
+        }
+        let value = match name.as_str() {
+            "collections.OrderedDict" | "collections.defaultdict" => Value::Dict(Vec::new()),
+            name if name.starts_with("torch._utils.") || name.starts_with("torch._tensor.") => {
+                Value::Call(callable, arguments)
+            }
+            _ => Value::Opaque,
+        };
+        self.push(value);
+        Ok(())
+    }
+
+    fn memoize(&mut self, key: u32) -> Result<(), PickleError> {
+        let top = self.top()?;
+        self.memo.insert(key, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, key: u32) -> Result<(), PickleError> {
+        let id = self.memo.get(&key).copied();
+        let id = id.ok_or_else(|| self.invalid(format!("memo entry {key} was never made")))?;
+        self.stack.push(id);
+        Ok(())
+    }
+
+    /// A little-endian two's complement number; those beyond 64 bits are opaque.
+    fn long(&mut self, length: usize) -> Result<(), PickleError> {
+        let bytes = self.take(length)?;
+        let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+        let mut extended = if negative { [0xff; 8] } else { [0; 8] };
+        if length > 8 {
+            self.push(Value::Opaque);
+            return Ok(());
+        }
+        extended[..length].copy_from_slice(bytes);
+        self.push(Value::Int(i64::from_le_bytes(extended)));
+        Ok(())
+    }
+
+    fn blob(&mut self, length: usize) -> Result<(), PickleError> {
+        self.take(length)?;
+        self.push(Value::Opaque);
+        Ok(())
+    }
+
+    /// Executes one opcode; true at the end of the pickle.
+    fn step(&mut self) -> Result<bool, PickleError> {
+        match self.byte()? {
+            b'.' => return Ok(true),
+            0x80 => drop(self.byte()?),
+            // The length of a frame, of no interest when everything is in memory.
+            0x95 => drop(self.array::<8>()?),
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => drop(self.pop()?),
+            b'1' => drop(self.pop_to_mark()?),
+            b'2' => {
+                let top = self.top()?;
+                self.stack.push(top);
+            }
+            opcode => self.value(opcode)?,
+        }
+        Ok(false)
+    }
+
+    fn value(&mut self, opcode: u8) -> Result<(), PickleError> {
+        match opcode {
+            b'N' => self.push(Value::None),
+            0x88 => self.push(Value::Bool(true)),
+            0x89 => self.push(Value::Bool(false)),
+            b'K' => {
+                let value = self.byte()?;
+                self.push(Value::Int(value.into()));
+            }
+            b'M' => {
+                let value = u16::from_le_bytes(self.array()?);
+                self.push(Value::Int(value.into()));
+            }
+            b'J' => {
+                let value = i32::from_le_bytes(self.array()?);
+                self.push(Value::Int(value.into()));
+            }
+            0x8a => {
+                let length = self.byte()?;
+                self.long(length.into())?;
+            }
+            0x8b => {
+                let length = self.u32()? as usize;
+                self.long(length)?;
+            }
+            b'G' => {
+                let value = f64::from_be_bytes(self.array()?);
+                self.push(Value::Float(value));
+            }
+            b'X' | 0x8c | 0x8d => {
+                let length = self.length(opcode, 0x8c, 0x8d)?;
+                let text = self.string(length)?;
+                self.push(Value::Text(text));
+            }
+            // Bytes of protocols 0 to 2, of protocol 3, and bytearray.
+            b'U' | b'C' => {
+                let length = self.byte()?;
+                self.blob(length.into())?;
+            }
+            b'T' | b'B' | 0x8e | 0x96 => {
+                let length = if matches!(opcode, b'T' | b'B') { self.u32()? as usize } else { self.length8()? };
+                self.blob(length)?;
+            }
+            _ => self.container(opcode)?,
+        }
+        Ok(())
+    }
+
+    fn length(&mut self, opcode: u8, short: u8, long: u8) -> Result<usize, PickleError> {
+        match opcode {
+            code if code == short => Ok(self.byte()?.into()),
+            code if code == long => self.length8(),
+            _ => Ok(self.u32()? as usize),
+        }
+    }
+
+    fn container(&mut self, opcode: u8) -> Result<(), PickleError> {
+        match opcode {
+            b')' => self.tuple(0)?,
+            0x85 => self.tuple(1)?,
+            0x86 => self.tuple(2)?,
+            0x87 => self.tuple(3)?,
+            b't' => {
+                let items = self.pop_to_mark()?;
+                self.push(Value::Tuple(items));
+            }
+            b']' => self.push(Value::List(Vec::new())),
+            b'l' => {
+                let items = self.pop_to_mark()?;
+                self.push(Value::List(items));
+            }
+            b'a' => {
+                let item = self.pop()?;
+                self.extend_list(vec![item])?;
+            }
+            b'e' => {
+                let items = self.pop_to_mark()?;
+                self.extend_list(items)?;
+            }
+            b'}' => self.push(Value::Dict(Vec::new())),
+            b'd' => {
+                let items = self.pop_to_mark()?;
+                let pairs = self.pairs(&items)?;
+                self.push(Value::Dict(pairs));
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.extend_dict(vec![(key, value)])?;
+            }
+            b'u' => {
+                let items = self.pop_to_mark()?;
+                let pairs = self.pairs(&items)?;
+                self.extend_dict(pairs)?;
+            }
+            // Sets: nothing that a checkpoint needs is in one.
+            0x8f => self.push(Value::Opaque),
+            0x90 => drop(self.pop_to_mark()?),
+            0x91 => {
+                self.pop_to_mark()?;
+                self.push(Value::Opaque);
+            }
+            _ => self.object(opcode)?,
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, opcode: u8) -> Result<(), PickleError> {
+        match opcode {
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Value::Global(format!("{module}.{name}")));
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let part = |id: Id| match &self.values[id] {
+                    Value::Text(text) => Ok(text.clone()),
+                    _ => Err(self.invalid("a class without a name")),
+                };
+                let name = format!("{}.{}", part(module)?, part(name)?);
+                self.push(Value::Global(name));
+            }
+            b'R' => {
+                let (arguments, callable) = (self.pop()?, self.pop()?);
+                self.call(callable, arguments)?;
+            }
+            b'i' | b'o' => {
+                let name = if opcode == b'i' { format!("{}.{}", self.line()?, self.line()?) } else { String::new() };
+                let items = self.pop_to_mark()?;
+                let name = match (opcode, items.first().map(|&id| &self.values[id])) {
+                    (b'o', Some(Value::Global(name))) => name.clone(),
+                    _ => name,
+                };
+                return Err(PickleError::Refused { position: self.position, callable: name });
+            }
+            // An object without a call of its constructor, from class and arguments (and keywords).
+            0x81 | 0x92 => {
+                for _ in 0..if opcode == 0x81 { 2 } else { 3 } {
+                    self.pop()?;
+                }
+                self.push(Value::Opaque);
+            }
+            // The state of an object: attributes, which nothing here needs.
+            b'b' => drop(self.pop()?),
+            b'Q' => {
+                let id = self.pop()?;
+                self.push(Value::Persistent(id));
+            }
+            b'q' => {
+                let key = self.byte()?;
+                self.memoize(key.into())?;
+            }
+            b'r' => {
+                let key = self.u32()?;
+                self.memoize(key)?;
+            }
+            0x94 => {
+                let key = self.memo.len() as u32;
+                self.memoize(key)?;
+            }
+            b'h' => {
+                let key = self.byte()?;
+                self.recall(key.into())?;
+            }
+            b'j' => {
+                let key = self.u32()?;
+                self.recall(key)?;
+            }
+            _ => return Err(self.invalid(format!("opcode {opcode:#04x} does not occur in checkpoints"))),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(bytes: &[u8]) -> PickleError {
+        Pickle::read(bytes).unwrap_err()
+    }
+
+    #[test]
+    fn calls_are_refused_by_name() {
+        // cposix\nsystem\n(S'…'tR of protocol 0, with a text of protocol 2.
+        let refused = |bytes: &[u8]| match error(bytes) {
+            PickleError::Refused { callable, .. } => callable,
+            other => panic!("{other}"),
+        };
+        assert_eq!(refused(b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00ls\x85R."), "posix.system");
+        assert_eq!(refused(b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x011\x85R."), "builtins.eval");
+        assert_eq!(refused(b"(X\x02\x00\x00\x00lsios\nsystem\n."), "os.system");
+        assert_eq!(refused(b"(cos\nsystem\nX\x02\x00\x00\x00lso."), "os.system");
+        assert_eq!(refused(b"cnumpy.testing\nrunstring\n)R."), "numpy.testing.runstring");
+        assert_eq!(refused(b"ctorch\nload\n)R."), "torch.load");
+    }
+
+    #[test]
+    fn broken_pickles_are_errors() {
+        let whole = b"\x80\x02}q\x00(X\x01\x00\x00\x00aK\x01X\x01\x00\x00\x00b]q\x01(K\x02K\x03eu.";
+        let (pickle, length) = Pickle::read(whole).unwrap();
+        assert_eq!(length, whole.len());
+        let Value::Dict(entries) = pickle.root() else { panic!("{:?}", pickle.root()) };
+        assert_eq!((pickle.text(entries[0].0), pickle.int(entries[0].1)), (Some("a"), Some(1)));
+        for end in 0..whole.len() {
+            assert!(matches!(error(&whole[..end]), PickleError::Truncated(_)), "{end}");
+        }
+        for bytes in [&b"R."[..], b"s.", b"h\x07.", b"(u.", b"t.", b"K\x01K\x02a.", b"}(K\x01u.", b"\xff.", b"(0."] {
+            assert!(matches!(error(bytes), PickleError::Invalid { .. }), "{bytes:?}");
+        }
+        // A length of 4 GiB allocates nothing.
+        assert!(matches!(error(b"X\xff\xff\xff\xffa"), PickleError::Truncated(_)));
+    }
+}
