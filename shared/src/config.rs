@@ -43,7 +43,7 @@ pub struct GeneratorConfig {
     pub tanh: bool,
 }
 
-/// A VQGAN-style autoencoder; it shrinks images by 2^(multipliers of the decoder - 1).
+/// What is between images and latents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoencoderConfig {
@@ -58,8 +58,11 @@ pub struct AutoencoderConfig {
     /// Entries of the codebook that the decoder quantises with; 0 for the KL kind, which has none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub codes: usize,
-    pub encoder: CoderConfig,
-    pub decoder: CoderConfig,
+    /// The kinds with weights have encoder and decoder with as many levels; each but the last halves the size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<CoderConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<CoderConfig>,
     /// Adds a linear map of patches to latents (and back) beside the learned networks, so that training starts
     /// from principal components.
     #[serde(default)]
@@ -69,7 +72,7 @@ pub struct AutoencoderConfig {
     pub tanh: bool,
 }
 
-/// How an autoencoder keeps its latents in bounds.
+/// What an autoencoder consists of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AutoencoderKind {
@@ -78,11 +81,20 @@ pub enum AutoencoderKind {
     Vq,
     /// The encoder gives mean and log variance of a normal distribution (`AutoencoderKL`); nothing is quantised.
     Kl,
+    /// Nothing: the latent is the image, and the method becomes DDGAN.
+    Identity,
+    /// A fixed Haar wavelet transform, repeated until there are `latent_channels` sub-bands (the data path of WaveDiff).
+    Haar,
 }
 
 impl AutoencoderKind {
     fn is_vq(&self) -> bool {
         *self == Self::Vq
+    }
+
+    /// Whether it has weights.
+    pub fn is_learned(self) -> bool {
+        matches!(self, Self::Vq | Self::Kl)
     }
 }
 
@@ -227,28 +239,68 @@ impl AutoencoderConfig {
 
     /// How many times smaller the latent is than the image, per dimension.
     pub fn factor(&self) -> usize {
-        1 << (self.decoder.multipliers.len() - 1)
+        let levels = match self.kind {
+            AutoencoderKind::Vq | AutoencoderKind::Kl => {
+                self.decoder.as_ref().map_or(1, |coder| coder.multipliers.len())
+            }
+            AutoencoderKind::Identity => 1,
+            // Each transform has four times as many channels as what it takes.
+            AutoencoderKind::Haar => 1 + (self.latent_channels / self.image_channels.max(1)).max(1).ilog(4) as usize,
+        };
+        1 << levels.saturating_sub(1)
+    }
+
+    /// The sizes of encoder and decoder of the kinds with weights.
+    pub fn coders(&self) -> Result<(&CoderConfig, &CoderConfig)> {
+        let missing = |field| Error::config(field, "is missing");
+        let encoder = self.encoder.as_ref().ok_or_else(|| missing("autoencoder.encoder"))?;
+        let decoder = self.decoder.as_ref().ok_or_else(|| missing("autoencoder.decoder"))?;
+        Ok((encoder, decoder))
     }
 
     pub fn validate(&self) -> Result<()> {
-        for (field, coder) in [("autoencoder.encoder", &self.encoder), ("autoencoder.decoder", &self.decoder)] {
+        within("autoencoder.image_channels", self.image_channels, 4)?;
+        within("autoencoder.latent_channels", self.latent_channels, MAX_WIDTH)?;
+        if self.kind.is_learned() {
+            self.validate_coders()?
+        } else {
+            self.validate_fixed()?
+        }
+        divisible("autoencoder.image_size", self.image_size, self.factor().ilog2() as usize + 1)?;
+        match self.kind {
+            AutoencoderKind::Vq => within("autoencoder.codes", self.codes, 1 << 20),
+            _ if self.codes > 0 => Err(Error::config("autoencoder.codes", "only the kind `vq` has a codebook")),
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_coders(&self) -> Result<()> {
+        let (encoder, decoder) = self.coders()?;
+        for (field, coder) in [("autoencoder.encoder", encoder), ("autoencoder.decoder", decoder)] {
             levels(field, coder.channels, &coder.multipliers, coder.blocks)?;
             within(&format!("{field}.groups"), coder.groups, MAX_WIDTH)?;
         }
-        if self.encoder.multipliers.len() != self.decoder.multipliers.len() {
+        if encoder.multipliers.len() != decoder.multipliers.len() {
             let reason = "encoder and decoder must have the same number of levels";
             return Err(Error::config("autoencoder.encoder.multipliers", reason));
         }
-        divisible("autoencoder.image_size", self.image_size, self.decoder.multipliers.len())?;
-        within("autoencoder.image_channels", self.image_channels, 4)?;
-        within("autoencoder.latent_channels", self.latent_channels, MAX_WIDTH)?;
-        match self.kind {
-            AutoencoderKind::Vq => within("autoencoder.codes", self.codes, 1 << 20),
-            AutoencoderKind::Kl if self.codes > 0 => {
-                Err(Error::config("autoencoder.codes", "an autoencoder of kind `kl` has no codebook"))
-            }
-            AutoencoderKind::Kl => Ok(()),
+        Ok(())
+    }
+
+    fn validate_fixed(&self) -> Result<()> {
+        if self.encoder.is_some() || self.decoder.is_some() || self.linear_path || self.tanh {
+            let reason = "the kinds `identity` and `haar` have no encoder, decoder, linear_path or tanh";
+            return Err(Error::config("autoencoder.kind", reason));
         }
+        let channels = match self.kind {
+            AutoencoderKind::Haar => self.image_channels * self.factor().pow(2),
+            _ => self.image_channels,
+        };
+        if self.latent_channels != channels || (self.kind == AutoencoderKind::Haar && self.factor() == 1) {
+            let reason = "needs image_channels for `identity`, and 4, 16, … times as many for `haar`";
+            return Err(Error::config("autoencoder.latent_channels", reason));
+        }
+        Ok(())
     }
 }
 

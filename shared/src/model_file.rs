@@ -169,14 +169,11 @@ impl ModelFile {
         device: &Device,
         build: impl FnOnce(VarBuilder) -> Result<N>,
     ) -> Result<N> {
-        if !self.has(name) {
-            return Err(self.missing(name, file));
-        }
         let belongs = |tensor: &str| tensor.split('.').next() == Some(name);
         let own = self.tensors.iter().filter(|(tensor, _)| belongs(tensor));
         let weights = Weights::new(own.map(|(name, tensor)| (name.clone(), tensor.clone())).collect());
         let network = build(weights.var_builder(device).pp(name))?;
-        weights.finish(file)?;
+        weights.finish(file).map_err(|error| if self.has(name) { error } else { self.missing(name, file) })?;
         Ok(network)
     }
 

@@ -5,14 +5,12 @@ use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 
 use super::SKIP_RESCALE;
+use super::attention::{AttentionBlock, AttentionStyle};
 use crate::backend::{Activation, Backend, FirMode};
 use crate::config::GeneratorConfig;
 use crate::diffusion::timestep_embedding;
 use crate::error::Result;
 use crate::layers::{Conv2d, ConvGeometry, GroupNorm, Linear, NEARLY_ZERO, WeightInit, check_groups};
-
-/// Initial variance scale of the attention's projections.
-const ATTENTION_SCALE: f64 = 0.1;
 
 /// Groups of a norm over `channels` channels.
 fn groups(channels: usize) -> usize {
@@ -25,6 +23,10 @@ fn conv3x3(vb: VarBuilder, inputs: usize, outputs: usize, scale: f64) -> Result<
 
 fn conv1x1(vb: VarBuilder, inputs: usize, outputs: usize, scale: f64) -> Result<Conv2d> {
     Conv2d::new(vb, inputs, outputs, ConvGeometry::same(1), WeightInit::average(scale))
+}
+
+fn attention_block(vb: VarBuilder, channels: usize) -> Result<AttentionBlock> {
+    AttentionBlock::new(vb, channels, groups(channels), AttentionStyle::NCSNPP)
 }
 
 /// Group norm whose scale and shift are a linear function of the mapped z (AdaGN). The reference multiplies by the
@@ -47,14 +49,22 @@ impl AdaptiveGroupNorm {
     }
 }
 
-/// What every block is conditioned on: SiLU of the time embedding, and the mapped z.
-struct Condition<V> {
-    time: V,
-    z: V,
+/// What every residual block is conditioned on, each (N, width); as `Condition<usize>`, their widths.
+pub struct Condition<V> {
+    /// SiLU of the time embedding.
+    pub time: V,
+    /// The mapped z.
+    pub z: V,
+}
+
+impl Condition<usize> {
+    fn widths(config: &GeneratorConfig) -> Self {
+        Self { time: 4 * config.channels, z: config.z_embedding }
+    }
 }
 
 /// BigGAN residual block with optional FIR resampling of branch and shortcut.
-struct ResidualBlock {
+pub struct ResidualBlock {
     norm1: AdaptiveGroupNorm,
     conv1: Conv2d,
     time: Linear,
@@ -65,9 +75,10 @@ struct ResidualBlock {
 }
 
 impl ResidualBlock {
-    fn new(
+    /// A block from `inputs` to `outputs` channels.
+    pub fn new(
         vb: VarBuilder,
-        config: &GeneratorConfig,
+        widths: &Condition<usize>,
         inputs: usize,
         outputs: usize,
         resample: Option<FirMode>,
@@ -75,17 +86,18 @@ impl ResidualBlock {
         let project = inputs != outputs || resample.is_some();
         let shortcut = project.then(|| conv1x1(vb.pp("shortcut"), inputs, outputs, 1.0)).transpose()?;
         Ok(Self {
-            norm1: AdaptiveGroupNorm::new(vb.pp("norm1"), inputs, config.z_embedding)?,
+            norm1: AdaptiveGroupNorm::new(vb.pp("norm1"), inputs, widths.z)?,
             conv1: conv3x3(vb.pp("conv1"), inputs, outputs, 1.0)?,
-            time: Linear::new(vb.pp("time"), 4 * config.channels, outputs, WeightInit::average(1.0))?,
-            norm2: AdaptiveGroupNorm::new(vb.pp("norm2"), outputs, config.z_embedding)?,
+            time: Linear::new(vb.pp("time"), widths.time, outputs, WeightInit::average(1.0))?,
+            norm2: AdaptiveGroupNorm::new(vb.pp("norm2"), outputs, widths.z)?,
             conv2: conv3x3(vb.pp("conv2"), outputs, outputs, NEARLY_ZERO)?,
             shortcut,
             resample,
         })
     }
 
-    fn forward<B: Backend>(&self, b: &mut B, x: &B::Value, condition: &Condition<B::Value>) -> Result<B::Value> {
+    /// (N, inputs, H, W) to (N, outputs, H', W'), of half or twice the size where the block resamples.
+    pub fn forward<B: Backend>(&self, b: &mut B, x: &B::Value, condition: &Condition<B::Value>) -> Result<B::Value> {
         let mut branch = self.norm1.forward(b, x, &condition.z)?;
         let mut shortcut = x.clone();
         if let Some(mode) = self.resample {
@@ -101,37 +113,6 @@ impl ResidualBlock {
             shortcut = b.conv2d(&shortcut, conv)?;
         }
         b.weighted_sum(&[(SKIP_RESCALE, &shortcut), (SKIP_RESCALE, &branch)])
-    }
-}
-
-/// Self-attention over all positions of a feature map.
-struct AttentionBlock {
-    norm: GroupNorm,
-    query: Conv2d,
-    key: Conv2d,
-    value: Conv2d,
-    out: Conv2d,
-}
-
-impl AttentionBlock {
-    fn new(vb: VarBuilder, channels: usize) -> Result<Self> {
-        Ok(Self {
-            norm: GroupNorm::new(vb.pp("norm"), channels, groups(channels))?,
-            query: conv1x1(vb.pp("query"), channels, channels, ATTENTION_SCALE)?,
-            key: conv1x1(vb.pp("key"), channels, channels, ATTENTION_SCALE)?,
-            value: conv1x1(vb.pp("value"), channels, channels, ATTENTION_SCALE)?,
-            out: conv1x1(vb.pp("out"), channels, channels, NEARLY_ZERO)?,
-        })
-    }
-
-    fn forward<B: Backend>(&self, b: &mut B, x: &B::Value) -> Result<B::Value> {
-        let normed = b.group_norm(x, &self.norm, Activation::Identity)?;
-        let query = b.conv2d(&normed, &self.query)?;
-        let key = b.conv2d(&normed, &self.key)?;
-        let value = b.conv2d(&normed, &self.value)?;
-        let attended = b.attention(&query, &key, &value)?;
-        let attended = b.conv2d(&attended, &self.out)?;
-        b.weighted_sum(&[(SKIP_RESCALE, x), (SKIP_RESCALE, &attended)])
     }
 }
 
@@ -194,12 +175,13 @@ impl Generator {
         config.validate()?;
         let width = config.channels;
         let embedding = |name, inputs| Linear::new(vb.pp("time").pp(name), inputs, 4 * width, WeightInit::average(1.0));
+        let widths = Condition::widths(config);
         let (down, mut skips, coarsest) = down_levels(vb.pp("down"), config)?;
         let middle = vb.pp("middle");
         let middle = (
-            ResidualBlock::new(middle.pp("block1"), config, coarsest, coarsest, None)?,
-            AttentionBlock::new(middle.pp("attention"), coarsest)?,
-            ResidualBlock::new(middle.pp("block2"), config, coarsest, coarsest, None)?,
+            ResidualBlock::new(middle.pp("block1"), &widths, coarsest, coarsest, None)?,
+            attention_block(middle.pp("attention"), coarsest)?,
+            ResidualBlock::new(middle.pp("block2"), &widths, coarsest, coarsest, None)?,
         );
         let (up, finest) = up_levels(vb.pp("up"), config, coarsest, &mut skips)?;
         Ok(Self {
@@ -291,6 +273,7 @@ impl Generator {
 
 /// The down path, the channels of every skip in the order of their making, and the channels of the coarsest level.
 fn down_levels(vb: VarBuilder, config: &GeneratorConfig) -> Result<(Vec<DownLevel>, Vec<usize>, usize)> {
+    let widths = Condition::widths(config);
     let mut channels = config.channels;
     let mut pyramid_channels = config.latent_channels;
     let mut skips = vec![channels];
@@ -302,9 +285,9 @@ fn down_levels(vb: VarBuilder, config: &GeneratorConfig) -> Result<(Vec<DownLeve
         let mut blocks = Vec::new();
         let mut attention = Vec::new();
         for i in 0..config.blocks {
-            blocks.push(ResidualBlock::new(vb.pp("block").pp(i), config, channels, outputs, None)?);
+            blocks.push(ResidualBlock::new(vb.pp("block").pp(i), &widths, channels, outputs, None)?);
             if attend {
-                attention.push(AttentionBlock::new(vb.pp("attention").pp(i), outputs)?);
+                attention.push(attention_block(vb.pp("attention").pp(i), outputs)?);
             }
             channels = outputs;
             skips.push(channels);
@@ -314,7 +297,7 @@ fn down_levels(vb: VarBuilder, config: &GeneratorConfig) -> Result<(Vec<DownLeve
             let stride2 = ConvGeometry { kernel: 3, stride: 2, pad_before: 0, pad_after: 0 };
             let init = WeightInit::average(1.0);
             downsample = Some(Downsample {
-                block: ResidualBlock::new(vb.pp("downsample"), config, channels, channels, Some(FirMode::Downsample))?,
+                block: ResidualBlock::new(vb.pp("downsample"), &widths, channels, channels, Some(FirMode::Downsample))?,
                 pyramid: Conv2d::new(vb.pp("pyramid"), pyramid_channels, channels, stride2, init)?,
             });
             pyramid_channels = channels;
@@ -332,6 +315,7 @@ fn up_levels(
     mut channels: usize,
     skips: &mut Vec<usize>,
 ) -> Result<(Vec<UpLevel>, usize)> {
+    let widths = Condition::widths(config);
     let mut levels = Vec::new();
     for (level, multiplier) in config.multipliers.iter().enumerate().rev() {
         let vb = vb.pp(level);
@@ -339,13 +323,13 @@ fn up_levels(
         let mut blocks = Vec::new();
         for i in 0..=config.blocks {
             let inputs = channels + skips.pop().unwrap_or(0);
-            blocks.push(ResidualBlock::new(vb.pp("block").pp(i), config, inputs, outputs, None)?);
+            blocks.push(ResidualBlock::new(vb.pp("block").pp(i), &widths, inputs, outputs, None)?);
             channels = outputs;
         }
         let attend = config.attention.contains(&(config.latent_size >> level));
-        let attention = attend.then(|| AttentionBlock::new(vb.pp("attention"), channels)).transpose()?;
+        let attention = attend.then(|| attention_block(vb.pp("attention"), channels)).transpose()?;
         let upsample = (level > 0)
-            .then(|| ResidualBlock::new(vb.pp("upsample"), config, channels, channels, Some(FirMode::Upsample)))
+            .then(|| ResidualBlock::new(vb.pp("upsample"), &widths, channels, channels, Some(FirMode::Upsample)))
             .transpose()?;
         levels.push(UpLevel { blocks, attention, upsample });
     }
