@@ -39,6 +39,73 @@ enum Network {
     Discriminator(Discriminator),
 }
 
+/// What one dimension of an input must be; the first is the batch.
+#[derive(Clone, Copy)]
+enum Dimension {
+    Exactly(usize),
+    MultipleOf(usize),
+}
+
+impl std::fmt::Display for Dimension {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exactly(size) => write!(f, "{size}"),
+            Self::MultipleOf(1) => write!(f, "any"),
+            Self::MultipleOf(size) => write!(f, "multiple of {size}"),
+        }
+    }
+}
+
+impl Dimension {
+    fn admits(self, size: usize) -> bool {
+        match self {
+            Self::Exactly(expected) => size == expected,
+            Self::MultipleOf(factor) => size > 0 && size.is_multiple_of(factor),
+        }
+    }
+}
+
+/// The image inputs of a network of `file`, and the dimensions of each after the batch.
+fn expected_inputs(file: &ModelFile, network: NetworkName) -> Vec<(&'static str, Vec<Dimension>)> {
+    use Dimension::{Exactly, MultipleOf};
+    let image = |channels: usize, factor: usize| vec![Exactly(channels), MultipleOf(factor), MultipleOf(factor)];
+    let (generator, discriminator) = (&file.config.generator, &file.config.discriminator);
+    let inputs = match network {
+        NetworkName::Generator => generator.as_ref().map(|config| {
+            let factor = 1 << config.multipliers.len().saturating_sub(1);
+            vec![("x", image(config.latent_channels, factor)), ("z", vec![Exactly(config.z_dim)])]
+        }),
+        NetworkName::Discriminator => discriminator.as_ref().map(|config| {
+            let image = image(config.latent_channels, 1);
+            vec![("x_t", image.clone()), ("x_tp1", image)]
+        }),
+        NetworkName::Encoder => {
+            file.config.autoencoder.as_ref().map(|config| vec![("x", image(config.image_channels, config.factor()))])
+        }
+        NetworkName::Decoder => {
+            file.config.autoencoder.as_ref().map(|config| vec![("latent", image(config.latent_channels, 1))])
+        }
+    };
+    inputs.unwrap_or_default()
+}
+
+/// The inputs of these names as f32, if each has the dimensions that it needs and all have one batch size.
+fn checked_inputs(expected: &[(&str, Vec<Dimension>)], given: &TensorMap) -> Result<TensorMap> {
+    let mut inputs = TensorMap::new();
+    for (name, dimensions) in expected {
+        let tensor = given.get(*name).with_context(|| format!("the input `{name}` is missing"))?;
+        let fits = tensor.rank() == dimensions.len() + 1
+            && tensor.dims()[0] > 0
+            && tensor.dims()[1..].iter().zip(dimensions).all(|(&size, dimension)| dimension.admits(size));
+        let needed: Vec<String> = dimensions.iter().map(ToString::to_string).collect();
+        ensure!(fits, "the input `{name}` is {:?}, needs (batch, {})", tensor.dims(), needed.join(", "));
+        inputs.insert(name.to_string(), tensor.to_dtype(DType::F32)?);
+    }
+    let batches: Vec<usize> = inputs.values().map(|tensor| tensor.dims()[0]).collect();
+    ensure!(batches.windows(2).all(|pair| pair[0] == pair[1]), "the inputs differ in their batch size: {batches:?}");
+    Ok(inputs)
+}
+
 /// Runs `network` of a file named `name` on the tensors that it takes; others are ignored. Without `quantize`, a
 /// decoder takes latents as they are.
 pub fn run(
@@ -50,13 +117,17 @@ pub fn run(
     quantize: bool,
 ) -> Result<TensorMap> {
     let device = Device::Cpu;
+    let expected = expected_inputs(file, network);
     let network = match network {
         NetworkName::Generator => Network::Generator(file.generator(name, &device)?),
         NetworkName::Encoder => Network::Encoder(file.encoder(name, &device)?),
         NetworkName::Decoder => Network::Decoder { decoder: file.decoder(name, &device)?, quantize },
         NetworkName::Discriminator => Network::Discriminator(file.discriminator(name, &device)?),
     };
-    let inputs = network.inputs(inputs)?;
+    let mut checked = checked_inputs(&expected, inputs)?;
+    let batch = checked.values().next().map_or(0, |tensor| tensor.dims()[0]);
+    checked.extend(network.time(inputs, batch)?.map(|time| ("time".to_string(), time)));
+    let inputs = checked;
     let outputs = match backend {
         BackendName::Cpu => network.forward(&mut CandleBackend, &inputs)?,
         BackendName::Wgpu => on_gpu(&network, &inputs)?,
@@ -65,31 +136,18 @@ pub fn run(
 }
 
 impl Network {
-    /// The inputs of [`Self::forward`]: images and vectors as they are, the steps `t` as sinusoids in `time`.
-    fn inputs(&self, given: &TensorMap) -> Result<TensorMap> {
-        let get = |name: &str| given.get(name).with_context(|| format!("the input `{name}` is missing"));
-        let names: &[&str] = match self {
-            Self::Generator(_) => &["x", "z"],
-            Self::Encoder(_) => &["x"],
-            Self::Decoder { .. } => &["latent"],
-            Self::Discriminator(_) => &["x_t", "x_tp1"],
+    /// The sinusoids of the input `t`, for the networks that take it.
+    fn time(&self, given: &TensorMap, batch: usize) -> Result<Option<Tensor>> {
+        let t = || {
+            let t = steps(given.get("t").context("the input `t` is missing")?)?;
+            ensure!(t.len() == batch, "the input `t` has {} steps for a batch of {batch}", t.len());
+            Ok(t)
         };
-        let mut inputs = TensorMap::new();
-        for name in names {
-            inputs.insert(name.to_string(), get(name)?.to_dtype(DType::F32)?);
-        }
-        let time = match self {
-            Self::Generator(generator) => Some(generator.time_sinusoids(&steps(get("t")?)?, &Device::Cpu)?),
-            Self::Discriminator(discriminator) => Some(discriminator.time_sinusoids(&steps(get("t")?)?, &Device::Cpu)?),
-            _ => None,
-        };
-        inputs.extend(time.map(|time| ("time".to_string(), time)));
-        let batches: Vec<_> = inputs.values().map(|tensor| tensor.dims().first().copied()).collect();
-        ensure!(
-            batches.windows(2).all(|pair| pair[0] == pair[1]),
-            "the inputs differ in their batch size: {batches:?}"
-        );
-        Ok(inputs)
+        Ok(match self {
+            Self::Generator(generator) => Some(generator.time_sinusoids(&t()?, &Device::Cpu)?),
+            Self::Discriminator(discriminator) => Some(discriminator.time_sinusoids(&t()?, &Device::Cpu)?),
+            Self::Encoder(_) | Self::Decoder { .. } => None,
+        })
     }
 
     fn forward<B: Backend>(

@@ -6,11 +6,13 @@ use lddgan::{AutoencoderConfig, AutoencoderKind, DiffusionConfig, DiscriminatorC
 use serde::{Deserialize, Serialize};
 
 /// The presets that come with the program.
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 6] = [
     ("faces64", include_str!("../presets/faces64.toml")),
     ("cifar10", include_str!("../presets/cifar10.toml")),
     ("celebahq256", include_str!("../presets/celebahq256.toml")),
     ("church256", include_str!("../presets/church256.toml")),
+    ("cifar10-pixel", include_str!("../presets/cifar10-pixel.toml")),
+    ("cifar10-wavelet", include_str!("../presets/cifar10-wavelet.toml")),
 ];
 
 /// A preset that cannot be used.

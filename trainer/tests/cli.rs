@@ -158,7 +158,7 @@ fn bad_model_files_are_named() {
 
     // A configuration that does not fit its tensors: every tensor that is missing or too much is listed.
     let mut file = ModelFile::from_bytes(&bytes, "ae").unwrap();
-    file.config.autoencoder.as_mut().unwrap().decoder.multipliers = vec![1, 2];
+    file.config.autoencoder.as_mut().unwrap().decoder.as_mut().unwrap().multipliers = vec![1, 2];
     let words = ["unfit", "wrong shape: decoder.conv_in.weight", "missing: decoder.up.0.block.0.shortcut.weight"];
     fail(&reconstruct("unfit", &file.to_bytes(DType::F32).unwrap()), &words);
     // An autoencoder cannot sample.

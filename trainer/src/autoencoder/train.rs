@@ -184,7 +184,7 @@ impl Trainer {
         let position = &run.position;
         let provenance = Provenance {
             name: format!("{}-autoencoder", position.preset.name),
-            data: file_name(&run.options.data),
+            data: files::name(&run.options.data),
             steps: [("autoencoder".to_string(), position.step)].into(),
             images: [("autoencoder".to_string(), position.images)].into(),
             metrics: [(format!("reconstruction PSNR in dB ({} images)", validation.count()?), psnr)].into(),
@@ -201,10 +201,6 @@ impl Trainer {
 
 fn scalar(tensor: &Tensor) -> Result<f64> {
     Ok(f64::from(tensor.to_scalar::<f32>()?))
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// Images that are reconstructed at every checkpoint.

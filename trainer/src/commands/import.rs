@@ -57,10 +57,6 @@ pub fn import(options: &Import) -> Result<()> {
     Ok(())
 }
 
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 /// Generator and decoder, which is what images are made with.
 fn import_model(preset: &str, generator: &Path, autoencoder: &Path) -> Result<ModelFile> {
     let preset = Preset::load(preset)?;
@@ -77,7 +73,7 @@ fn import_model(preset: &str, generator: &Path, autoencoder: &Path) -> Result<Mo
         diffusion: Some(preset.diffusion),
         discriminator: None,
     };
-    let data = format!("imported from {} and {}", file_name(generator), file_name(autoencoder));
+    let data = format!("imported from {} and {}", files::name(generator), files::name(autoencoder));
     let provenance = Provenance { name: preset.name, data, revision: revision(), ..Default::default() };
     Ok(ModelFile { config, provenance, tensors })
 }
@@ -88,7 +84,7 @@ fn import_network(options: &Import) -> Result<ModelFile> {
     let weights = options.weights.as_deref().context("--weights is missing")?;
     let network = settings::read(config, name)?;
     let tensors = load_from(&network, weights)?;
-    let data = format!("imported from {}", file_name(weights));
+    let data = format!("imported from {}", files::name(weights));
     let provenance = Provenance { name: name.to_string(), data, revision: revision(), ..Default::default() };
     Ok(ModelFile { config: network.file_config(), provenance, tensors })
 }

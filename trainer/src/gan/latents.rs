@@ -4,7 +4,8 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use lddgan::backend::CandleBackend;
-use lddgan::networks::Encoder;
+use lddgan::networks::{Encoder, LOG_VARIANCE_RANGE};
+use lddgan::noise::Stream;
 
 use crate::data::ImageSet;
 use crate::preset::LatentNormalization;
@@ -15,7 +16,9 @@ const BATCH: usize = 32;
 /// Scaled latents.
 pub struct Latents {
     /// (2 x images, C, H, W)
-    values: Tensor,
+    means: Tensor,
+    /// Of an encoder of the KL kind: the standard deviations of its distributions, as `means`.
+    deviations: Option<Tensor>,
     /// What each channel was divided by.
     pub scale: Vec<f32>,
 }
@@ -31,33 +34,54 @@ impl Latents {
         let indices: Vec<u32> = (0..2 * images.len() as u32).collect();
         let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} latents, {eta} left")?;
         let bar = ProgressBar::new(indices.len() as u64).with_style(style);
-        let mut latents = Vec::new();
+        let (mut means, mut deviations) = (Vec::new(), Vec::new());
         for indices in indices.chunks(BATCH) {
-            let latent = encoder.forward(&mut CandleBackend, &images.batch(indices, device)?)?;
-            latents.push(latent.detach());
+            let images = images.batch(indices, device)?;
+            match encoder.posterior(&mut CandleBackend, &images)? {
+                Some(posterior) => {
+                    means.push(posterior.mean.detach());
+                    deviations.push(deviation(&posterior.log_variance)?.detach());
+                }
+                None => means.push(encoder.forward(&mut CandleBackend, &images)?.detach()),
+            }
             bar.inc(indices.len() as u64);
         }
         bar.finish_and_clear();
-        let latents = Tensor::cat(&latents, 0)?;
+        let means = Tensor::cat(&means, 0)?;
         let scale = match normalization {
-            LatentNormalization::Fixed(scale) => vec![scale; latents.dim(1)?],
-            LatentNormalization::MaxAbs => vec![latents.abs()?.max_all()?.to_scalar::<f32>()?; latents.dim(1)?],
-            LatentNormalization::Standardize => standard_deviations(&latents)?,
+            LatentNormalization::Fixed(scale) => vec![scale; means.dim(1)?],
+            LatentNormalization::MaxAbs => vec![means.abs()?.max_all()?.to_scalar::<f32>()?; means.dim(1)?],
+            LatentNormalization::Standardize => standard_deviations(&means)?,
         };
         let divisor = Tensor::from_vec(scale.clone(), (1, scale.len(), 1, 1), device)?;
-        Ok(Self { values: latents.broadcast_div(&divisor)?, scale })
+        let deviations = match deviations.is_empty() {
+            true => None,
+            false => Some(Tensor::cat(&deviations, 0)?.broadcast_div(&divisor)?),
+        };
+        Ok(Self { means: means.broadcast_div(&divisor)?, deviations, scale })
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.values.dims()[0]
+        self.means.dims()[0]
     }
 
-    /// The latents `indices`, (N, C, H, W).
-    pub fn batch(&self, indices: &[u32]) -> Result<Tensor> {
-        let indices = Tensor::from_vec(indices.to_vec(), indices.len(), self.values.device())?;
-        Ok(self.values.index_select(&indices, 0)?)
+    /// The latents `indices`, (N, C, H, W). Of the KL kind they are samples of the encoder's distributions, with new
+    /// noise for each iteration `number` (as the reference's `get_first_stage_encoding`).
+    pub fn batch(&self, indices: &[u32], seed: u64, number: u64) -> Result<Tensor> {
+        let indices = Tensor::from_vec(indices.to_vec(), indices.len(), self.means.device())?;
+        let means = self.means.index_select(&indices, 0)?;
+        let Some(deviations) = &self.deviations else { return Ok(means) };
+        let noise = Stream::new(seed, number, "latent").normals(means.elem_count());
+        let noise = Tensor::from_vec(noise, means.shape(), means.device())?;
+        Ok((means + (deviations.index_select(&indices, 0)? * noise)?)?)
     }
+}
+
+/// The standard deviation of a distribution from its log variance.
+fn deviation(log_variance: &Tensor) -> Result<Tensor> {
+    let (least, most) = LOG_VARIANCE_RANGE;
+    Ok((log_variance.clamp(least, most)? * 0.5)?.exp()?)
 }
 
 /// The standard deviation of each channel of (N, C, H, W).
@@ -70,6 +94,21 @@ fn standard_deviations(latents: &Tensor) -> Result<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of distributions with known means and deviations: samples of many iterations have them.
+    #[test]
+    fn samples_follow_the_encoders_distribution() {
+        let tensor = |values: [f32; 2]| Tensor::new(&values, &Device::Cpu).unwrap().reshape((1, 2, 1, 1)).unwrap();
+        let log_variance = deviation(&tensor([-100.0, 4f32.ln()])).unwrap();
+        let latents = Latents { means: tensor([3.0, -1.0]), deviations: Some(log_variance), scale: vec![1.0; 2] };
+        let samples: Vec<Tensor> = (0..4000).map(|number| latents.batch(&[0], 0, number).unwrap()).collect();
+        let samples = Tensor::cat(&samples, 0).unwrap();
+        let mean = samples.mean(0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let deviations = standard_deviations(&samples).unwrap();
+        // The log variance is clamped at -30.
+        assert!((mean[0] - 3.0).abs() < 1e-5 && deviations[0] < 1e-5, "{mean:?} {deviations:?}");
+        assert!((mean[1] + 1.0).abs() < 0.1 && (deviations[1] - 2.0).abs() < 0.1, "{mean:?} {deviations:?}");
+    }
 
     #[test]
     fn deviations_are_per_channel() {

@@ -4,5 +4,5 @@ mod latents;
 mod step;
 mod train;
 
-pub use step::{Draws, Losses, Step, Trainer, reconstruction_weight};
+pub use step::{Draws, Losses, Step, Trainer, gradient_penalty, reconstruction_weight, softplus_mean};
 pub use train::{Options, train};

@@ -96,9 +96,20 @@ fn scalar(tensor: &Tensor) -> Result<f64> {
 }
 
 /// Mean of ln(1 + exp(x)), in the form that does not overflow.
-fn softplus_mean(x: &Tensor) -> Result<Tensor> {
+pub fn softplus_mean(x: &Tensor) -> Result<Tensor> {
     let magnitude = x.abs()?;
     Ok((x.relu()? + (magnitude.neg()?.exp()? + 1.0)?.log()?)?.mean_all()?)
+}
+
+/// R1: `gamma` / 2 times the mean squared norm of the gradient of the logits (N, 1) in x_t (N, C, H, W), itself
+/// differentiable. That takes `CANDLE_GRAD_DO_NOT_DETACH=1` in the environment; without it, this is an error.
+pub fn gradient_penalty(logits: &Tensor, x_t: &Var, gamma: f64) -> Result<Tensor> {
+    let gradients = logits.sum_all()?.backward()?;
+    let gradient = gradients.get(x_t).filter(|gradient| gradient.track_op()).ok_or_else(|| Error::Config {
+        field: "CANDLE_GRAD_DO_NOT_DETACH".to_string(),
+        reason: "must be 1 in the environment: the R1 penalty needs second-order gradients".to_string(),
+    })?;
+    Ok((gradient.sqr()?.flatten_from(1)?.sum(1)?.mean_all()? * (gamma / 2.0))?)
 }
 
 impl Trainer {
@@ -146,7 +157,7 @@ impl Trainer {
         let mut loss = on_real.clone();
         let mut losses = Losses { real: scalar(&on_real)?, ..Default::default() };
         if penalty {
-            let penalty = self.gradient_penalty(&logits, &x_t)?;
+            let penalty = gradient_penalty(&logits, &x_t, self.options.r1_gamma)?;
             losses.penalty = Some(scalar(&penalty)?);
             loss = (loss + penalty)?;
         }
@@ -155,16 +166,6 @@ impl Trainer {
         losses.fake = scalar(&on_fake)?;
         self.discriminator_optimizer.step(&(loss + on_fake)?.backward()?)?;
         Ok(losses)
-    }
-
-    /// R1: r1_gamma / 2 times the mean squared norm of the gradient of the logits in x_t, itself differentiable.
-    fn gradient_penalty(&self, logits: &Tensor, x_t: &Var) -> Result<Tensor> {
-        let gradients = logits.sum_all()?.backward()?;
-        let gradient = gradients.get(x_t).filter(|gradient| gradient.track_op()).ok_or_else(|| Error::Config {
-            field: "CANDLE_GRAD_DO_NOT_DETACH".to_string(),
-            reason: "must be 1 in the environment: the R1 penalty needs second-order gradients".to_string(),
-        })?;
-        Ok((gradient.sqr()?.flatten_from(1)?.sum(1)?.mean_all()? * (self.options.r1_gamma / 2.0))?)
     }
 
     fn generator_step(&mut self, real: &Tensor, draws: &Draws, reconstruction_weight: f64) -> Result<(f64, f64)> {

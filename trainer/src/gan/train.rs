@@ -22,9 +22,32 @@ const PICTURE_IMAGES: u64 = 64;
 pub struct Options {
     #[command(flatten)]
     pub run: RunOptions,
-    /// The file that `lddgan train autoencoder` wrote
+    /// The file that `lddgan train autoencoder` wrote; of no use to presets of the kinds `identity` and `haar`
     #[arg(long, value_name = "FILE")]
-    pub autoencoder: PathBuf,
+    pub autoencoder: Option<PathBuf>,
+}
+
+/// The autoencoder's file, or one without weights for the kinds that have none.
+fn read_autoencoder(options: &Options, preset: &Preset) -> Result<(ModelFile, String)> {
+    let config = preset.autoencoder.clone();
+    let Some(path) = &options.autoencoder else {
+        anyhow::ensure!(
+            !config.kind.is_learned(),
+            "preset {}: name the file of its autoencoder with --autoencoder",
+            preset.name
+        );
+        let config = FileConfig { autoencoder: Some(config), ..Default::default() };
+        let provenance = Provenance { data: files::name(&options.run.data), ..Default::default() };
+        return Ok((ModelFile { config, provenance, tensors: Default::default() }, preset.name.clone()));
+    };
+    let name = path.display().to_string();
+    let file = ModelFile::from_bytes(&files::read(path)?, &name)?;
+    anyhow::ensure!(
+        file.config.autoencoder.as_ref() == Some(&config),
+        "{name}: its autoencoder is not the one of preset {}",
+        preset.name
+    );
+    Ok((file, name))
 }
 
 /// The model file: averaged generator, and the decoder of the autoencoder's file.
@@ -78,14 +101,8 @@ pub fn train(options: &Options) -> Result<()> {
     let device = Device::Cpu;
     let preset = Preset::load(&options.run.preset)?;
     let (mut run, checkpoint) = Run::open(&options.run, "gan", &preset)?;
-    let file = options.autoencoder.display().to_string();
-    let mut autoencoder = ModelFile::from_bytes(&files::read(&options.autoencoder)?, &file)?;
-    anyhow::ensure!(
-        autoencoder.config.autoencoder.as_ref() == Some(&preset.autoencoder),
-        "{file}: its autoencoder is not the one of preset {}",
-        preset.name
-    );
-    let (encoder, _) = autoencoder.autoencoder(&file, &device)?;
+    let (mut autoencoder, file) = read_autoencoder(options, &preset)?;
+    let encoder = autoencoder.encoder(&file, &device)?;
     let images = crate::data::load(&options.run.data, preset.autoencoder.image_size)?;
     let latents = Latents::encode(&encoder, &images, preset.train_gan.latent_normalization, &device)?;
     autoencoder.config.latent_scale = latents.scale.clone();
@@ -106,7 +123,7 @@ pub fn train(options: &Options) -> Result<()> {
             penalty: run.position.step % preset.train_gan.lazy_reg == 0,
             reconstruction_weight: if preset.train_gan.reconstruction { weight } else { 0.0 },
         };
-        let losses = trainer.step(&latents.batch(&indices)?, seed, run.position.step, step)?;
+        let losses = trainer.step(&latents.batch(&indices, seed, run.position.step)?, seed, run.position.step, step)?;
         run.advance(indices.len());
         progress.update(run.position.images, &named(&losses));
         if run.checkpoint_due() {

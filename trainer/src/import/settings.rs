@@ -155,8 +155,8 @@ fn autoencoder(settings: &Value) -> Result<AutoencoderConfig> {
         image_size: number(dd, "resolution", None)?,
         latent_channels,
         codes: if kind == AutoencoderKind::Vq { number(params, "n_embed", None)? } else { 0 },
-        encoder: coder.clone(),
-        decoder: coder,
+        encoder: Some(coder.clone()),
+        decoder: Some(coder),
         linear_path: false,
         tanh: dd.get("tanh_out").and_then(Value::as_bool).unwrap_or(false),
     })
