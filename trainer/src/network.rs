@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use lddgan::backend::{CandleBackend, nearest_codes};
 use lddgan::networks::{Decoder, Discriminator, Encoder, Generator, LOG_VARIANCE_RANGE};
@@ -27,6 +27,8 @@ pub enum NetworkName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum BackendName {
     Cpu,
+    /// An NVIDIA GPU, in programs built with `--features cuda`
+    Cuda,
     /// WebGPU, on a graphics card or a software adapter
     Wgpu,
 }
@@ -116,7 +118,7 @@ pub fn run(
     backend: BackendName,
     quantize: bool,
 ) -> Result<TensorMap> {
-    let device = Device::Cpu;
+    let device = device(backend)?;
     let expected = expected_inputs(file, network);
     let network = match network {
         NetworkName::Generator => Network::Generator(file.generator(name, &device)?),
@@ -127,12 +129,25 @@ pub fn run(
     let mut checked = checked_inputs(&expected, inputs)?;
     let batch = checked.values().next().map_or(0, |tensor| tensor.dims()[0]);
     checked.extend(network.time(inputs, batch)?.map(|time| ("time".to_string(), time)));
-    let inputs = checked;
+    let to_device = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&device)?));
+    let inputs = checked.into_iter().map(to_device).collect::<Result<TensorMap>>()?;
     let outputs = match backend {
-        BackendName::Cpu => network.forward(&mut CandleBackend, &inputs)?,
+        BackendName::Cpu | BackendName::Cuda => network.forward(&mut CandleBackend, &inputs)?,
         BackendName::Wgpu => on_gpu(&network, &inputs)?,
     };
-    network.finish(outputs)
+    let to_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?));
+    network.finish(outputs)?.into_iter().map(to_cpu).collect()
+}
+
+/// Where Candle keeps a network for this backend.
+fn device(backend: BackendName) -> Result<Device> {
+    match backend {
+        BackendName::Cpu | BackendName::Wgpu => Ok(Device::Cpu),
+        BackendName::Cuda if !candle_core::utils::cuda_is_available() => {
+            bail!("this program was built without CUDA: build it with `--features cuda`")
+        }
+        BackendName::Cuda => Device::new_cuda(0).context("the first CUDA device cannot be used"),
+    }
 }
 
 impl Network {

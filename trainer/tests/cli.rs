@@ -123,6 +123,36 @@ fn a_model_makes_the_same_images_for_the_same_seeds() {
     fail(&wrong.output().unwrap(), &["model.safetensors", "no encoder"]);
 }
 
+/// The systems that the paper compares with: no autoencoder, and a wavelet transform in its place.
+#[test]
+fn pixels_and_wavelets_need_no_autoencoder() {
+    let folder = Folder::new();
+    for (kind, channels, size) in [("identity", 3, 16), ("haar", 12, 8), ("haar", 48, 4)] {
+        let name = format!("{kind}-{channels}");
+        let mut preset: toml::Table = std::fs::read_to_string(PRESET).unwrap().parse().unwrap();
+        preset["name"] = name.clone().into();
+        let autoencoder = format!("kind = '{kind}'\nimage_channels = 3\nimage_size = 16\nlatent_channels = {channels}");
+        preset["autoencoder"] = autoencoder.parse::<toml::Table>().unwrap().into();
+        preset.remove("train_autoencoder");
+        preset["generator"]["latent_channels"] = channels.into();
+        preset["generator"]["latent_size"] = size.into();
+        preset["discriminator"]["latent_channels"] = channels.into();
+        let file = folder.path(&format!("{name}.toml"));
+        std::fs::write(&file, preset.to_string()).unwrap();
+        let mut train = program(&["train", "gan", "--images", "8", "--preset"]);
+        train.arg(&file).arg("--data").arg(folder.path("images")).arg("--out").arg(folder.path(&name));
+        succeed(&train.output().unwrap());
+        let mut sample = program(&["sample", "--count", "1", "--model"]);
+        sample.arg(folder.path(&name).join("model.safetensors")).arg("--out").arg(folder.path("samples"));
+        succeed(&sample.output().unwrap());
+        let picture = image::open(folder.path(&format!("samples/{name}-0.png"))).unwrap();
+        assert_eq!((picture.width(), picture.height()), (16, 16));
+    }
+    let mut train = program(&["train", "gan", "--preset", PRESET]);
+    train.arg("--data").arg(folder.path("images")).arg("--out").arg(folder.path("out"));
+    fail(&train.output().unwrap(), &["tiny", "--autoencoder"]);
+}
+
 #[test]
 fn bad_data_is_named() {
     let folder = Folder::new();

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDTyp
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::slice;
+use super::{slice, stock};
 use crate::layers::ConvGeometry;
 
 /// Convolves `x` (N, C, H, W) with `weight` (O, C, k, k).
@@ -15,6 +15,9 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, geometry: ConvGeometry) -> Result<Ten
     };
     if x.dim(1)? != weight.dim(1)? {
         candle_core::bail!("conv2d: weight {:?} on image {:?}", weight.shape(), x.shape());
+    }
+    if !x.device().is_cpu() {
+        return stock::conv2d(x, weight, geometry);
     }
     apply(Pass::Forward, x, weight, geometry, (h, w))
 }

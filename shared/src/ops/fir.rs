@@ -3,11 +3,14 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
-use super::slice;
+use super::{slice, stock};
 use crate::backend::FirMode;
 
 /// Resamples an image (N, C, H, W).
 pub fn fir(x: &Tensor, mode: FirMode) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return stock::fir(x, mode);
+    }
     apply(x, Resample::Mode(mode))
 }
 

@@ -2,12 +2,15 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
 
-use super::slice;
+use super::{slice, stock};
 
-const SLOPE: f64 = 0.2;
+pub const SLOPE: f64 = 0.2;
 
 /// max(x, 0.2 x), twice differentiable.
 pub fn leaky_relu(x: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return stock::leaky_relu(x);
+    }
     let x = x.contiguous()?;
     // y = slope(x) * x; only the second argument carries the gradient.
     x.detach().apply_op2(&x, SlopeTimes)

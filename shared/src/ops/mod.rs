@@ -1,4 +1,4 @@
-//! Candle operations of our own, with CPU kernels and derivatives.
+//! Candle operations of our own, with CPU kernels and derivatives. Other devices compute them with Candle's own.
 //!
 //! Bias, convolution, FIR resampling and leaky ReLU are closed under differentiation (the derivative of each is made of the
 //! same family), so second-order gradients such as a gradient penalty's work. Group norm has a first derivative only:
@@ -12,6 +12,7 @@ mod float;
 mod gradients;
 mod group_norm;
 mod leaky_relu;
+mod stock;
 
 pub use bias::add_bias;
 pub use conv::conv2d;

@@ -4,6 +4,7 @@ mod browser;
 mod server;
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use browser::Browser;
 use candle_core::{DType, Device};
@@ -11,6 +12,8 @@ use image::RgbImage;
 use lddgan::noise::Stream;
 use lddgan::sampler::to_byte;
 use lddgan::{Model, ModelFile};
+use lddgan_trainer::import;
+use lddgan_trainer::preset::Preset;
 use lddgan_tests::{random_model_file, tiny_config};
 use server::Server;
 
@@ -47,6 +50,20 @@ fn the_shipped_model_makes_the_same_faces_everywhere() {
         assert!(shown.starts_with(executor), "{shown}");
         page.assert_faces(0..4);
     }
+}
+
+/// A model made from the authors' files.
+#[test]
+fn an_imported_model_makes_the_same_faces() {
+    let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    let preset = Preset::load(&fixture("imported.toml").to_string_lossy()).expect("the preset is valid");
+    let (generator, autoencoder) = ("train-step/netG_init.pth", "autoencoder-kl-f2/16x16x4_551.ckpt");
+    let file = import::model(&preset, &fixture(generator), &fixture(autoencoder)).expect("the checkpoints are whole");
+    let bytes = file.to_bytes(DType::F16).expect("tensors can be written to memory");
+    let page = Page::with_model("imported", &bytes, "?seed=0&count=1&model=imported&executor=webgpu");
+    page.finish();
+    assert!(page.browser.text("#executor").starts_with("WebGPU"), "{}", page.browser.text("#executor"));
+    page.assert_faces(0..1);
 }
 
 /// Bit for bit, over enough values to meet the rare branches of the normal transform.

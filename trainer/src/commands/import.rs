@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor};
 use clap::Args;
-use lddgan::model_file::FileConfig;
 use lddgan::parameters::TensorMap;
 use lddgan::{ModelFile, Provenance};
-use lddgan_trainer::import::{Network, load_from, settings};
+use lddgan_trainer::import::{self, load_from, settings};
 use lddgan_trainer::network::{self, BackendName, NetworkName};
-use lddgan_trainer::preset::{LatentNormalization, Preset};
+use lddgan_trainer::preset::Preset;
 use lddgan_trainer::{files, revision};
 
 use super::read_tensors;
@@ -46,7 +45,9 @@ pub struct Import {
 
 pub fn import(options: &Import) -> Result<()> {
     let file = match (&options.preset, &options.generator, &options.autoencoder) {
-        (Some(preset), Some(generator), Some(autoencoder)) => import_model(preset, generator, autoencoder)?,
+        (Some(preset), Some(generator), Some(autoencoder)) => {
+            import::model(&Preset::load(preset)?, generator, autoencoder)?
+        }
         _ => import_network(options)?,
     };
     if let Some(recorded) = &options.verify {
@@ -55,27 +56,6 @@ pub fn import(options: &Import) -> Result<()> {
     files::write_atomic(&options.out, &file.to_bytes(DType::F32)?)?;
     println!("{} tensors, wrote {}", file.tensors.len(), options.out.display());
     Ok(())
-}
-
-/// Generator and decoder, which is what images are made with.
-fn import_model(preset: &str, generator: &Path, autoencoder: &Path) -> Result<ModelFile> {
-    let preset = Preset::load(preset)?;
-    let LatentNormalization::Fixed(latent_scale) = preset.train_gan.latent_normalization else {
-        bail!("preset {} says no number that latents are divided by: latent_normalization is not `fixed`", preset.name)
-    };
-    let mut tensors = load_from(&Network::Generator(preset.generator.clone()), generator)?;
-    let coders = load_from(&Network::Autoencoder(preset.autoencoder.clone()), autoencoder)?;
-    tensors.extend(coders.into_iter().filter(|(name, _)| name.starts_with("decoder.")));
-    let config = FileConfig {
-        latent_scale: vec![latent_scale; preset.generator.latent_channels],
-        generator: Some(preset.generator),
-        autoencoder: Some(preset.autoencoder),
-        diffusion: Some(preset.diffusion),
-        discriminator: None,
-    };
-    let data = format!("imported from {} and {}", files::name(generator), files::name(autoencoder));
-    let provenance = Provenance { name: preset.name, data, revision: revision(), ..Default::default() };
-    Ok(ModelFile { config, provenance, tensors })
 }
 
 fn import_network(options: &Import) -> Result<ModelFile> {

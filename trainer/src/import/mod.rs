@@ -11,10 +11,13 @@ use std::path::{Path, PathBuf};
 use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Discriminator, Encoder, Generator};
 use lddgan::parameters::{Shapes, TensorMap};
-use lddgan::{AutoencoderConfig, DiscriminatorConfig, GeneratorConfig};
+use lddgan::{AutoencoderConfig, DiscriminatorConfig, GeneratorConfig, ModelFile, Provenance};
 
 use names::{Conversion, Source};
 use pytorch::{PytorchError, PytorchFile, StateDict};
+
+use crate::files;
+use crate::preset::{LatentNormalization, Preset};
 
 /// A checkpoint that cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +28,30 @@ pub enum ImportError {
     Settings { path: PathBuf, reason: String },
     #[error("{}: the tensors do not fit the {network} of the settings:\n{}", .path.display(), .problems.join("\n"))]
     Mismatch { path: PathBuf, network: &'static str, problems: Vec<String> },
+    #[error("preset {0} says no number that latents are divided by: its latent_normalization is not `fixed`")]
+    Scale(String),
     #[error(transparent)]
     Network(#[from] lddgan::Error),
+}
+
+/// A whole model from the authors' two files: generator and decoder, which is what images are made with.
+pub fn model(preset: &Preset, generator: &Path, autoencoder: &Path) -> Result<ModelFile, ImportError> {
+    let LatentNormalization::Fixed(scale) = preset.train_gan.latent_normalization else {
+        return Err(ImportError::Scale(preset.name.clone()));
+    };
+    let mut tensors = load_from(&Network::Generator(preset.generator.clone()), generator)?;
+    let coders = load_from(&Network::Autoencoder(preset.autoencoder.clone()), autoencoder)?;
+    tensors.extend(coders.into_iter().filter(|(name, _)| name.starts_with("decoder.")));
+    let config = FileConfig {
+        autoencoder: Some(preset.autoencoder.clone()),
+        generator: Some(preset.generator.clone()),
+        diffusion: Some(preset.diffusion.clone()),
+        latent_scale: vec![scale; preset.generator.latent_channels],
+        discriminator: None,
+    };
+    let data = format!("imported from {} and {}", files::name(generator), files::name(autoencoder));
+    let provenance = Provenance { name: preset.name.clone(), data, revision: crate::revision(), ..Default::default() };
+    Ok(ModelFile { config, provenance, tensors })
 }
 
 /// What to import.

@@ -1,0 +1,161 @@
+//! `lddgan import` and `lddgan run` as their users run them, on checkpoints in the format of the authors.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use candle_core::{DType, Device, Tensor};
+use lddgan::ModelFile;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
+}
+
+fn lddgan(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lddgan"));
+    command.args(arguments).env_remove("RUST_BACKTRACE");
+    command
+}
+
+/// Imports a whole model; the autoencoder is always the one that fits.
+fn import(preset: &Path, generator: &Path, out: &Path) -> Output {
+    let mut command = lddgan(&["import", "--preset"]);
+    command.arg(preset).arg("--generator").arg(generator).arg("--out").arg(out);
+    command.arg("--autoencoder").arg(fixture("autoencoder-kl-f2/16x16x4_551.ckpt")).output().unwrap()
+}
+
+/// Checks that an import failed with all of `words` in its message, and wrote nothing.
+fn refused(output: &Output, out: &Path, words: &[&str]) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && !error.contains("panicked"), "{error}");
+    assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    assert!(!out.exists());
+}
+
+fn succeeded(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A checkpoint in the zip format whose pickle is `pickle`.
+fn checkpoint(path: &Path, pickle: &[u8]) {
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    archive.start_file("archive/data.pkl", stored).unwrap();
+    archive.write_all(pickle).unwrap();
+    archive.finish().unwrap();
+}
+
+#[test]
+fn an_imported_model_agrees_with_the_recording_and_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("model.safetensors");
+    let mut command = lddgan(&["import", "--preset"]);
+    command.arg(fixture("imported.toml")).arg("--generator").arg(fixture("train-step/netG_init.pth"));
+    command.arg("--autoencoder").arg(fixture("autoencoder-kl-f2/16x16x4_551.ckpt")).arg("--out").arg(&out);
+    let output = command.arg("--verify").arg(fixture("autoencoder-kl-f2/io.safetensors")).output().unwrap();
+    succeeded(&output);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("decode_of_z_in: largest error"));
+    let mut sample = lddgan(&["sample", "--count", "2", "--model"]);
+    succeeded(&sample.arg(&out).arg("--out").arg(folder.path()).output().unwrap());
+    let picture = image::open(folder.path().join("imported-1.png")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (32, 32));
+}
+
+#[test]
+fn a_recording_of_other_weights_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, recorded) = (folder.path().join("model.safetensors"), folder.path().join("io.safetensors"));
+    let mut tensors =
+        candle_core::safetensors::load(fixture("autoencoder-kl-f2/io.safetensors"), &Device::Cpu).unwrap();
+    let image = tensors["decode_of_z_in"].affine(1.01, 0.0).unwrap();
+    tensors.insert("decode_of_z_in".to_string(), image);
+    candle_core::safetensors::save(&tensors, &recorded).unwrap();
+    let mut command = lddgan(&["import", "--preset"]);
+    command.arg(fixture("imported.toml")).arg("--generator").arg(fixture("train-step/netG_init.pth"));
+    command.arg("--autoencoder").arg(fixture("autoencoder-kl-f2/16x16x4_551.ckpt")).arg("--out").arg(&out);
+    let output = command.arg("--verify").arg(&recorded).output().unwrap();
+    refused(&output, &out, &["io.safetensors", "decode_of_z_in", "nothing was written"]);
+}
+
+#[test]
+fn broken_and_hostile_checkpoints_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (preset, out) = (fixture("imported.toml"), path("model.safetensors"));
+
+    let whole = std::fs::read(fixture("train-step/netG_init.pth")).unwrap();
+    std::fs::write(path("short.pth"), &whole[..whole.len() / 2]).unwrap();
+    refused(&import(&preset, &path("short.pth"), &out), &out, &["short.pth", "whole"]);
+    std::fs::write(path("text.pth"), "no checkpoint").unwrap();
+    refused(&import(&preset, &path("text.pth"), &out), &out, &["text.pth", "no PyTorch checkpoint"]);
+    refused(&import(&preset, &path("absent.pth"), &out), &out, &["absent.pth"]);
+
+    // What `os.system` would be given, were it called.
+    let witness = path("executed");
+    let pickle = format!("\u{80}\u{2}cos\nsystem\nX....touch {}\u{85}R.", witness.display());
+    let mut pickle: Vec<u8> = pickle.chars().map(|c| c as u32 as u8).collect();
+    let start = pickle.iter().position(|&byte| byte == b'X').unwrap() + 1;
+    let length = (pickle.len() - start - 4 - 3) as u32;
+    pickle[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    checkpoint(&path("hostile.pth"), &pickle);
+    refused(&import(&preset, &path("hostile.pth"), &out), &out, &["hostile.pth", "os.system", "nothing ran"]);
+    assert!(!witness.exists());
+}
+
+#[test]
+fn a_checkpoint_of_another_preset_lists_every_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("model.safetensors");
+    let output = import(Path::new("cifar10"), &fixture("train-step/netG_init.pth"), &out);
+    let words = ["netG_init.pth", "wrong shape: all_modules.2.weight", "missing: all_modules.31."];
+    refused(&output, &out, &words);
+    // A preset that measures the scale of its latents cannot say what an imported generator expects.
+    let output = import(Path::new("faces64"), &fixture("train-step/netG_init.pth"), &out);
+    refused(&output, &out, &["faces64", "latent_normalization"]);
+}
+
+#[test]
+fn one_network_is_imported_and_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut command = lddgan(&["import", "--network", "discriminator", "--config"]);
+    command.arg(fixture("discriminator-small/config.json")).arg("--weights");
+    command.arg(fixture("discriminator-small/netD.pth")).arg("--out").arg(path("d.safetensors"));
+    succeeded(&command.output().unwrap());
+    let file = ModelFile::from_bytes(&std::fs::read(path("d.safetensors")).unwrap(), "d").unwrap();
+    assert!(file.config.discriminator.is_some() && file.config.generator.is_none());
+
+    let run = |inputs: &Path| {
+        let mut command = lddgan(&["run", "--network", "discriminator", "--model"]);
+        command.arg(path("d.safetensors")).arg("--inputs").arg(inputs);
+        command.arg("--outputs").arg(path("out.safetensors")).output().unwrap()
+    };
+    let recorded = fixture("discriminator-small/io.safetensors");
+    succeeded(&run(&recorded));
+    let load = |path: &Path| candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let (found, expected) = (load(&path("out.safetensors")), load(&recorded));
+    for (found, expected) in values(&found["logits"]).iter().zip(values(&expected["logits"])) {
+        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    }
+
+    // Inputs of wrong shapes are named, and no outputs are written.
+    std::fs::remove_file(path("out.safetensors")).unwrap();
+    let wrong = |name: &str, tensor: Option<Tensor>| {
+        let mut inputs = load(&recorded);
+        inputs.retain(|name, _| ["x_t", "t", "x_tp1"].contains(&name.as_str()));
+        match tensor {
+            Some(tensor) => inputs.insert(name.to_string(), tensor),
+            None => inputs.remove(name),
+        };
+        candle_core::safetensors::save(&inputs, path("in.safetensors")).unwrap();
+        let output = run(&path("in.safetensors"));
+        refused(&output, &path("out.safetensors"), &["in.safetensors", name]);
+    };
+    let zeros = |shape: &[usize]| Some(Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap());
+    wrong("x_t", zeros(&[8, 3, 16, 16]));
+    wrong("x_t", zeros(&[8, 4, 16]));
+    wrong("x_tp1", zeros(&[4, 4, 16, 16]));
+    wrong("t", zeros(&[3]));
+    wrong("t", None);
+}
