@@ -1,0 +1,14 @@
+//! Our networks, diffusion and training step against numbers recorded from the authors' PyTorch implementation.
+//!
+//! `fixtures/` holds the recordings that always run. `LDDGAN_FIXTURES` names a folder with all of them. The WebGPU
+//! half needs an adapter; a software one (Mesa's lavapipe) is enough.
+
+mod checkpoints;
+mod diffusion;
+mod gradients;
+mod initialisation;
+mod networks;
+mod ops;
+mod recorded;
+mod sizes;
+mod training;

@@ -1,0 +1,69 @@
+//! Recordings, and comparing with them.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use lddgan::parameters::TensorMap;
+use lddgan::{ModelFile, Provenance};
+use lddgan_trainer::import::{load_from, settings};
+use lddgan_trainer::network::{self, BackendName, NetworkName};
+
+/// Largest error of an output, relative to the largest value of what was recorded.
+pub const OUTPUTS: f64 = 1e-4;
+/// The same for losses, gradients and trained parameters.
+pub const TRAINING: f64 = 1e-3;
+
+/// The folder of a recording, or `None` (said aloud) where it is not here.
+pub fn folder(name: &str) -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    match std::env::var_os("LDDGAN_FIXTURES") {
+        Some(all) => {
+            let folder = Path::new(&all).join(name);
+            assert!(folder.is_dir(), "LDDGAN_FIXTURES has no folder {name}: {}", folder.display());
+            Some(folder)
+        }
+        None if own.is_dir() => Some(own),
+        None => {
+            println!("{name}: left out, it is too large to be kept here; name the whole set in LDDGAN_FIXTURES");
+            None
+        }
+    }
+}
+
+pub fn recorded(folder: &Path) -> TensorMap {
+    candle_core::safetensors::load(folder.join("io.safetensors"), &Device::Cpu).unwrap().into_iter().collect()
+}
+
+pub fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+}
+
+/// Checks the largest error, relative to the largest recorded value.
+pub fn check(label: &str, found: &Tensor, expected: &Tensor, most: f64) {
+    assert_eq!(found.elem_count(), expected.elem_count(), "{label}: {:?}, {:?}", found.dims(), expected.dims());
+    check_values(label, &values(found), &values(expected), most);
+}
+
+pub fn check_values(label: &str, found: &[f64], expected: &[f64], most: f64) {
+    assert_eq!(found.len(), expected.len(), "{label}");
+    let largest = expected.iter().fold(f64::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+    let errors = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs() / largest);
+    let error = errors.max_by(f64::total_cmp).unwrap();
+    println!("{label}: {error:.1e}");
+    assert!(error <= most, "{label}: {error:e} of the largest value, more than {most:e}");
+}
+
+/// One network of the authors as a model file of ours, through bytes.
+pub fn import(settings_file: &Path, network: &str, weights: &Path) -> ModelFile {
+    let network = settings::read(settings_file, network).unwrap();
+    let tensors = load_from(&network, weights).unwrap();
+    let file = ModelFile { config: network.file_config(), provenance: Provenance::default(), tensors };
+    ModelFile::from_bytes(&file.to_bytes(DType::F32).unwrap(), "imported").unwrap()
+}
+
+pub const BACKENDS: [BackendName; 2] = [BackendName::Cpu, BackendName::Wgpu];
+
+pub fn run(file: &ModelFile, network: NetworkName, inputs: &[(&str, &Tensor)], backend: BackendName) -> TensorMap {
+    let inputs = inputs.iter().map(|(name, tensor)| (name.to_string(), (*tensor).clone())).collect();
+    network::run(file, "imported", network, &inputs, backend, true).unwrap()
+}
