@@ -3,6 +3,7 @@
 mod command;
 mod demo;
 mod doctor;
+mod fuzz;
 mod install;
 mod page;
 mod test;
@@ -30,6 +31,8 @@ enum Command {
     Test,
     /// List the tools that the other commands need, which are missing, and how to get them
     Doctor,
+    /// Feed damaged and hostile files to a reader until it fails or the time is over
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test => test::run(),
         Command::Doctor => doctor::run(),
+        Command::Fuzz(options) => fuzz::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
