@@ -193,6 +193,8 @@ impl ModelConfig {
 const MAX_WIDTH: usize = 1 << 14;
 const MAX_LEVELS: usize = 8;
 const MAX_BLOCKS: usize = 16;
+/// The Haar transform's weights, the square of its channels, come from the configuration alone.
+const MAX_HAAR_CHANNELS: usize = 1 << 10;
 
 fn within(field: &str, value: usize, most: usize) -> Result<()> {
     if value == 0 || value > most {
@@ -292,6 +294,7 @@ impl AutoencoderConfig {
             let reason = "the kinds `identity` and `haar` have no encoder, decoder, linear_path or tanh";
             return Err(Error::config("autoencoder.kind", reason));
         }
+        within("autoencoder.latent_channels", self.latent_channels, MAX_HAAR_CHANNELS)?;
         let channels = match self.kind {
             AutoencoderKind::Haar => self.image_channels * self.factor().pow(2),
             _ => self.image_channels,
@@ -304,6 +307,15 @@ impl AutoencoderConfig {
     }
 }
 
+impl DiscriminatorConfig {
+    /// Checks the widths; the layers depend on the kind.
+    pub fn validate(&self) -> Result<()> {
+        within("discriminator.latent_channels", self.latent_channels, MAX_WIDTH)?;
+        within("discriminator.channels", self.channels, MAX_WIDTH)?;
+        within("discriminator.time_embedding", self.time_embedding, MAX_WIDTH)
+    }
+}
+
 impl DiffusionConfig {
     pub fn validate(&self) -> Result<()> {
         within("diffusion.steps", self.steps, 1000)?;
@@ -313,5 +325,22 @@ impl DiffusionConfig {
             return Err(Error::config("diffusion", reason));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_of_a_haar_transform_are_bounded() {
+        let haar = |latent_channels: usize| {
+            let config = format!(
+                r#"{{"kind": "haar", "image_channels": 4, "image_size": 64, "latent_channels": {latent_channels}}}"#
+            );
+            serde_json::from_str::<AutoencoderConfig>(&config).unwrap().validate().map_err(|error| error.to_string())
+        };
+        assert_eq!(haar(1 << 10), Ok(()));
+        assert!(haar(1 << 12).unwrap_err().contains("autoencoder.latent_channels"));
     }
 }

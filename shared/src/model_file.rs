@@ -108,6 +108,10 @@ impl ModelFile {
             .map_err(|error| fail(format!("its tensors cannot be read: {error}")))?
             .into_iter()
             .collect();
+        let other = tensors.iter().find(|(_, tensor)| !matches!(tensor.dtype(), DType::F16 | DType::F32));
+        if let Some((name, tensor)) = other {
+            return Err(fail(format!("tensor {name} is {}, not f16 or f32", tensor.dtype().as_str())));
+        }
         let found = hash(&metadata.config, &tensors);
         if found != metadata.sha256 {
             return Err(fail(format!("altered or damaged: SHA-256 {found}, recorded {}", metadata.sha256)));
@@ -202,4 +206,27 @@ fn hash(config: &RawValue, tensors: &TensorMap) -> String {
         hasher.update(tensor.data());
     }
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Candle reads types of less than a byte, but panics when asked for their bytes.
+    #[test]
+    fn other_types_than_f16_and_f32_are_errors() {
+        let metadata = r#"{"version": 1, "config": {}, "sha256": "", "provenance":
+            {"name": "", "data": "", "steps": {}, "images": {}, "metrics": {}, "revision": ""}}"#;
+        // Eight elements have as many bytes as one has bits.
+        for (dtype, name, bits) in
+            [("F4", "f4", 4), ("F6_E2M3", "f6e2m3", 6), ("F8_E8M0", "f8e8m0", 8), ("I64", "i64", 64)]
+        {
+            let tensor = serde_json::json!({"dtype": dtype, "shape": [8], "data_offsets": [0, bits]});
+            let header = serde_json::json!({"__metadata__": {KEY: metadata}, "a": tensor}).to_string();
+            let length = (header.len() as u64).to_le_bytes();
+            let bytes = [&length[..], header.as_bytes(), &vec![0; bits]].concat();
+            let error = ModelFile::from_bytes(&bytes, "file").unwrap_err().to_string();
+            assert_eq!(error, format!("file: tensor a is {name}, not f16 or f32"));
+        }
+    }
 }

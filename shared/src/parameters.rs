@@ -132,22 +132,23 @@ impl Shapes {
     pub fn shapes(&self) -> BTreeMap<String, Shape> {
         lock(&self.0).clone()
     }
+}
 
-    fn zeros(shape: &Shape, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
-        Tensor::zeros((), dtype, device)?.broadcast_as(shape.clone())
-    }
+/// Zeros of any shape that take no memory.
+fn zeros(shape: &Shape, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+    Tensor::zeros((), dtype, device)?.broadcast_as(shape)
 }
 
 impl SimpleBackend for Shapes {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
-        let zeros = Self::zeros(&shape, dtype, device);
+        let zeros = zeros(&shape, dtype, device);
         lock(&self.0).insert(name.to_string(), shape);
         zeros
     }
 
     fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
         match lock(&self.0).get(name) {
-            Some(shape) => Self::zeros(shape, dtype, device),
+            Some(shape) => zeros(shape, dtype, device),
             None => candle_core::bail!("no tensor {name}"),
         }
     }
@@ -199,11 +200,11 @@ impl SimpleBackend for Weights {
             Some(tensor) if tensor.shape() == &shape => tensor.to_device(device)?.to_dtype(dtype),
             Some(tensor) => {
                 account.problems.push(format!("wrong shape: {name} is {:?}, needs {:?}", tensor.dims(), shape.dims()));
-                Tensor::zeros(shape, dtype, device)
+                zeros(&shape, dtype, device)
             }
             None => {
                 account.problems.push(format!("missing: {name} {:?}", shape.dims()));
-                Tensor::zeros(shape, dtype, device)
+                zeros(&shape, dtype, device)
             }
         }
     }
@@ -217,5 +218,20 @@ impl SimpleBackend for Weights {
 
     fn contains_tensor(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A configuration can ask for more than any memory holds.
+    #[test]
+    fn missing_weights_take_no_memory() {
+        let weights = Weights::new(TensorMap::new());
+        let shape = (1 << 20, 1 << 20, 3, 3);
+        assert_eq!(weights.var_builder(&Device::Cpu).get(shape, "a").unwrap().dims(), [1 << 20, 1 << 20, 3, 3]);
+        let Err(Error::Tensors { problems, .. }) = weights.finish("file") else { panic!("nothing is missing") };
+        assert_eq!(problems, ["missing: a [1048576, 1048576, 3, 3]"]);
     }
 }

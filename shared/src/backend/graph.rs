@@ -61,21 +61,21 @@ pub struct Graph {
 
 impl Graph {
     /// Floating-point operations of one run: two per multiply-add of convolutions, linear layers, attention and
-    /// quantisation.
+    /// quantisation; `u64::MAX` if they are more.
     pub fn flops(&self) -> u64 {
-        let multiply_adds = |node: &Node| -> usize {
-            let outputs = node.shape.iter().product::<usize>();
-            match &node.op {
-                Op::Conv2d(conv) => outputs * conv.weight.dims().iter().skip(1).product::<usize>(),
-                Op::Linear(linear, _) => outputs * linear.weight.dims().iter().skip(1).product::<usize>(),
-                // Every position meets every other twice: for the weights, and for the sum.
-                Op::Attention => 2 * outputs * node.shape.iter().skip(2).product::<usize>(),
-                // The distance to every code.
-                Op::Quantize(codebook) => outputs * codebook.dims().first().copied().unwrap_or(0),
-                _ => 0,
+        let product = |sizes: &[usize]| sizes.iter().fold(1u64, |product, &size| product.saturating_mul(size as u64));
+        let per_output = |node: &Node| match &node.op {
+            Op::Conv2d(Conv2d { weight, .. }) | Op::Linear(Linear { weight, .. }, _) => {
+                product(weight.dims().get(1..).unwrap_or_default())
             }
+            // Every position meets every other twice: for the weights, and for the sum.
+            Op::Attention => product(node.shape.get(2..).unwrap_or_default()).saturating_mul(2),
+            // The distance to every code.
+            Op::Quantize(codebook) => codebook.dims().first().map_or(0, |&codes| codes as u64),
+            _ => 0,
         };
-        self.nodes.iter().map(|node| 2 * multiply_adds(node) as u64).sum()
+        let flops = |node: &Node| per_output(node).saturating_mul(product(&node.shape)).saturating_mul(2);
+        self.nodes.iter().map(flops).fold(0, u64::saturating_add)
     }
 }
 
@@ -263,5 +263,23 @@ impl FirMode {
             Self::Downsample => size / 2,
             Self::Smooth => size + 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flops_of_attention_are_those_of_two_products() {
+        let flops = |channels: usize, size: usize| {
+            let mut recorder = Recorder::new();
+            let x = recorder.input("x", &[1, channels, size, size]);
+            recorder.attention(&x, &x, &x).unwrap();
+            recorder.finish().flops()
+        };
+        // 9 x 9 weights from 2 channels, and 2 channels from 9 weights at 9 places; two for each multiply-add.
+        assert_eq!(flops(2, 3), 2 * (2 * 9 * 9) * 2);
+        assert_eq!(flops(1 << 14, 1 << 16), u64::MAX);
     }
 }

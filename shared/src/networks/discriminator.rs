@@ -65,6 +65,7 @@ pub struct Discriminator {
 
 impl Discriminator {
     pub fn new(vb: VarBuilder, config: &DiscriminatorConfig) -> Result<Self> {
+        config.validate()?;
         let (widths, most, final_scale) = match config.kind {
             DiscriminatorKind::Small => (&[2, 4, 8, 8][..], 4, NEARLY_ZERO),
             DiscriminatorKind::Large => (&[4, 8, 8, 8, 8, 8][..], 6, 1.0),
@@ -121,5 +122,30 @@ impl Discriminator {
         let h = b.activate(&h, Activation::LeakyRelu)?;
         let h = b.sum_pixels(&h)?;
         b.linear(&h, &self.end_linear, Activation::Identity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::Shapes;
+
+    #[test]
+    fn impossible_widths_are_errors() {
+        let valid = DiscriminatorConfig {
+            kind: DiscriminatorKind::Small,
+            latent_channels: 2,
+            channels: 2,
+            layers: 3,
+            time_embedding: 4,
+        };
+        let build = |config: DiscriminatorConfig| Discriminator::new(Shapes::new().var_builder(), &config);
+        assert!(build(valid.clone()).is_ok());
+        for width in [0, usize::MAX] {
+            let error = |config| build(config).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error(DiscriminatorConfig { latent_channels: width, ..valid.clone() }).contains("latent_channels"));
+            assert!(error(DiscriminatorConfig { channels: width, ..valid.clone() }).contains("channels"));
+            assert!(error(DiscriminatorConfig { time_embedding: width, ..valid.clone() }).contains("time_embedding"));
+        }
     }
 }

@@ -8,6 +8,11 @@ use std::collections::HashMap;
 /// Index of a value in a [`Pickle`].
 pub type Id = usize;
 
+/// No checkpoint has nearly as many; every opcode can make the reader hold some dozen bytes.
+const MAX_OPCODES: usize = 1 << 22;
+/// Longest part of a name that is put together of texts: one text can become part of any number of names.
+const MAX_NAME: usize = 256;
+
 /// A pickle that cannot be read.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PickleError {
@@ -52,7 +57,13 @@ impl Pickle {
     /// Reads one pickle from the start of `bytes`; also returns how many bytes it took.
     pub fn read(bytes: &[u8]) -> Result<(Self, usize), PickleError> {
         let mut reader = Reader::new(bytes);
-        while !reader.step()? {}
+        let mut opcodes = 0;
+        while !reader.step()? {
+            opcodes += 1;
+            if opcodes > MAX_OPCODES {
+                return Err(reader.invalid("it has more opcodes than any checkpoint's"));
+            }
+        }
         let root = reader.pop()?;
         Ok((Self { values: reader.values, root }, reader.position))
     }
@@ -435,8 +446,8 @@ impl<'a> Reader<'a> {
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let part = |id: Id| match &self.values[id] {
-                    Value::Text(text) => Ok(text.clone()),
-                    _ => Err(self.invalid("a class without a name")),
+                    Value::Text(text) if text.len() <= MAX_NAME => Ok(text.clone()),
+                    _ => Err(self.invalid("a class without a name of a usual length")),
                 };
                 let name = format!("{}.{}", part(module)?, part(name)?);
                 self.push(Value::Global(name));
@@ -529,6 +540,9 @@ mod tests {
         for bytes in [&b"R."[..], b"s.", b"h\x07.", b"(u.", b"t.", b"K\x01K\x02a.", b"}(K\x01u.", b"\xff.", b"(0."] {
             assert!(matches!(error(bytes), PickleError::Invalid { .. }), "{bytes:?}");
         }
+        let long_name = [b"\x8d\x01\x10\0\0\0\0\0\0", &[b'a'; 0x1001][..], b"2\x93."].concat();
+        assert!(matches!(error(&long_name), PickleError::Invalid { .. }));
+        assert!(matches!(error(&vec![b'('; MAX_OPCODES + 2]), PickleError::Invalid { .. }));
         // A length of 4 GiB allocates nothing.
         assert!(matches!(error(b"X\xff\xff\xff\xffa"), PickleError::Truncated(_)));
     }

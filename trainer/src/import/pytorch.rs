@@ -28,6 +28,8 @@ pub enum PytorchError {
 
 /// What a pickle may be large at most; those of real checkpoints have some megabytes.
 const MAX_PICKLE: usize = 256 << 20;
+/// Dimensions that a tensor may have; one shape can belong to any number of tensors, and each holds a copy.
+const MAX_DIMENSIONS: usize = 8;
 /// Starts a file of the old format: protocol 2, and the magic number 0x1950a86a20f9469cfc6c.
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
@@ -88,12 +90,36 @@ impl Element {
 /// Where a tensor lies.
 #[derive(Debug, Clone, PartialEq)]
 struct View {
-    storage: String,
+    /// The bytes of its storage in the file.
+    storage: Range<usize>,
     element: Element,
     /// In elements.
     offset: usize,
     shape: Vec<usize>,
     strides: Vec<usize>,
+}
+
+impl View {
+    /// Checks that every element lies in the storage, and that no element is there twice.
+    fn check_bounds(&self) -> Result<(), String> {
+        let available = self.storage.len() / self.element.bytes();
+        if self.shape.len() != self.strides.len() {
+            return Err("shape and strides differ in length".to_string());
+        }
+        // Without regard to zeros: a size beside one must be possible too.
+        let count = self.shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size.max(1)));
+        let count = count.ok_or("has too many elements")?;
+        if self.shape.contains(&0) {
+            return Ok(());
+        }
+        let mut sizes = self.shape.iter().zip(&self.strides);
+        let last =
+            sizes.try_fold(self.offset, |last, (&size, &stride)| last.checked_add((size - 1).checked_mul(stride)?));
+        match last {
+            Some(last) if last < available && count <= available => Ok(()),
+            _ => Err(format!("shape {:?} reaches beyond its storage of {available} elements", self.shape)),
+        }
+    }
 }
 
 /// A checkpoint in memory.
@@ -217,45 +243,24 @@ impl PytorchFile {
         };
         let element = Element::of_storage(class).ok_or_else(|| format!("storage type {class} is not supported"))?;
         let key = pickle.text(key).ok_or("its storage has no key")?;
+        let storage = self.storages.get(key).ok_or_else(|| format!("storage {key} is missing"))?;
+        let sizes = |id| pickle.sizes(id).filter(|sizes| sizes.len() <= MAX_DIMENSIONS);
         let offset = pickle.int(offset).and_then(|offset| usize::try_from(offset).ok());
         let view = View {
-            storage: key.to_string(),
+            storage: storage.clone(),
             element,
             offset: offset.ok_or("its offset is no size")?,
-            shape: pickle.sizes(shape).ok_or("its shape is no tuple of sizes")?,
-            strides: pickle.sizes(strides).ok_or("its strides are no tuple of sizes")?,
+            shape: sizes(shape).ok_or("its shape is no tuple of at most 8 sizes")?,
+            strides: sizes(strides).ok_or("its strides are no tuple of at most 8 sizes")?,
         };
-        self.check_bounds(&view)?;
+        view.check_bounds()?;
         Ok(view)
-    }
-
-    /// Checks that every element of a view lies in its storage, and that no element is there twice.
-    fn check_bounds(&self, view: &View) -> Result<(), String> {
-        let storage = self.storages.get(&view.storage).ok_or_else(|| format!("storage {} is missing", view.storage))?;
-        let available = storage.len() / view.element.bytes();
-        if view.shape.len() != view.strides.len() {
-            return Err("shape and strides differ in length".to_string());
-        }
-        let count = view.shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
-        let count = count.ok_or("has too many elements")?;
-        if count == 0 {
-            return Ok(());
-        }
-        let last = view
-            .shape
-            .iter()
-            .zip(&view.strides)
-            .try_fold(view.offset, |last, (&size, &stride)| last.checked_add((size - 1).checked_mul(stride)?));
-        match last {
-            Some(last) if last < available && count <= available => Ok(()),
-            _ => Err(format!("shape {:?} reaches beyond its storage of {available} elements", view.shape)),
-        }
     }
 
     /// The numbers of a view, in the order of its shape.
     fn gather(&self, view: &View) -> candle_core::Result<Tensor> {
         let width = view.element.bytes();
-        let storage = self.storages.get(&view.storage).map_or(&[][..], |range| &self.bytes[range.clone()]);
+        let storage = &self.bytes[view.storage.clone()];
         let count = view.shape.iter().product::<usize>();
         let mut data = Vec::with_capacity(count * width);
         let mut index = vec![0usize; view.shape.len()];
@@ -399,4 +404,42 @@ fn storage_sizes(pickle: &Pickle) -> BTreeMap<&str, usize> {
         Some((pickle.text(key)?, Element::of_storage(class)?.bytes()))
     };
     references.filter_map(size).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of the old format: its dictionary has one tensor `a`, of the shape and strides that these opcodes make,
+    /// over a storage of four bytes.
+    fn file(shape: &[u8], strides: &[u8]) -> PytorchFile {
+        let parts: [&[u8]; 9] = [
+            LEGACY_MAGIC,
+            b"K\x01.}.",
+            b"}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n(",
+            b"(X\x07\0\0\0storagectorch\nByteStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQK\0",
+            shape,
+            strides,
+            b"tRs.",
+            b"](X\x01\0\0\x000e.",
+            b"\x04\0\0\0\0\0\0\0abcd",
+        ];
+        PytorchFile::from_bytes(parts.concat(), Path::new("a.pth")).unwrap()
+    }
+
+    #[test]
+    fn views_are_checked() {
+        let square = file(b"K\x02K\x02\x86", b"K\x01K\x02\x86");
+        let tensor = square.state_dict(&[]).unwrap().tensor("a").unwrap();
+        assert_eq!(tensor.to_vec2::<u8>().unwrap(), [[b'a', b'c'], [b'b', b'd']]);
+
+        let refused = |shape: &[u8], strides: &[u8]| file(shape, strides).state_dict(&[]).err().unwrap().to_string();
+        assert!(refused(b"K\x03\x85", b"K\x02\x85").contains("beyond its storage"));
+        assert!(refused(b"K\x05\x85", b"K\0\x85").contains("beyond its storage"));
+        let ones = [&b"("[..], &[b'K', 1].repeat(9), b"t"].concat();
+        assert!(refused(&ones, &ones).contains("at most 8 sizes"));
+        // 0 x 2^40 x 2^40 elements.
+        let huge = b"K\0\x8a\x06\0\0\0\0\0\x01\x8a\x06\0\0\0\0\0\x01\x87";
+        assert!(refused(huge, b"K\x01K\x01K\x01\x87").contains("too many elements"));
+    }
 }
