@@ -140,6 +140,12 @@ fn attention() {
     check!(ops, "attn_block", ["x"], |b, x| block.forward(b, &x[0]));
 }
 
+/// `inputs`: image, time embedding, mapped z.
+fn residual_block<B: Backend>(b: &mut B, block: &ResidualBlock, inputs: &[B::Value]) -> lddgan::Result<B::Value> {
+    let time = b.activate(&inputs[1], Activation::Silu)?;
+    block.forward(b, &inputs[0], &Condition { time, z: inputs[2].clone() })
+}
+
 #[test]
 fn residual_blocks() {
     let ops = Ops::open();
@@ -153,10 +159,7 @@ fn residual_blocks() {
         let widths = Condition { time: 6, z: 5 };
         let block = ResidualBlock::new(parameters.var_builder(), &widths, inputs, 8, resample).unwrap();
         ops.load_block(&parameters, "middle.block1", |name| ops.get(group, &format!("param/{name}")));
-        check!(ops, group, ["x", "temb", "zemb"], |b, x| {
-            let time = b.activate(&x[1], Activation::Silu).unwrap();
-            block.forward(b, &x[0], &Condition { time, z: x[2].clone() })
-        });
+        check!(ops, group, ["x", "temb", "zemb"], |b, x| residual_block(b, &block, x));
     }
 }
 
