@@ -18,6 +18,8 @@ pub struct Model {
     pub schedule: Schedule,
     /// Multiplies each channel of a latent by its scale: a diagonal 1x1 convolution.
     unscale: Conv2d,
+    /// Where the weights are.
+    device: Device,
 }
 
 /// The random numbers that a batch of images is made from. Lists are indexed by the step t.
@@ -55,7 +57,14 @@ impl Model {
         weight.iter_mut().step_by(channels + 1).zip(&config.latent_scale).for_each(|(value, scale)| *value = *scale);
         let weight = Tensor::from_vec(weight, (channels, channels, 1, 1), device)?;
         let unscale = Conv2d { weight, bias: None, geometry: ConvGeometry::same(1) };
-        Ok(Self { schedule: Schedule::new(&config.diffusion)?, config, generator, decoder, unscale })
+        Ok(Self {
+            schedule: Schedule::new(&config.diffusion)?,
+            config,
+            generator,
+            decoder,
+            unscale,
+            device: device.clone(),
+        })
     }
 
     /// The random inputs of the images with these seeds, in the order `x`, then `z/<t>` and `noise/<t>` for each
@@ -88,7 +97,7 @@ impl Model {
         let mut x = inputs.x.clone();
         let mut latents = vec![x.clone()];
         for t in (0..self.schedule.steps()).rev() {
-            let sinusoids = self.generator.time_sinusoids(&vec![t as u32; batch], &Device::Cpu)?;
+            let sinusoids = self.generator.time_sinusoids(&vec![t as u32; batch], &self.device)?;
             let sinusoids = b.constant(&sinusoids)?;
             let x_0 = self.generator.forward(b, &x, &sinusoids, &inputs.z[t])?;
             x = self.posterior(b, t, &x_0, &x, &inputs.noise[t])?;
@@ -143,13 +152,17 @@ impl Model {
         Ok(recorder.finish())
     }
 
-    /// Makes the images of these seeds with Candle.
-    pub fn sample_seeds(&self, seeds: &[u64], device: &Device) -> Result<Trajectory<Tensor>> {
+    /// What [`Self::draw`] gives, as tensors.
+    pub fn inputs(&self, seeds: &[u64], device: &Device) -> Result<SampleInputs<Tensor>> {
         let tensor =
             |input: NamedNoise| -> Result<_> { Ok((input.name, Tensor::from_vec(input.values, input.shape, device)?)) };
         let tensors = self.draw(seeds).into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
-        let inputs = arrange(tensors.into_iter(), self.schedule.steps())?;
-        self.sample(&mut CandleBackend, &inputs)
+        arrange(tensors.into_iter(), self.schedule.steps())
+    }
+
+    /// Makes the images of these seeds with Candle.
+    pub fn sample_seeds(&self, seeds: &[u64], device: &Device) -> Result<Trajectory<Tensor>> {
+        self.sample(&mut CandleBackend, &self.inputs(seeds, device)?)
     }
 }
 

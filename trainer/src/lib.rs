@@ -2,8 +2,10 @@
 
 pub mod adam;
 pub mod autoencoder;
+pub mod bench;
 pub mod checkpoint;
 pub mod data;
+pub mod eval;
 pub mod files;
 pub mod gan;
 pub mod grid;

@@ -18,6 +18,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make a set of images for training, or look at one
+    #[command(subcommand)]
+    Data(commands::Data),
     /// Train an autoencoder, or generator and discriminator on its latents
     #[command(subcommand)]
     Train(Train),
@@ -25,12 +28,17 @@ enum Command {
     Sample(commands::Sample),
     /// Encode and decode images, and measure what is lost
     Reconstruct(commands::Reconstruct),
+    /// Measure how good a model's images are
+    Eval(Box<commands::Eval>),
     /// Turn the authors' PyTorch checkpoints into a model file
     Import(Box<commands::Import>),
     /// Run one network of a model file on given tensors
     Run(commands::Run),
     /// Show what a model file or a preset holds
     Info(commands::Info),
+    /// Time sampling or training
+    #[command(subcommand)]
+    Bench(commands::Bench),
 }
 
 #[derive(Subcommand)]
@@ -56,12 +64,15 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<()> {
     match command {
+        Command::Data(command) => commands::data(command),
         Command::Train(Train::Autoencoder(options)) => autoencoder::train(options),
         Command::Train(Train::Gan(options)) => gan::train(options),
         Command::Sample(options) => commands::sample(options),
         Command::Reconstruct(options) => commands::reconstruct(options),
+        Command::Eval(options) => commands::eval(options),
         Command::Import(options) => commands::import(options),
         Command::Run(options) => commands::run(options),
         Command::Info(options) => commands::info(options),
+        Command::Bench(options) => commands::bench(options),
     }
 }

@@ -35,7 +35,7 @@ pub enum BackendName {
 
 /// A network with its weights.
 enum Network {
-    Generator(Generator),
+    Generator(Box<Generator>),
     Encoder(Encoder),
     Decoder { decoder: Decoder, quantize: bool },
     Discriminator(Discriminator),
@@ -121,7 +121,7 @@ pub fn run(
     let device = device(backend)?;
     let expected = expected_inputs(file, network);
     let network = match network {
-        NetworkName::Generator => Network::Generator(file.generator(name, &device)?),
+        NetworkName::Generator => Network::Generator(Box::new(file.generator(name, &device)?)),
         NetworkName::Encoder => Network::Encoder(file.encoder(name, &device)?),
         NetworkName::Decoder => Network::Decoder { decoder: file.decoder(name, &device)?, quantize },
         NetworkName::Discriminator => Network::Discriminator(file.discriminator(name, &device)?),
@@ -140,7 +140,7 @@ pub fn run(
 }
 
 /// Where Candle keeps a network for this backend.
-fn device(backend: BackendName) -> Result<Device> {
+pub fn device(backend: BackendName) -> Result<Device> {
     match backend {
         BackendName::Cpu | BackendName::Wgpu => Ok(Device::Cpu),
         BackendName::Cuda if !candle_core::utils::cuda_is_available() => {

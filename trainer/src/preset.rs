@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lddgan::{AutoencoderConfig, AutoencoderKind, DiffusionConfig, DiscriminatorConfig, GeneratorConfig};
+use lddgan::{AutoencoderConfig, AutoencoderKind, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 /// The presets that come with the program.
@@ -48,6 +48,9 @@ pub struct AutoencoderTraining {
     /// Training images seen in all.
     pub images: u64,
     pub batch: usize,
+    /// Trains on random squares of so many pixels instead of whole images, which is cheaper; a multiple of the factor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<usize>,
     pub learning_rate: f64,
     /// Weight of the commitment of encoder outputs to their codes (VQ-VAE's beta).
     pub commitment: f64,
@@ -128,14 +131,18 @@ impl Preset {
         Ok(preset)
     }
 
-    fn validate(&self) -> Result<(), String> {
-        let config = lddgan::ModelConfig {
+    /// The networks, with latents that are not scaled.
+    pub fn model_config(&self) -> ModelConfig {
+        ModelConfig {
             generator: self.generator.clone(),
             autoencoder: self.autoencoder.clone(),
             diffusion: self.diffusion.clone(),
             latent_scale: vec![1.0; self.generator.latent_channels],
-        };
-        config.validate().map_err(|error| error.to_string())?;
+        }
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        self.model_config().validate().map_err(|error| error.to_string())?;
         let gan = &self.train_gan;
         if gan.batch == 0 || !gan.batch.is_multiple_of(gan.batch.min(4)) {
             return Err(format!("train_gan.batch: {} is no multiple of 4", gan.batch));
@@ -149,6 +156,11 @@ impl Preset {
         let Some(training) = &self.train_autoencoder else { return Ok(()) };
         if self.autoencoder.kind != AutoencoderKind::Vq {
             return Err("train_autoencoder: only autoencoders of kind `vq` can be trained".to_string());
+        }
+        let factor = self.autoencoder.factor();
+        let crop_fits = |crop: usize| crop > 0 && crop <= self.autoencoder.image_size && crop.is_multiple_of(factor);
+        if !training.crop.is_none_or(crop_fits) {
+            return Err(format!("train_autoencoder.crop: needs a multiple of {factor}, at most the image's size"));
         }
         if training.batch == 0 || !training.discriminator_channels.is_multiple_of(8) {
             return Err("train_autoencoder: needs batch >= 1 and discriminator_channels a multiple of 8".to_string());

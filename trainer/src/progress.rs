@@ -35,14 +35,14 @@ impl Progress {
     /// Shows the count and the latest losses.
     pub fn update(&mut self, images: u64, losses: &[(&str, f64)]) {
         let rate = self.rate(images);
-        let losses: Vec<String> = losses.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+        let losses = losses.iter().map(|(name, value)| format!(", {name} {value:.4}")).collect::<String>();
         self.bar.set_position(images);
-        self.bar.set_message(format!("{rate:.1} images/s, {}", losses.join(", ")));
+        self.bar.set_message(format!("{rate:.1} images/s{losses}"));
         if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_INTERVAL {
             self.last_line = Instant::now();
             let left = Duration::from_secs_f64(self.total.saturating_sub(images) as f64 / rate.max(1e-9));
             let left = indicatif::HumanDuration(left);
-            println!("{images}/{} images, {rate:.1} images/s, {left} left, {}", self.total, losses.join(", "));
+            println!("{images}/{} images, {rate:.1} images/s, {left} left{losses}", self.total);
         }
     }
 

@@ -16,7 +16,7 @@ pub struct RunOptions {
     /// Preset: a name, or the path of a TOML file
     #[arg(long, default_value = "faces64")]
     pub preset: String,
-    /// Training images: a folder (jpg, png, webp) or a Parquet file with a column `image.bytes`
+    /// Training images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote)
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
     /// Folder for checkpoints, pictures and the model file

@@ -123,6 +123,45 @@ fn a_model_makes_the_same_images_for_the_same_seeds() {
     fail(&wrong.output().unwrap(), &["model.safetensors", "no encoder"]);
 }
 
+#[test]
+fn a_model_is_measured() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &[]));
+    succeed(&folder.train("gan", "gan", &[]));
+    let (model, json) = (folder.path("gan/model.safetensors"), folder.path("figures.json"));
+    let eval = |more: &[&str]| {
+        let mut command = program(&["eval", "--data"]);
+        command.arg(folder.path("images")).arg("--model").arg(&model).arg("--json").arg(&json).args(more);
+        command.output().unwrap()
+    };
+    let weights = bits(&model);
+    let mut reports = Vec::new();
+    for more in [&["--count", "6"][..], &["--count", "6", "--update-model", "--batch", "1"]] {
+        let said = succeed(&eval(more));
+        assert!(said.contains("features: 64 principal components of 16x16 pixels"), "{said}");
+        reports.push(serde_json::from_slice::<serde_json::Value>(&std::fs::read(&json).unwrap()).unwrap());
+    }
+    let report = &reports[0];
+    let value = |name: &str| report["figures"][name].as_f64().unwrap();
+    assert_eq!((&report["generated_images"], &report["real_images"]), (&6.into(), &10.into()), "{report}");
+    let names: Vec<_> = report["figures"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["precision", "recall", "swd", "swd 16px"]);
+    assert!(value("swd") > 0.0 && (0.0..=1.0).contains(&value("precision")), "{report}");
+    assert_eq!(report["figures"], reports[1]["figures"]);
+    // The figures are in the model file, beside the same weights.
+    assert_eq!(weights, bits(&model));
+    let metrics = ModelFile::from_bytes(&std::fs::read(&model).unwrap(), "model").unwrap().provenance.metrics;
+    let swd = metrics["swd (times 1000, 6 generated and 6 real images)"];
+    assert!((swd - value("swd")).abs() < 1e-9, "{metrics:?}");
+    let recall = "recall (64 principal components of 16x16 pixels, 6 generated and 10 real images)";
+    assert!(metrics.contains_key(recall), "{metrics:?}");
+
+    fail(&eval(&["--metrics", "swd,fid"]), &["fid", "--inception"]);
+    fail(&eval(&["--metrics", "recall", "--count", "3"]), &["recall needs at least 4 images", "not 3"]);
+    let foreign = model.display().to_string();
+    fail(&eval(&["--metrics", "kid", "--inception", &foreign]), &["missing: Conv2d_1a_3x3.conv.weight"]);
+}
+
 /// The systems that the paper compares with: no autoencoder, and a wavelet transform in its place.
 #[test]
 fn pixels_and_wavelets_need_no_autoencoder() {

@@ -6,7 +6,9 @@
 mod checkpoints;
 mod diffusion;
 mod gradients;
+mod inception;
 mod initialisation;
+mod metrics;
 mod networks;
 mod ops;
 mod recorded;

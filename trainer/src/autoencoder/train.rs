@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use lddgan::backend::{CandleBackend, nearest_codes};
 use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Encoder, PatchDiscriminator};
+use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{ModelFile, Provenance};
 
@@ -199,6 +200,14 @@ impl Trainer {
     }
 }
 
+/// A square of `size` pixels at the same random place of every image (N, C, H, W).
+fn random_crop(images: &Tensor, size: usize, stream: &mut Stream) -> Result<Tensor> {
+    let (_, _, h, w) = images.dims4()?;
+    let mut place = |length: usize| stream.below((length - size + 1) as u32) as usize;
+    let (top, left) = (place(h), place(w));
+    Ok(images.narrow(2, top, size)?.narrow(3, left, size)?.contiguous()?)
+}
+
 fn scalar(tensor: &Tensor) -> Result<f64> {
     Ok(f64::from(tensor.to_scalar::<f32>()?))
 }
@@ -265,6 +274,10 @@ pub fn train(options: &Options) -> Result<()> {
     while !run.finished(total) {
         let position = run.position.images;
         let batch = images.batch(&sampler.batch(position, batch), &device)?;
+        let batch = match training.crop {
+            Some(crop) => random_crop(&batch, crop, &mut Stream::new(seed, run.position.step, "crop"))?,
+            None => batch,
+        };
         let losses = trainer.step(&batch, position >= training.adversarial_from)?;
         run.advance(batch.dim(0)?);
         progress.update(run.position.images, &losses.named());

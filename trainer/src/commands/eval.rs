@@ -67,16 +67,18 @@ pub fn eval(options: &Eval) -> Result<()> {
     let (mut file, name) = read_model(&options.model)?;
     let model = file.model(&name, &Device::Cpu)?;
     let real = data::load(&options.data, model.config.autoencoder.image_size)?;
+    let count = options.count.unwrap_or(real.len() as u64);
     let evaluation = Evaluation::prepare(
         &real,
         eval::Options {
             metrics: &options.metrics,
+            generated: count,
             inception: options.inception.as_deref(),
             cache: options.features.as_deref(),
             seed: options.seed,
         },
     )?;
-    let generated = generate(&model, options, real.len() as u64)?;
+    let generated = generate(&model, options, count)?;
     let report = Report {
         model: &file.provenance.name,
         data: &options.data,
@@ -100,8 +102,7 @@ pub fn eval(options: &Eval) -> Result<()> {
 }
 
 /// The model's images, rounded to 8 bits.
-fn generate(model: &Model, options: &Eval, real: u64) -> Result<ImageSet> {
-    let count = options.count.unwrap_or(real);
+fn generate(model: &Model, options: &Eval, count: u64) -> Result<ImageSet> {
     let end = options.seed.checked_add(count).context("--seed and --count together are too large")?;
     let mut images = ImageSet::new(model.config.autoencoder.image_size);
     let progress = eval::bar(count, "images");

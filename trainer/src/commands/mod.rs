@@ -1,5 +1,8 @@
 //! The commands of the program, apart from training.
 
+mod bench;
+mod data;
+mod eval;
 mod import;
 mod info;
 mod reconstruct;
@@ -14,6 +17,9 @@ use lddgan::ModelFile;
 use lddgan::parameters::TensorMap;
 use lddgan_trainer::files;
 
+pub use bench::{Bench, bench};
+pub use data::{Data, data};
+pub use eval::{Eval, eval};
 pub use import::{Import, import};
 pub use info::{Info, info};
 pub use reconstruct::{Reconstruct, reconstruct};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use clap::Args;
+use lddgan_trainer::eval::ssim::ssim;
 use lddgan_trainer::{autoencoder, data, files, grid};
 
 use super::read_model;
@@ -14,7 +15,7 @@ pub struct Reconstruct {
     /// File that `lddgan train autoencoder` wrote
     #[arg(long)]
     model: PathBuf,
-    /// Images: a folder (jpg, png, webp) or a Parquet file with a column `image.bytes`
+    /// Images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// PNG file that gets the first images, each beside its reconstruction
@@ -30,13 +31,14 @@ pub fn reconstruct(options: &Reconstruct) -> Result<()> {
     let config = file.config.autoencoder.as_ref().context("the file holds no autoencoder")?;
     let images = data::load(&options.data, config.image_size)?;
     let mut pairs = Vec::new();
-    let mut sum = 0.0;
+    let (mut psnr_sum, mut ssim_sum) = (0.0, 0.0);
     for start in (0..images.len() as u32).step_by(BATCH) {
         let indices: Vec<u32> = (start..images.len() as u32).take(BATCH).collect();
         let batch = images.batch(&indices, &device)?;
         let restored = autoencoder::reconstruct(&encoder, &decoder, &batch)?.clamp(-1f32, 1f32)?;
         let error = (&restored - &batch)?.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
-        sum += error.into_iter().map(|error| autoencoder::psnr(f64::from(error))).sum::<f64>();
+        psnr_sum += error.into_iter().map(|error| autoencoder::psnr(f64::from(error))).sum::<f64>();
+        ssim_sum += ssim(&restored, &batch)?.iter().sum::<f64>();
         if start == 0 {
             let both = grid::to_images(&batch)?.into_iter().zip(grid::to_images(&restored)?);
             pairs.extend(both.flat_map(|(original, restored)| [original, restored]));
@@ -45,6 +47,7 @@ pub fn reconstruct(options: &Reconstruct) -> Result<()> {
     if let Some(path) = &options.grid {
         files::write_atomic(path, &grid::to_png(&grid::arrange(&pairs, 8))?)?;
     }
-    println!("mean PSNR of {} images: {:.2} dB", images.len(), sum / images.len() as f64);
+    let count = images.len() as f64;
+    println!("mean PSNR of {count} images: {:.2} dB, mean SSIM {:.4}", psnr_sum / count, ssim_sum / count);
     Ok(())
 }

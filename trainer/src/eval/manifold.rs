@@ -8,6 +8,8 @@ use super::{EvalError, Metric, need};
 
 /// Which neighbour a ball reaches to.
 const NEIGHBOUR: usize = 3;
+/// Points that a manifold needs, so that each has such a neighbour.
+pub const LEAST_POINTS: usize = NEIGHBOUR + 1;
 /// Points whose distances to all others are held at a time.
 const BLOCK: usize = 256;
 
@@ -21,7 +23,7 @@ pub struct Manifold {
 impl Manifold {
     /// Of features (N, D).
     pub fn of(features: &Tensor) -> Result<Self, EvalError> {
-        need(Metric::Precision, NEIGHBOUR + 1, features.dim(0)?)?;
+        need(Metric::Precision, LEAST_POINTS, features.dim(0)?)?;
         let points = features.to_dtype(DType::F64)?;
         let radii = rows_of_distances(&points, &points, |index, mut distances| {
             // The point itself is no neighbour, wherever rounding puts it.

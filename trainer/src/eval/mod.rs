@@ -37,6 +37,17 @@ pub enum Metric {
     Kid,
 }
 
+impl Metric {
+    /// How many images of each set it needs.
+    fn least_images(self) -> usize {
+        match self {
+            Self::Swd => 1,
+            Self::Precision | Self::Recall => manifold::LEAST_POINTS,
+            Self::Fid | Self::Kid => 2,
+        }
+    }
+}
+
 impl std::fmt::Display for Metric {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -90,6 +101,8 @@ pub fn bar(count: u64, what: &'static str) -> ProgressBar {
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
     pub metrics: &'a [Metric],
+    /// How many generated images there will be.
+    pub generated: u64,
     /// Weights of the Inception network; without them, precision and recall are of pixels.
     pub inception: Option<&'a Path>,
     /// Keeps the Inception features of the real images.
@@ -112,6 +125,10 @@ pub type Figures = BTreeMap<String, f64>;
 impl<'a> Evaluation<'a> {
     /// Does everything that the generated images are not needed for.
     pub fn prepare(real: &'a ImageSet, options: Options<'a>) -> Result<Self, EvalError> {
+        let count = options.generated.min(real.len() as u64) as usize;
+        for metric in options.metrics {
+            need(*metric, metric.least_images(), count)?;
+        }
         if options.metrics.contains(&Metric::Swd) {
             swd::levels(real.size())?;
         }

@@ -1,0 +1,164 @@
+//! `lddgan bench`: how long sampling and training take.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use candle_core::{Device, Tensor};
+use clap::{Args, Subcommand};
+use lddgan::backend::CandleBackend;
+use lddgan::networks::{Decoder, Generator};
+use lddgan::noise::Stream;
+use lddgan::parameters::Parameters;
+use lddgan::{Model, ModelConfig};
+use lddgan_trainer::bench::{Protocol, Timing};
+use lddgan_trainer::gan::{Step, Trainer};
+use lddgan_trainer::network::{BackendName, device};
+use lddgan_trainer::preset::Preset;
+use lddgan_trainer::{files, revision};
+use lddgan_web::{Executor, Gpu};
+use serde::Serialize;
+
+use super::read_model;
+
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Sampling: all denoising steps and the decoder, from one fixed noise
+    Sample(Sample),
+    /// The training step of generator and discriminator, on random latents
+    Train(Train),
+}
+
+#[derive(Args)]
+pub struct Sample {
+    #[command(flatten)]
+    source: Source,
+    /// Who computes
+    #[arg(long, default_value = "cpu")]
+    backend: BackendName,
+    #[command(flatten)]
+    protocol: Protocol,
+    /// File that gets the figures
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// Model file
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Preset, whose networks get random weights: a name, or the path of a TOML file
+    #[arg(long)]
+    preset: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Train {
+    /// Preset: a name, or the path of a TOML file
+    #[arg(long, default_value = "faces64")]
+    preset: String,
+    #[command(flatten)]
+    protocol: Protocol,
+    /// File that gets the figures
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What was timed, and where.
+#[derive(Serialize)]
+struct Report {
+    what: &'static str,
+    name: String,
+    device: String,
+    threads: usize,
+    revision: String,
+    seconds: Timing,
+}
+
+pub fn bench(options: &Bench) -> Result<()> {
+    match options {
+        Bench::Sample(options) => sample(options),
+        Bench::Train(options) => train(options),
+    }
+}
+
+fn sample(options: &Sample) -> Result<()> {
+    let device = device(options.backend)?;
+    let (name, model) = options.source.model(&device)?;
+    let seeds: Vec<u64> = (0..options.protocol.batch as u64).collect();
+    let (device, seconds) = match options.backend {
+        BackendName::Wgpu => pollster::block_on(sample_on_gpu(&model, &seeds, &options.protocol))?,
+        BackendName::Cpu | BackendName::Cuda => {
+            let inputs = model.inputs(&seeds, &device)?;
+            let call = || {
+                model.sample(&mut CandleBackend, &inputs)?.image.device().synchronize()?;
+                Ok(())
+            };
+            (format!("{:?}", device.location()), options.protocol.time(call)?)
+        }
+    };
+    report("sample", name, device, seconds, &options.json)
+}
+
+/// Each call ends with the images in the GPU's memory.
+async fn sample_on_gpu(model: &Model, seeds: &[u64], protocol: &Protocol) -> Result<(String, Timing)> {
+    let gpu = Gpu::new().await?;
+    let executor = Executor::new(&gpu, &model.record(seeds.len())?).await?;
+    let noise = model.draw(seeds);
+    let timing = protocol.time(|| {
+        executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
+        Ok(pollster::block_on(gpu.finish())?)
+    })?;
+    let software = if gpu.is_software() { " (a software adapter)" } else { "" };
+    Ok((format!("{}{software}", gpu.name()), timing))
+}
+
+impl Source {
+    fn model(&self, device: &Device) -> Result<(String, Model)> {
+        if let Some(path) = &self.model {
+            let (file, name) = read_model(path)?;
+            return Ok((file.provenance.name.clone(), file.model(&name, device)?));
+        }
+        let preset = Preset::load(self.preset.as_deref().context("say what to time: --model or --preset")?)?;
+        let config: ModelConfig = preset.model_config();
+        let parameters = Parameters::new(0, device);
+        let vb = parameters.var_builder();
+        let generator = Generator::new(vb.pp("generator"), &config.generator)?;
+        let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder)?;
+        Ok((preset.name, Model::new(config, generator, decoder, device)?))
+    }
+}
+
+fn train(options: &Train) -> Result<()> {
+    let preset = Preset::load(&options.preset)?;
+    let device = Device::Cpu;
+    let mut trainer = Trainer::new(&preset, 0, &device)?;
+    let config = &preset.generator;
+    let shape = (options.protocol.batch, config.latent_channels, config.latent_size, config.latent_size);
+    let latents = Stream::new(0, 0, "latents").normals(shape.0 * shape.1 * shape.2 * shape.3);
+    let latents = Tensor::from_vec(latents, shape, &device)?;
+    let mut number = 0;
+    let seconds = options.protocol.time(|| {
+        let step = Step { penalty: number % preset.train_gan.lazy_reg == 0, reconstruction_weight: 0.5 };
+        trainer.step(&latents, 0, number, step)?;
+        number += 1;
+        Ok(())
+    })?;
+    report("train", preset.name, format!("{:?}", device.location()), seconds, &options.json)
+}
+
+fn report(what: &'static str, name: String, device: String, seconds: Timing, json: &Option<PathBuf>) -> Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let report = Report { what, name, device, threads, revision: revision(), seconds };
+    let Timing { batch, trials, mean, standard_deviation, fastest, median, images_per_second } = &report.seconds;
+    println!("{what} {} on {} ({threads} threads), batch {batch}, {trials} trials", report.name, report.device);
+    println!(
+        "mean {mean:.4} s, standard deviation {standard_deviation:.4} s, median {median:.4} s, fastest {fastest:.4} s"
+    );
+    println!("{images_per_second:.1} images/s");
+    if let Some(path) = json {
+        files::write_atomic(path, &serde_json::to_vec_pretty(&report)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! `lddgan data`: sets of images for training.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand};
+use image::RgbImage;
+use lddgan_trainer::data::manifest::{Listing, Manifest};
+use lddgan_trainer::data::{self, Prepared, Selection, Source};
+use lddgan_trainer::{files, grid};
+
+#[derive(Subcommand)]
+pub enum Data {
+    /// Bring all images to one size, in one file that training loads without decoding
+    Prepare(Prepare),
+    /// Show what a prepared file or a source of images holds
+    Inspect(Inspect),
+}
+
+#[derive(Args)]
+pub struct Prepare {
+    /// Images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb)
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// Width and height that the central squares are resized to
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(1..))]
+    size: u16,
+    /// File to write; its name must end with .safetensors
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Leave out images with a shorter side below this (default: --size, so that none is enlarged)
+    #[arg(long, value_name = "PIXELS")]
+    min_size: Option<u16>,
+    /// Take this many images at most
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+#[derive(Args)]
+pub struct Inspect {
+    /// File that `lddgan data prepare` wrote, or images that it could read
+    #[arg(value_name = "PATH")]
+    data: PathBuf,
+    /// PNG file that gets images from all over the set, side by side
+    #[arg(long, value_name = "FILE")]
+    grid: Option<PathBuf>,
+}
+
+pub fn data(command: &Data) -> Result<()> {
+    match command {
+        Data::Prepare(options) => prepare(options),
+        Data::Inspect(options) => inspect(options),
+    }
+}
+
+fn prepare(options: &Prepare) -> Result<()> {
+    let out = options.out.display();
+    ensure!(
+        options.out.extension().is_some_and(|end| end == "safetensors"),
+        "{out}: its name must end with .safetensors"
+    );
+    let selection = Selection {
+        size: options.size.into(),
+        min_size: options.min_size.unwrap_or(options.size).into(),
+        limit: options.limit.map(|limit| limit as usize),
+    };
+    let (manifest, listing) = data::prepare(&Source::open(&options.data)?, selection, &options.out)?;
+    print(&manifest, &listing);
+    println!("wrote {out}");
+    Ok(())
+}
+
+/// Pictures of a contact sheet.
+const PICTURES: usize = 64;
+const COLUMNS: usize = 8;
+/// Their size where the set has none of its own.
+const PICTURE_SIZE: usize = 64;
+
+fn inspect(options: &Inspect) -> Result<()> {
+    let source = Source::open(&options.data)?;
+    let pictures = match source.prepared() {
+        Some(path) => inspect_prepared(path)?,
+        None => inspect_source(&source)?,
+    };
+    if let Some(path) = &options.grid {
+        files::write_atomic(path, &grid::to_png(&grid::arrange(&pictures, COLUMNS))?)?;
+    }
+    Ok(())
+}
+
+/// Prints, verifies, and gives the pictures of the contact sheet.
+fn inspect_prepared(path: &Path) -> Result<Vec<RgbImage>> {
+    let prepared = Prepared::open(path)?;
+    let listing = prepared.listing()?;
+    print(prepared.manifest(), &listing);
+    prepared.verify(&listing)?;
+    println!("every image is as it was written");
+    let step = prepared.manifest().images.div_ceil(PICTURES);
+    Ok(prepared.pictures().step_by(step.max(1)).collect())
+}
+
+/// Goes through all images as `prepare` would, and gives the pictures of the contact sheet.
+fn inspect_source(source: &Source) -> Result<Vec<RgbImage>> {
+    let step = source.count()?.div_ceil(PICTURES).max(1);
+    let mut pictures = Vec::new();
+    let selection = Selection { size: PICTURE_SIZE, min_size: 0, limit: None };
+    let (manifest, listing) = data::select(source, selection, |number, planes| {
+        if number % step == 0 {
+            pictures.push(data::picture(planes, PICTURE_SIZE));
+        }
+        Ok(())
+    })?;
+    print(&manifest, &listing);
+    Ok(pictures)
+}
+
+fn print(manifest: &Manifest, listing: &Listing) {
+    for image in &listing.skipped {
+        println!("skipped {}: {}, {}", image.name, image.reason, image.detail);
+    }
+    let Manifest { source, size, images, sides: (shortest, longest), sha256, skipped } = manifest;
+    println!("{source}: {images} images, here {size}x{size}; shorter sides of the originals: {shortest} to {longest}");
+    let counts: Vec<String> = skipped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    println!("skipped: {}", if counts.is_empty() { "none".to_string() } else { counts.join(", ") });
+    println!("SHA-256 of all: {sha256}");
+}
