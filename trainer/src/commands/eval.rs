@@ -19,7 +19,7 @@ pub struct Eval {
     /// Model file
     #[arg(long)]
     model: PathBuf,
-    /// Real images: a folder (jpg, png, webp) or a Parquet file with a column `image.bytes`
+    /// Real images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// What to measure
