@@ -37,7 +37,10 @@ pub fn distance(real: &Tensor, generated: &Tensor, seed: u64) -> Result<f64, Eva
 fn discrepancy(x: &Tensor, y: &Tensor) -> candle_core::Result<f64> {
     let (count, width) = x.dims2()?;
     let sum = |kernels: Tensor| -> candle_core::Result<f64> { kernels.sum_all()?.to_scalar::<f64>() };
-    let cubes = |products: Tensor| ((products / width as f64)? + 1.0)?.powf(3.0);
+    let cubes = |products: Tensor| {
+        let kernel = ((products / width as f64)? + 1.0)?;
+        kernel.sqr()? * kernel
+    };
     let between = |a: &Tensor, b: &Tensor| sum(cubes(a.matmul(&b.t()?.contiguous()?)?)?);
     // The kernel of a point with itself would bias the estimate.
     let within = |a: &Tensor| Ok::<_, candle_core::Error>(between(a, a)? - sum(cubes(a.sqr()?.sum(1)?)?)?);
