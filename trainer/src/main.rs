@@ -50,6 +50,12 @@ enum Train {
 }
 
 fn main() -> ExitCode {
+    // A reader that stops early (`lddgan info … | head`) ends the program instead of making it panic.
+    #[cfg(unix)]
+    // SAFETY: restores the system's default before anything is printed.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
     // SAFETY: no other thread runs yet. Candle reads it once per thread; the R1 penalty needs second-order gradients.
     unsafe { std::env::set_var("CANDLE_GRAD_DO_NOT_DETACH", "1") };
     match run(&Cli::parse().command) {

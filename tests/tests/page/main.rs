@@ -12,9 +12,9 @@ use image::RgbImage;
 use lddgan::noise::Stream;
 use lddgan::sampler::to_byte;
 use lddgan::{Model, ModelFile};
+use lddgan_tests::{random_model_file, tiny_config};
 use lddgan_trainer::import;
 use lddgan_trainer::preset::Preset;
-use lddgan_tests::{random_model_file, tiny_config};
 use server::Server;
 
 /// Decibels above which two pictures are the same but for rounding.
