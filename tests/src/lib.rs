@@ -4,7 +4,7 @@ use candle_core::{DType, Device};
 use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Encoder, Generator};
 use lddgan::parameters::Parameters;
-use lddgan::{DiffusionConfig, ModelFile, Provenance};
+use lddgan::{AutoencoderConfig, DiffusionConfig, ModelFile, Provenance};
 
 mod tolerance;
 
@@ -31,6 +31,18 @@ pub fn tiny_config() -> FileConfig {
         format!(r#"{{"autoencoder": {autoencoder}, "latent_scale": [2.5, 1.5, 0.5], "generator": {generator}}}"#);
     let config: FileConfig = serde_json::from_str(&config).expect("the configuration above is valid");
     FileConfig { diffusion: Some(DiffusionConfig::default()), ..config }
+}
+
+/// The networks of [`tiny_config`] with an autoencoder without weights, `identity` or `haar`.
+pub fn fixed_config(kind: &str, latent_channels: usize) -> FileConfig {
+    let autoencoder =
+        format!(r#"{{"kind": "{kind}", "image_channels": 3, "image_size": 16, "latent_channels": {latent_channels}}}"#);
+    let autoencoder: AutoencoderConfig = serde_json::from_str(&autoencoder).expect("the configuration above is valid");
+    let mut config = tiny_config();
+    if let Some(generator) = &mut config.generator {
+        (generator.latent_channels, generator.latent_size) = (latent_channels, autoencoder.latent_size());
+    }
+    FileConfig { autoencoder: Some(autoencoder), latent_scale: vec![1.5; latent_channels], ..config }
 }
 
 /// 64x64 images, latents 16x16x4: what trains on a CPU.

@@ -10,7 +10,7 @@ use lddgan::networks::Discriminator;
 use lddgan::noise::Stream;
 use lddgan::parameters::Parameters;
 use lddgan::{DiscriminatorConfig, Graph, Model};
-use lddgan_tests::{Tolerance, faces_config, random_model_file, randomize, tiny_config};
+use lddgan_tests::{Tolerance, faces_config, fixed_config, random_model_file, randomize, tiny_config};
 use lddgan_web::{Executor, Gpu};
 
 /// What the executors may differ by, everywhere.
@@ -311,8 +311,14 @@ fn what_depends_on_no_input() {
     check!(gpu, "an input that is an output", vec![normal("x", &[2, 5, 4, 4])], |b, x| same(b, &x[0]));
 }
 
-fn configs() -> [(&'static str, FileConfig); 2] {
-    [("tiny", tiny_config()), ("faces", faces_config())]
+fn configs() -> [(&'static str, FileConfig); 5] {
+    [
+        ("tiny", tiny_config()),
+        ("faces", faces_config()),
+        ("pixels", fixed_config("identity", 3)),
+        ("wavelets", fixed_config("haar", 12)),
+        ("wavelets of two levels", fixed_config("haar", 48)),
+    ]
 }
 
 fn model(config: &FileConfig) -> Model {
