@@ -103,8 +103,10 @@ fn checked_inputs(expected: &[(&str, Vec<Dimension>)], given: &TensorMap) -> Res
         ensure!(fits, "the input `{name}` is {:?}, needs (batch, {})", tensor.dims(), needed.join(", "));
         inputs.insert(name.to_string(), tensor.to_dtype(DType::F32)?);
     }
-    let batches: Vec<usize> = inputs.values().map(|tensor| tensor.dims()[0]).collect();
-    ensure!(batches.windows(2).all(|pair| pair[0] == pair[1]), "the inputs differ in their batch size: {batches:?}");
+    let batches: Vec<(&String, usize)> = inputs.iter().map(|(name, tensor)| (name, tensor.dims()[0])).collect();
+    if let Some([(first, n), (other, m)]) = batches.array_windows().find(|[(_, n), (_, m)]| n != m) {
+        bail!("the inputs differ in their batch: `{first}` has {n}, `{other}` has {m}");
+    }
     Ok(inputs)
 }
 

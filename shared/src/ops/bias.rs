@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
-use super::{slice, stock};
+use super::{has_kernel, slice, stock};
 
 /// Adds `bias` (1 or N, C) to every pixel of `x` (N, C, H, W).
 pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
@@ -11,7 +11,7 @@ pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if bias.dims() != [1, c] && bias.dims() != [n, c] {
         candle_core::bail!("add_bias: {:?} to {:?}", bias.shape(), x.shape());
     }
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
         return stock::add_bias(x, bias);
     }
     x.contiguous()?.apply_op2(&bias.contiguous()?, AddBias)

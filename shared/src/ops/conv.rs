@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDTyp
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::{slice, stock};
+use super::{has_kernel, slice, stock};
 use crate::layers::ConvGeometry;
 
 /// Convolves `x` (N, C, H, W) with `weight` (O, C, k, k).
@@ -16,7 +16,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, geometry: ConvGeometry) -> Result<Ten
     if x.dim(1)? != weight.dim(1)? {
         candle_core::bail!("conv2d: weight {:?} on image {:?}", weight.shape(), x.shape());
     }
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
         return stock::conv2d(x, weight, geometry);
     }
     apply(Pass::Forward, x, weight, geometry, (h, w))

@@ -3,12 +3,12 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
-use super::{slice, stock};
+use super::{has_kernel, slice, stock};
 use crate::backend::FirMode;
 
 /// Resamples an image (N, C, H, W).
 pub fn fir(x: &Tensor, mode: FirMode) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
         return stock::fir(x, mode);
     }
     apply(x, Resample::Mode(mode))

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::float::{Float, sigmoid};
-use super::{slice, stock};
+use super::{has_kernel, slice, stock};
 use crate::layers::GROUP_NORM_EPS;
 
 /// Normalises `x` (N, C, H, W) in `groups` groups, times `scale`, plus `shift` (each (1, C) or (N, C)), then SiLU if
@@ -15,7 +15,7 @@ pub fn group_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, groups: usize, sil
     if groups == 0 || c % groups != 0 || !fits(scale) || scale.shape() != shift.shape() {
         candle_core::bail!("group_norm: {groups} groups, scale {:?} on {:?}", scale.shape(), x.shape());
     }
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
         return stock::group_norm(x, scale, shift, groups, silu);
     }
     x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, Norm { groups, silu })

@@ -2,13 +2,13 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
 
-use super::{slice, stock};
+use super::{has_kernel, slice, stock};
 
 pub const SLOPE: f64 = 0.2;
 
 /// max(x, 0.2 x), twice differentiable.
 pub fn leaky_relu(x: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !has_kernel(x) {
         return stock::leaky_relu(x);
     }
     let x = x.contiguous()?;

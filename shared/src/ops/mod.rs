@@ -20,7 +20,13 @@ pub use fir::fir;
 pub use group_norm::group_norm;
 pub use leaky_relu::leaky_relu;
 
-use candle_core::{CpuStorage, Error, Layout, Result, WithDType};
+use candle_core::{CpuStorage, Error, Layout, Result, Tensor, WithDType};
+
+/// Whether the kernels of this folder run where `x` is. A page has no other device, and need not be made larger by code
+/// for one.
+fn has_kernel(x: &Tensor) -> bool {
+    cfg!(target_family = "wasm") || x.device().is_cpu()
+}
 
 /// The values of a contiguous CPU tensor.
 fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
