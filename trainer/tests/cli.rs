@@ -1,11 +1,15 @@
 //! The `lddgan` program as its users run it: training, resuming, sampling, and what it says when something is wrong.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use candle_core::{DType, Device};
 use image::{Rgb, RgbImage};
 use lddgan::ModelFile;
+
+use common::{fail, program, succeed};
 
 const PRESET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny.toml");
 const AUTOENCODER: &str = "autoencoder.safetensors";
@@ -38,25 +42,6 @@ impl Folder {
         }
         command.args(more).output().unwrap()
     }
-}
-
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lddgan"));
-    command.args(arguments).env_remove("RUST_BACKTRACE");
-    command
-}
-
-fn succeed(output: &Output) -> String {
-    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{out}\n{error}");
-    format!("{out}{error}")
-}
-
-/// Checks that a command failed, with all of `words` in its message.
-fn fail(output: &Output, words: &[&str]) {
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "succeeded: {}", String::from_utf8_lossy(&output.stdout));
-    assert!(words.iter().all(|word| error.contains(word)) && !error.contains("panicked"), "{error}");
 }
 
 /// All tensors of a safetensors file, as bits.

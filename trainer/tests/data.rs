@@ -1,8 +1,10 @@
 //! `lddgan data` as its users run it: every kind of source, what is skipped, and what it says when something is wrong.
 
+mod common;
+
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::Arc;
 
 use candle_core::Device;
@@ -15,6 +17,8 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use safetensors::SafeTensors;
 use serde_json::Value;
+
+use common::{fail, program, succeed};
 
 /// The records of CIFAR-10 have this size.
 const SIZE: u32 = 32;
@@ -109,25 +113,6 @@ impl Prepared {
     fn names(&self) -> Vec<&str> {
         self.listing["images"].as_array().unwrap().iter().map(|image| image["name"].as_str().unwrap()).collect()
     }
-}
-
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lddgan"));
-    command.args(arguments).env_remove("RUST_BACKTRACE");
-    command
-}
-
-fn succeed(output: &Output) -> String {
-    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{out}\n{error}");
-    format!("{out}{error}")
-}
-
-/// Checks that a command failed, with all of `words` in its message.
-fn fail(output: &Output, words: &[&str]) {
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "succeeded: {}", String::from_utf8_lossy(&output.stdout));
-    assert!(words.iter().all(|word| error.contains(word)) && !error.contains("panicked"), "{error}");
 }
 
 /// A Parquet file with the struct column `column`, and another beside it; a row without bytes for each `None`.

@@ -1,39 +1,31 @@
 //! `lddgan import` and `lddgan run` as their users run them, on checkpoints in the format of the authors.
 
+mod common;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use candle_core::{DType, Device, Tensor};
 use lddgan::ModelFile;
+
+use common::{fail, program, succeed};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
 }
 
-fn lddgan(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lddgan"));
-    command.args(arguments).env_remove("RUST_BACKTRACE");
-    command
-}
-
 /// Imports a whole model; the autoencoder is always the one that fits.
 fn import(preset: &Path, generator: &Path, out: &Path) -> Output {
-    let mut command = lddgan(&["import", "--preset"]);
+    let mut command = program(&["import", "--preset"]);
     command.arg(preset).arg("--generator").arg(generator).arg("--out").arg(out);
     command.arg("--autoencoder").arg(fixture("autoencoder-kl-f2/16x16x4_551.ckpt")).output().unwrap()
 }
 
 /// Checks that an import failed with all of `words` in its message, and wrote nothing.
 fn refused(output: &Output, out: &Path, words: &[&str]) {
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && !error.contains("panicked"), "{error}");
-    assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    fail(output, words);
     assert!(!out.exists());
-}
-
-fn succeeded(output: &Output) {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A checkpoint in the zip format whose pickle is `pickle`.
@@ -49,14 +41,14 @@ fn checkpoint(path: &Path, pickle: &[u8]) {
 fn an_imported_model_agrees_with_the_recording_and_samples() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("model.safetensors");
-    let mut command = lddgan(&["import", "--preset"]);
+    let mut command = program(&["import", "--preset"]);
     command.arg(fixture("imported.toml")).arg("--generator").arg(fixture("train-step/netG_init.pth"));
     command.arg("--autoencoder").arg(fixture("autoencoder-kl-f2/16x16x4_551.ckpt")).arg("--out").arg(&out);
     let output = command.arg("--verify").arg(fixture("autoencoder-kl-f2/io.safetensors")).output().unwrap();
-    succeeded(&output);
+    succeed(&output);
     assert!(String::from_utf8_lossy(&output.stdout).contains("decode_of_z_in: largest error"));
-    let mut sample = lddgan(&["sample", "--count", "2", "--model"]);
-    succeeded(&sample.arg(&out).arg("--out").arg(folder.path()).output().unwrap());
+    let mut sample = program(&["sample", "--count", "2", "--model"]);
+    succeed(&sample.arg(&out).arg("--out").arg(folder.path()).output().unwrap());
     let picture = image::open(folder.path().join("imported-1.png")).unwrap();
     assert_eq!((picture.width(), picture.height()), (32, 32));
 }
@@ -70,7 +62,7 @@ fn a_recording_of_other_weights_is_refused() {
     let image = tensors["decode_of_z_in"].affine(1.01, 0.0).unwrap();
     tensors.insert("decode_of_z_in".to_string(), image);
     candle_core::safetensors::save(&tensors, &recorded).unwrap();
-    let mut command = lddgan(&["import", "--preset"]);
+    let mut command = program(&["import", "--preset"]);
     command.arg(fixture("imported.toml")).arg("--generator").arg(fixture("train-step/netG_init.pth"));
     command.arg("--autoencoder").arg(fixture("autoencoder-kl-f2/16x16x4_551.ckpt")).arg("--out").arg(&out);
     let output = command.arg("--verify").arg(&recorded).output().unwrap();
@@ -118,20 +110,20 @@ fn a_checkpoint_of_another_preset_lists_every_tensor() {
 fn one_network_is_imported_and_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let mut command = lddgan(&["import", "--network", "discriminator", "--config"]);
+    let mut command = program(&["import", "--network", "discriminator", "--config"]);
     command.arg(fixture("discriminator-small/config.json")).arg("--weights");
     command.arg(fixture("discriminator-small/netD.pth")).arg("--out").arg(path("d.safetensors"));
-    succeeded(&command.output().unwrap());
+    succeed(&command.output().unwrap());
     let file = ModelFile::from_bytes(&std::fs::read(path("d.safetensors")).unwrap(), "d").unwrap();
     assert!(file.config.discriminator.is_some() && file.config.generator.is_none());
 
     let run = |inputs: &Path| {
-        let mut command = lddgan(&["run", "--network", "discriminator", "--model"]);
+        let mut command = program(&["run", "--network", "discriminator", "--model"]);
         command.arg(path("d.safetensors")).arg("--inputs").arg(inputs);
         command.arg("--outputs").arg(path("out.safetensors")).output().unwrap()
     };
     let recorded = fixture("discriminator-small/io.safetensors");
-    succeeded(&run(&recorded));
+    succeed(&run(&recorded));
     let load = |path: &Path| candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let (found, expected) = (load(&path("out.safetensors")), load(&recorded));

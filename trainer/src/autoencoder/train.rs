@@ -295,3 +295,26 @@ pub fn train(options: &Options) -> Result<()> {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of an image whose pixels are their own places, a crop is a square of neighbours, and not always the same one.
+    #[test]
+    fn crops_are_squares_of_the_image() {
+        let image = Tensor::arange(0f32, 30.0, &Device::Cpu).unwrap().reshape((1, 1, 5, 6)).unwrap();
+        let mut corners = std::collections::BTreeSet::new();
+        for step in 0..200 {
+            let crop = random_crop(&image, 4, &mut Stream::new(0, step, "crop")).unwrap();
+            let rows = crop.squeeze(0).unwrap().squeeze(0).unwrap().to_vec2::<f32>().unwrap();
+            let first = rows[0][0];
+            for (y, row) in rows.iter().enumerate() {
+                let expected: Vec<f32> = (0..4).map(|x| first + (6 * y + x) as f32).collect();
+                assert_eq!(row, &expected);
+            }
+            corners.insert(first as u32);
+        }
+        assert_eq!(corners.into_iter().collect::<Vec<_>>(), [0, 1, 2, 6, 7, 8]);
+    }
+}

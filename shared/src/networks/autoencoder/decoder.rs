@@ -4,20 +4,14 @@ use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 
 use super::blocks::{Level, Middle, conv, last_conv};
-use super::haar::HaarTransform;
+use super::map::Map;
 use crate::backend::{Activation, Backend};
 use crate::config::{AutoencoderConfig, AutoencoderKind};
 use crate::error::Result;
 use crate::layers::{Conv2d, GroupNorm};
 
 /// Latents to images; the VQ kind quantises first.
-pub struct Decoder(Map);
-
-enum Map {
-    Identity,
-    Haar(HaarTransform),
-    Learned(Box<Network>),
-}
+pub struct Decoder(Map<Network>);
 
 /// The decoder of the kinds with weights.
 struct Network {
@@ -36,14 +30,7 @@ struct Network {
 
 impl Decoder {
     pub fn new(vb: VarBuilder, config: &AutoencoderConfig) -> Result<Self> {
-        config.validate()?;
-        Ok(Self(match config.kind {
-            AutoencoderKind::Identity => Map::Identity,
-            AutoencoderKind::Haar => {
-                Map::Haar(HaarTransform::new(config.image_channels, config.factor().ilog2(), vb.device())?)
-            }
-            AutoencoderKind::Vq | AutoencoderKind::Kl => Map::Learned(Box::new(Network::new(vb, config)?)),
-        }))
+        Ok(Self(Map::new(vb, config, Network::new)?))
     }
 
     /// The codebook of the VQ kind, (codes, latent_channels).

@@ -3,20 +3,14 @@
 use candle_nn::VarBuilder;
 
 use super::blocks::{Level, Middle, conv, last_conv};
-use super::haar::HaarTransform;
+use super::map::Map;
 use crate::backend::{Activation, Backend};
 use crate::config::{AutoencoderConfig, AutoencoderKind};
 use crate::error::Result;
 use crate::layers::{Conv2d, ConvGeometry, GroupNorm, WeightInit};
 
 /// Images in \[-1, 1\] to latents.
-pub struct Encoder(Map);
-
-enum Map {
-    Identity,
-    Haar(HaarTransform),
-    Learned(Box<Network>),
-}
+pub struct Encoder(Map<Network>);
 
 /// The encoder of the kinds with weights.
 struct Network {
@@ -49,14 +43,7 @@ fn outputs(conv: &Conv2d, first: usize, count: usize) -> Result<Conv2d> {
 
 impl Encoder {
     pub fn new(vb: VarBuilder, config: &AutoencoderConfig) -> Result<Self> {
-        config.validate()?;
-        Ok(Self(match config.kind {
-            AutoencoderKind::Identity => Map::Identity,
-            AutoencoderKind::Haar => {
-                Map::Haar(HaarTransform::new(config.image_channels, config.factor().ilog2(), vb.device())?)
-            }
-            AutoencoderKind::Vq | AutoencoderKind::Kl => Map::Learned(Box::new(Network::new(vb, config)?)),
-        }))
+        Ok(Self(Map::new(vb, config, Network::new)?))
     }
 
     /// Latents (N, latent_channels, H / f, W / f), neither quantised nor scaled; the mean for the KL kind.

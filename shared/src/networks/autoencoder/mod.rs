@@ -6,6 +6,7 @@ mod blocks;
 mod decoder;
 mod encoder;
 mod haar;
+mod map;
 
 pub use decoder::Decoder;
 pub use encoder::{Encoder, LOG_VARIANCE_RANGE, Posterior};

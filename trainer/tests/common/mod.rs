@@ -1,0 +1,22 @@
+//! Running the program and judging what it says.
+
+use std::process::{Command, Output};
+
+pub fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lddgan"));
+    command.args(arguments).env_remove("RUST_BACKTRACE");
+    command
+}
+
+pub fn succeed(output: &Output) -> String {
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{error}");
+    format!("{out}{error}")
+}
+
+/// Checks that a command failed, with all of `words` in its message.
+pub fn fail(output: &Output, words: &[&str]) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "succeeded: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(words.iter().all(|word| error.contains(word)) && !error.contains("panicked"), "{error}");
+}
