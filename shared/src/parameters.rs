@@ -42,6 +42,11 @@ impl Parameters {
         lock(&self.vars).iter().map(|(name, var)| (name.clone(), var.clone())).collect()
     }
 
+    /// The parameter of this name.
+    pub fn var(&self, name: &str) -> Option<Var> {
+        lock(&self.vars).get(name).cloned()
+    }
+
     /// The current values; they follow further updates.
     pub fn tensors(&self) -> TensorMap {
         lock(&self.vars).iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect()
