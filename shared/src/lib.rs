@@ -22,4 +22,5 @@ pub use config::{
 };
 pub use error::{Error, Result};
 pub use model_file::{ModelFile, Provenance};
+pub use ops::set_tf32;
 pub use sampler::{Model, SampleInputs, Trajectory};
