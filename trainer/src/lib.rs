@@ -11,6 +11,7 @@ pub mod gan;
 pub mod grid;
 pub mod import;
 pub mod network;
+pub mod precision;
 pub mod preset;
 pub mod progress;
 pub mod run;

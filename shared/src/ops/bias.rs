@@ -5,13 +5,16 @@ use rayon::prelude::*;
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::{has_kernel, slice, stock};
+use super::{has_kernel, slice, stock, wider};
 
 /// Adds `bias` (1 or N, C) to every pixel of `x` (N, C, H, W).
 pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let (n, c, ..) = x.dims4()?;
     if bias.dims() != [1, c] && bias.dims() != [n, c] {
         candle_core::bail!("add_bias: {:?} to {:?}", bias.shape(), x.shape());
+    }
+    if let Some(wider) = wider(x) {
+        return add_bias(&x.to_dtype(wider)?, &bias.to_dtype(wider)?)?.to_dtype(x.dtype());
     }
     if !has_kernel(x) {
         return stock::add_bias(x, bias);

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::{has_kernel, slice, stock};
+use super::{has_kernel, slice, stock, wider};
 use crate::layers::ConvGeometry;
 
 /// Convolves `x` (N, C, H, W) with `weight` (O, C, k, k).
@@ -17,6 +17,9 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, geometry: ConvGeometry) -> Result<Ten
     };
     if x.dim(1)? != weight.dim(1)? {
         candle_core::bail!("conv2d: weight {:?} on image {:?}", weight.shape(), x.shape());
+    }
+    if let Some(wider) = wider(x) {
+        return conv2d(&x.to_dtype(wider)?, &weight.to_dtype(wider)?, geometry)?.to_dtype(x.dtype());
     }
     if !has_kernel(x) {
         return stock::conv2d(x, weight, geometry);

@@ -5,11 +5,14 @@ use rayon::prelude::*;
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::{has_kernel, slice, stock};
+use super::{has_kernel, slice, stock, wider};
 use crate::backend::FirMode;
 
 /// Resamples an image (N, C, H, W).
 pub fn fir(x: &Tensor, mode: FirMode) -> Result<Tensor> {
+    if let Some(wider) = wider(x) {
+        return fir(&x.to_dtype(wider)?, mode)?.to_dtype(x.dtype());
+    }
     if !has_kernel(x) {
         return stock::fir(x, mode);
     }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::float::{Float, sigmoid};
-use super::{has_kernel, slice, stock};
+use super::{has_kernel, slice, stock, wider};
 use crate::layers::GROUP_NORM_EPS;
 
 /// Normalises `x` (N, C, H, W) in `groups` groups, times `scale`, plus `shift` (each (1, C) or (N, C)), then SiLU if
@@ -16,6 +16,10 @@ pub fn group_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, groups: usize, sil
     let fits = |affine: &Tensor| affine.dims() == [1, c] || affine.dims() == [n, c];
     if groups == 0 || c % groups != 0 || !fits(scale) || scale.shape() != shift.shape() {
         candle_core::bail!("group_norm: {groups} groups, scale {:?} on {:?}", scale.shape(), x.shape());
+    }
+    if let Some(wider) = wider(x) {
+        let (x, dtype) = (x.to_dtype(wider)?, x.dtype());
+        return group_norm(&x, &scale.to_dtype(wider)?, &shift.to_dtype(wider)?, groups, silu)?.to_dtype(dtype);
     }
     if !has_kernel(x) {
         return stock::group_norm(x, scale, shift, groups, silu);

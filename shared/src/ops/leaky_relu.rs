@@ -4,12 +4,15 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDTyp
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::{has_kernel, slice, stock};
+use super::{has_kernel, slice, stock, wider};
 
 pub const SLOPE: f64 = 0.2;
 
 /// max(x, 0.2 x), twice differentiable.
 pub fn leaky_relu(x: &Tensor) -> Result<Tensor> {
+    if let Some(wider) = wider(x) {
+        return leaky_relu(&x.to_dtype(wider)?)?.to_dtype(x.dtype());
+    }
     if !has_kernel(x) {
         return stock::leaky_relu(x);
     }

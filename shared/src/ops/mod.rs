@@ -30,8 +30,12 @@ use candle_core::{CpuStorage, DType, Error, Layout, Result, Tensor, WithDType};
 /// Whether the kernels of this folder run where `x` is. A page has no other device, and need not be made larger by code
 /// for one.
 fn has_kernel(x: &Tensor) -> bool {
-    let on_cpu = x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64);
-    cfg!(target_family = "wasm") || on_cpu || (cfg!(feature = "cuda") && x.device().is_cuda())
+    cfg!(target_family = "wasm") || x.device().is_cpu() || (cfg!(feature = "cuda") && x.device().is_cuda())
+}
+
+/// The type that the CPU computes in for another, if it has no kernel for that one.
+fn wider(x: &Tensor) -> Option<DType> {
+    (x.device().is_cpu() && !matches!(x.dtype(), DType::F32 | DType::F64)).then_some(DType::F32)
 }
 
 static TF32: AtomicBool = AtomicBool::new(false);

@@ -1,9 +1,9 @@
 //! One training iteration of the autoencoder (reference: `VQLPIPSWithDiscriminator` of VQGAN).
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use lddgan::Result;
 use lddgan::backend::CandleBackend;
-use lddgan::networks::{Decoder, Encoder, LOG_VARIANCE_RANGE, PatchDiscriminator};
+use lddgan::networks::{Decoder, Encoder, LOG_VARIANCE_RANGE, PatchDiscriminator, Posterior};
 use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
 
@@ -12,6 +12,7 @@ use super::pca::PatchPca;
 use super::structure;
 use crate::adam::Adam;
 use crate::checkpoint::{Checkpoint, named};
+use crate::precision::Precision;
 use crate::preset::{AutoencoderTraining, Preset};
 
 /// Adam's betas for both networks (as VQGAN).
@@ -27,6 +28,7 @@ pub struct Trainer {
     pub decoder: Decoder,
     pub parameters: Parameters,
     options: AutoencoderTraining,
+    precision: Precision,
     hold_encoder: bool,
     seed: u64,
     optimizer: Adam,
@@ -76,11 +78,17 @@ fn norm(gradient: &Tensor) -> Result<f64> {
 /// Standard normal noise of the shape of `like`.
 fn noise(like: &Tensor, seed: u64, number: u64, draw: &str) -> Result<Tensor> {
     let values = Stream::new(seed, number, draw).normals(like.elem_count());
-    Ok(Tensor::from_vec(values, like.shape(), &Device::Cpu)?.to_device(like.device())?)
+    Ok(Tensor::from_vec(values, like.shape(), like.device())?)
 }
 
 impl Trainer {
-    pub fn new(preset: &Preset, seed: u64, hold_encoder: bool, device: &Device) -> anyhow::Result<Self> {
+    pub fn new(
+        preset: &Preset,
+        seed: u64,
+        hold_encoder: bool,
+        precision: Precision,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
         let options = preset.autoencoder_training()?.clone();
         let parameters = Parameters::new(seed, device);
         let vb = parameters.var_builder();
@@ -98,6 +106,7 @@ impl Trainer {
             discriminator_optimizer: Adam::new(&discriminator_parameters, options.discriminator_learning_rate, BETAS)?,
             codebook: Codebook::new(&parameters, options.restart_codes_after)?,
             options,
+            precision,
             hold_encoder,
             seed,
             encoder,
@@ -131,7 +140,7 @@ impl Trainer {
     pub fn step(&mut self, images: &Tensor, number: u64, adversarial: bool) -> Result<Losses> {
         let mut losses = Losses::default();
         let (latent, quantization) = self.latent(images, number)?;
-        let restored = self.decoder.forward(&mut CandleBackend, &latent)?;
+        let restored = self.decoder.forward(&mut CandleBackend, &self.precision.of(&latent)?)?.to_dtype(DType::F32)?;
         let gradient = self.image_gradient(&restored, images, adversarial, &mut losses)?;
         // Its gradient is that of all losses on the image.
         let mut loss = (&restored * gradient)?.sum_all()?;
@@ -148,16 +157,16 @@ impl Trainer {
 
     /// What the decoder is to see, and the quantisation loss of the VQ kind.
     fn latent(&mut self, images: &Tensor, number: u64) -> Result<(Tensor, Option<Tensor>)> {
-        let backend = &mut CandleBackend;
-        let posterior = self.encoder.posterior(backend, images)?;
-        let mut latent = match posterior {
-            Some(posterior) => {
+        let images = self.precision.of(images)?;
+        let mut latent = match self.encoder.posterior(&mut CandleBackend, &images)? {
+            Some(Posterior { mean, log_variance }) => {
+                let (mean, log_variance) = (mean.to_dtype(DType::F32)?, log_variance.to_dtype(DType::F32)?);
                 let (least, most) = LOG_VARIANCE_RANGE;
-                let deviation = (posterior.log_variance.clamp(least, most)? * 0.5)?.exp()?;
-                let noise = noise(&posterior.mean, self.seed, number, "posterior")?;
-                (posterior.mean + (deviation * noise)?)?
+                let deviation = (log_variance.clamp(least, most)? * 0.5)?.exp()?;
+                let noise = noise(&mean, self.seed, number, "posterior")?;
+                (mean + (deviation * noise)?)?
             }
-            None => self.encoder.forward(backend, images)?,
+            None => self.encoder.forward(&mut CandleBackend, &images)?.to_dtype(DType::F32)?,
         };
         if self.hold_encoder {
             latent = latent.detach();
@@ -207,18 +216,23 @@ impl Trainer {
         if !adversarial {
             return Ok(reconstruction);
         }
-        let verdict = self.discriminator.forward(&mut CandleBackend, &restored)?.mean_all()?.neg()?;
+        let verdict = self.judge(&restored)?.mean_all()?.neg()?;
         losses.adversarial = Some(scalar(&verdict)?);
         let verdict = gradient(&verdict)?;
         let adaptive = (norm(&reconstruction)? / (norm(&verdict)? + 1e-12)).min(MOST_ADAPTIVE_WEIGHT);
         Ok((reconstruction + (verdict * (adaptive * self.options.adversarial))?)?)
     }
 
+    /// The patch discriminator's logits.
+    fn judge(&self, images: &Tensor) -> Result<Tensor> {
+        let logits = self.discriminator.forward(&mut CandleBackend, &self.precision.of(images)?)?;
+        Ok(logits.to_dtype(DType::F32)?)
+    }
+
     /// Hinge loss of the patch discriminator.
     fn discriminator_step(&mut self, real: &Tensor, fake: &Tensor) -> Result<f64> {
-        let backend = &mut CandleBackend;
-        let on_real = (1.0 - self.discriminator.forward(backend, real)?)?.relu()?.mean_all()?;
-        let on_fake = (self.discriminator.forward(backend, fake)? + 1.0)?.relu()?.mean_all()?;
+        let on_real = (1.0 - self.judge(real)?)?.relu()?.mean_all()?;
+        let on_fake = (self.judge(fake)? + 1.0)?.relu()?.mean_all()?;
         let loss = ((on_real + on_fake)? * 0.5)?;
         self.discriminator_optimizer.step(&loss.backward()?)?;
         scalar(&loss)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Encoder};
 use lddgan::noise::Stream;
@@ -98,7 +98,7 @@ impl Validation {
 
 /// Runs `lddgan train autoencoder`.
 pub fn train(options: &Options) -> Result<()> {
-    let device = Device::Cpu;
+    let device = options.run.device()?;
     let preset = Preset::load(&options.run.preset)?;
     let (mut run, checkpoint) = Run::open(&options.run, "autoencoder", &preset)?;
     let size = preset.autoencoder.image_size;
@@ -110,7 +110,7 @@ pub fn train(options: &Options) -> Result<()> {
     let validation = Validation { images: validation };
 
     let seed = run.position.seed;
-    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, &device)?;
+    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, options.run.precision, &device)?;
     match checkpoint {
         Some(checkpoint) => trainer.load(&checkpoint, &run.file("state.safetensors").display().to_string())?,
         None => {
@@ -153,6 +153,7 @@ pub fn train(options: &Options) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
 
     /// Of an image whose pixels are their own places, a crop is a square of neighbours, and not always the same one.
     #[test]

@@ -98,7 +98,7 @@ fn named(losses: &Losses) -> Vec<(&'static str, f64)> {
 
 /// Runs `lddgan train gan`.
 pub fn train(options: &Options) -> Result<()> {
-    let device = Device::Cpu;
+    let device = options.run.device()?;
     let preset = Preset::load(&options.run.preset)?;
     let (mut run, checkpoint) = Run::open(&options.run, "gan", &preset)?;
     let (mut autoencoder, file) = read_autoencoder(options, &preset)?;
@@ -109,7 +109,7 @@ pub fn train(options: &Options) -> Result<()> {
     drop(images);
 
     let seed = run.position.seed;
-    let mut trainer = Trainer::new(&preset, seed, &device)?;
+    let mut trainer = Trainer::new(&preset, seed, options.run.precision, &device)?;
     if let Some(checkpoint) = checkpoint {
         trainer.load(|part| checkpoint.part(part), &run.file("state.safetensors").display().to_string())?;
     }
