@@ -4,6 +4,7 @@
 //! reference), is recorded as a [`Graph`] for WebGPU, and exported.
 
 pub mod backend;
+pub mod check;
 pub mod config;
 pub mod cost;
 pub mod diffusion;

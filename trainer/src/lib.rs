@@ -15,6 +15,7 @@ pub mod precision;
 pub mod preset;
 pub mod progress;
 pub mod run;
+pub mod sampling;
 
 /// The git revision that the program was built from, `unknown` outside a checkout.
 pub fn revision() -> String {

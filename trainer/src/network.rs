@@ -33,6 +33,16 @@ pub enum BackendName {
     Wgpu,
 }
 
+impl std::fmt::Display for BackendName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Wgpu => "wgpu",
+        })
+    }
+}
+
 /// A network with its weights.
 enum Network {
     Generator(Box<Generator>),

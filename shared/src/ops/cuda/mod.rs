@@ -2,6 +2,8 @@
 //! at first use.
 
 mod conv;
+#[cfg(test)]
+mod tests;
 
 pub use conv::{Problem, convolve};
 
@@ -137,16 +139,4 @@ pub fn run<T: Element>(
         unsafe { arguments.launch(config) }.map_err(Error::wrap)?;
     }
     Ok(CudaStorage::wrap_cuda_slice(output, device.clone()))
-}
-
-#[cfg(test)]
-mod tests {
-    /// Needs the run-time compiler, but no GPU.
-    #[test]
-    fn kernels_compile() {
-        let ptx = super::ptx().unwrap();
-        for name in ["group_norm_grad_bf16", "fir_double", "add_bias_float"] {
-            assert!(ptx.contains(name), "{name}");
-        }
-    }
 }
