@@ -14,7 +14,11 @@ if ldd ./lddgan | grep 'not found'; then
     echo "error: the libraries above are missing; put their folders into LD_LIBRARY_PATH" >&2
     exit 1
 fi
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv | tee "$out/gpu.csv"
+if ! nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv >"$out/gpu.csv"; then
+    echo "error: there is no NVIDIA GPU or no driver" >&2
+    exit 1
+fi
+cat "$out/gpu.csv"
 failed=0
 
 # Prints what is run, keeps its output, and notes a failure without stopping.
@@ -28,6 +32,7 @@ step() {
 
 # Second-order gradients need this; the programs' own runs set it themselves.
 export CANDLE_GRAD_DO_NOT_DETACH=1
+unset RUST_BACKTRACE # errors are whole sentences
 step operations ./operations cuda --nocapture --test-threads=1
 if grep -q 'NOT RUN' "$out/operations.log"; then
     failed=1
@@ -36,7 +41,7 @@ fi
 
 # Noise, latents and images of a whole model against the CPU.
 step faces64 ./lddgan check --model faces64.safetensors --backend cuda --json "$out/check.json"
-./lddgan sample --model faces64.safetensors --backend cuda --count 64 --grid "$out/faces64.png"
+step faces ./lddgan sample --model faces64.safetensors --backend cuda --count 64 --grid "$out/faces64.png"
 
 for precision in f32 tf32 bf16; do
     for preset in faces64 cifar10 celebahq256; do
