@@ -5,6 +5,7 @@ pub mod autoencoder;
 pub mod bench;
 pub mod checkpoint;
 pub mod data;
+pub mod distributed;
 pub mod eval;
 pub mod files;
 pub mod gan;

@@ -14,6 +14,7 @@ use lddgan::{ModelFile, Provenance};
 use super::{kmeans, pca::PatchPca};
 use crate::adam::Adam;
 use crate::checkpoint::{Checkpoint, named};
+use crate::distributed::{self, Processes};
 use crate::preset::{AutoencoderTraining, Preset};
 use crate::progress::Progress;
 use crate::run::{Run, RunOptions, Sampler};
@@ -44,6 +45,7 @@ pub struct Options {
 /// The networks under training.
 struct Trainer {
     options: AutoencoderTraining,
+    processes: Processes,
     hold_encoder: bool,
     encoder: Encoder,
     decoder: Decoder,
@@ -75,7 +77,7 @@ impl Losses {
 }
 
 impl Trainer {
-    fn new(preset: &Preset, seed: u64, hold_encoder: bool, device: &Device) -> Result<Self> {
+    fn new(preset: &Preset, seed: u64, hold_encoder: bool, device: &Device, processes: &Processes) -> Result<Self> {
         let options = preset.autoencoder_training()?.clone();
         let parameters = Parameters::new(seed, device);
         let vb = parameters.var_builder();
@@ -92,6 +94,7 @@ impl Trainer {
             optimizer: Adam::new(&parameters, options.learning_rate, BETAS)?,
             critic_optimizer: Adam::new(&critic_parameters, options.discriminator_learning_rate, BETAS)?,
             options,
+            processes: processes.clone(),
             hold_encoder,
             encoder,
             decoder,
@@ -119,7 +122,8 @@ impl Trainer {
                 var.set(&codebook.to_device(device)?)?;
             }
         }
-        Ok(())
+        // Processors may differ in the last bits.
+        Ok(self.processes.copy_first(&self.parameters)?)
     }
 
     fn step(&mut self, images: &Tensor, adversarial: bool) -> Result<Losses> {
@@ -147,10 +151,12 @@ impl Trainer {
             losses.adversarial = scalar(&verdict)?;
             loss = (loss + (verdict * self.options.adversarial)?)?;
         }
-        self.optimizer.step(&loss.backward()?)?;
+        self.optimizer.step(&self.processes.backward(&loss, &self.parameters)?)?;
         if adversarial {
             losses.critic = self.critic_step(images, &restored.detach())?;
         }
+        let Losses { l1, quantization, adversarial, critic } = &mut losses;
+        self.processes.average(&mut [l1, quantization, adversarial, critic])?;
         Ok(losses)
     }
 
@@ -160,7 +166,7 @@ impl Trainer {
         let on_real = (1.0 - self.critic.forward(backend, real)?)?.relu()?.mean_all()?;
         let on_fake = (self.critic.forward(backend, fake)? + 1.0)?.relu()?.mean_all()?;
         let loss = ((on_real + on_fake)? * 0.5)?;
-        self.critic_optimizer.step(&loss.backward()?)?;
+        self.critic_optimizer.step(&self.processes.backward(&loss, &self.critic_parameters)?)?;
         scalar(&loss)
     }
 
@@ -245,46 +251,56 @@ impl Validation {
 /// Runs `lddgan train autoencoder`.
 pub fn train(options: &Options) -> Result<()> {
     let device = Device::Cpu;
+    distributed::run(&device, |processes| train_among(processes, options, &device))
+}
+
+fn train_among(processes: &Processes, options: &Options, device: &Device) -> Result<()> {
     let preset = Preset::load(&options.run.preset)?;
-    let (mut run, checkpoint) = Run::open(&options.run, "autoencoder", &preset)?;
+    let training = preset.autoencoder_training()?;
+    let batch = training.batch;
+    processes.check_batch("train_autoencoder.batch", batch, 1)?;
+    let (mut run, checkpoint) = Run::open(&options.run, "autoencoder", &preset, processes)?;
     let size = preset.autoencoder.image_size;
     let images = crate::data::load(&options.run.data, size)?;
     let validation = match &options.validation {
-        Some(path) => crate::data::load(path, size)?.batch_all(&device)?,
-        None => images.batch(&(0..PICTURE_IMAGES.min(images.len()) as u32).collect::<Vec<_>>(), &device)?,
+        Some(path) => crate::data::load(path, size)?.batch_all(device)?,
+        None => images.batch(&(0..PICTURE_IMAGES.min(images.len()) as u32).collect::<Vec<_>>(), device)?,
     };
     let validation = Validation { images: validation };
 
     let seed = run.position.seed;
-    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, &device)?;
+    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, device, processes)?;
     match checkpoint {
         Some(checkpoint) => trainer.load(&checkpoint, &run.file("state.safetensors").display().to_string())?,
         None => {
             let first: Vec<u32> = (0..PCA_IMAGES.min(images.len()) as u32).collect();
-            trainer.start(&preset, &images.batch(&first, &device)?, seed, &device)?;
+            trainer.start(&preset, &images.batch(&first, device)?, seed, device)?;
         }
     }
     println!("before training: PSNR {:.2} dB", validation.psnr(&trainer.encoder, &trainer.decoder)?);
 
-    let training = preset.autoencoder_training()?;
-    let batch = training.batch;
     let total = options.run.images.unwrap_or(training.images);
+    processes.check_same(&format!("{:?} {total} {} {}", run.position, images.len(), options.hold_encoder))?;
     let mut sampler = Sampler::new(seed, 2 * images.len());
     let mut progress = Progress::new(run.position.images, total);
-    while !run.finished(total) {
+    while !run.finished(total)? {
         let position = run.position.images;
-        let batch = images.batch(&sampler.batch(position, batch), &device)?;
-        let batch = match training.crop {
-            Some(crop) => random_crop(&batch, crop, &mut Stream::new(seed, run.position.step, "crop"))?,
-            None => batch,
+        let samples = processes.share(position..position + batch as u64);
+        let own = images.batch(&sampler.batch(&samples), device)?;
+        let own = match training.crop {
+            Some(crop) => random_crop(&own, crop, &mut Stream::new(seed, run.position.step, "crop"))?,
+            None => own,
         };
-        let losses = trainer.step(&batch, position >= training.adversarial_from)?;
-        run.advance(batch.dim(0)?);
+        let losses = trainer.step(&own, position >= training.adversarial_from)?;
+        run.advance(batch);
         progress.update(run.position.images, &losses.named());
         if run.checkpoint_due() {
             let psnr = trainer.save(&mut run, &validation)?;
             progress.note(&format!("checkpoint at {} images: PSNR {psnr:.2} dB", run.position.images));
         }
+    }
+    if !processes.is_first() {
+        return Ok(());
     }
     let psnr = trainer.save(&mut run, &validation).context("the last checkpoint could not be written")?;
     println!(

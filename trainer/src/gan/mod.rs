@@ -1,6 +1,7 @@
 //! Training generator and discriminator in the latent space.
 
 mod latents;
+mod noise;
 mod step;
 mod train;
 

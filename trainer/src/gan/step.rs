@@ -8,8 +8,10 @@ use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{Error, Result};
 
+use super::noise::normals;
 use crate::adam::Adam;
 use crate::checkpoint::named;
+use crate::distributed::Processes;
 use crate::preset::{GanTraining, Preset};
 
 /// Adam's betas for both networks.
@@ -30,18 +32,17 @@ pub struct Draws {
 }
 
 impl Draws {
-    /// The draws of `half` (`d` or `g`) of iteration `step`.
-    fn new(seed: u64, step: u64, half: &str, shape: &[usize], steps: usize, z_dim: usize) -> Result<Self> {
-        let stream = |name: &str| Stream::new(seed, step, &format!("{half}/{name}"));
-        let normal = |name: &str, shape: &[usize]| -> Result<Tensor> {
-            Ok(Tensor::from_vec(stream(name).normals(shape.iter().product()), shape, &Device::Cpu)?)
-        };
-        let mut stream_t = stream("t");
+    /// The draws of `half` (`d` or `g`) of an iteration for the training samples numbered `samples`, whose latents are
+    /// of this shape.
+    fn new(seed: u64, samples: &[u64], half: &str, shape: &[usize], steps: usize, z_dim: usize) -> Result<Self> {
+        let name = |draw: &str| format!("{half}/{draw}");
+        let normal = |draw: &str, shape: &[usize]| normals(seed, samples, &name(draw), shape, &Device::Cpu);
+        let t = |&sample: &u64| Stream::new(seed, sample, &name("t")).below(steps as u32);
         Ok(Self {
-            t: (0..shape[0]).map(|_| stream_t.below(steps as u32)).collect(),
+            t: samples.iter().map(t).collect(),
             noise_tp1: normal("noise_tp1", shape)?,
             noise_t: normal("noise_t", shape)?,
-            z: normal("z", &[shape[0], z_dim])?,
+            z: normal("z", &[z_dim])?,
             noise_posterior: normal("noise_posterior", shape)?,
         })
     }
@@ -60,6 +61,16 @@ pub struct Losses {
     pub adversarial: f64,
     /// Mean |x_0 - prediction| in the scaled latent space.
     pub reconstruction: f64,
+}
+
+impl Losses {
+    /// Replaces the losses by their means over the processes.
+    fn average(&mut self, processes: &Processes) -> Result<()> {
+        let Self { real, fake, penalty, adversarial, reconstruction } = self;
+        let mut values: Vec<&mut f64> =
+            [real, fake, adversarial, reconstruction].into_iter().chain(penalty.as_mut()).collect();
+        Ok(processes.average(&mut values)?)
+    }
 }
 
 /// Which parts of an iteration depend on when it takes place.
@@ -87,6 +98,7 @@ pub struct Trainer {
     discriminator_optimizer: Adam,
     schedule: Schedule,
     options: GanTraining,
+    processes: Processes,
     /// Exponential moving average of the generator's parameters; empty before the first step.
     ema: TensorMap,
 }
@@ -113,7 +125,7 @@ pub fn gradient_penalty(logits: &Tensor, x_t: &Var, gamma: f64) -> Result<Tensor
 }
 
 impl Trainer {
-    pub fn new(preset: &Preset, seed: u64, device: &Device) -> Result<Self> {
+    pub fn new(preset: &Preset, seed: u64, device: &Device, processes: &Processes) -> Result<Self> {
         let generator_parameters = Parameters::new(seed, device);
         let discriminator_parameters = Parameters::new(seed, device);
         let options = preset.train_gan.clone();
@@ -129,14 +141,15 @@ impl Trainer {
             discriminator_parameters,
             schedule: Schedule::new(&preset.diffusion)?,
             options,
+            processes: processes.clone(),
             ema: TensorMap::new(),
         })
     }
 
-    /// One iteration on a batch of scaled latents with the draws of iteration number `number`.
-    pub fn step(&mut self, real: &Tensor, seed: u64, number: u64, step: Step) -> Result<Losses> {
+    /// One iteration on a batch of scaled latents with the draws of the training samples numbered `samples`.
+    pub fn step(&mut self, real: &Tensor, seed: u64, samples: &[u64], step: Step) -> Result<Losses> {
         let z_dim = self.generator.config().z_dim;
-        let draws = |half: &str| Draws::new(seed, number, half, real.dims(), self.schedule.steps(), z_dim);
+        let draws = |half: &str| Draws::new(seed, samples, half, &real.dims()[1..], self.schedule.steps(), z_dim);
         let (d, g) = (draws("d")?, draws("g")?);
         self.step_with(real, &d, &g, step)
     }
@@ -146,6 +159,7 @@ impl Trainer {
         let mut losses = self.discriminator_step(real, d, step.penalty)?;
         (losses.adversarial, losses.reconstruction) = self.generator_step(real, g, step.reconstruction_weight)?;
         self.update_ema()?;
+        losses.average(&self.processes)?;
         Ok(losses)
     }
 
@@ -164,7 +178,8 @@ impl Trainer {
         let (_, fake) = self.generate(&x_tp1, draws)?;
         let on_fake = softplus_mean(&self.discriminate(&fake.detach(), &draws.t, &x_tp1)?)?;
         losses.fake = scalar(&on_fake)?;
-        self.discriminator_optimizer.step(&(loss + on_fake)?.backward()?)?;
+        let gradients = self.processes.backward(&(loss + on_fake)?, &self.discriminator_parameters)?;
+        self.discriminator_optimizer.step(&gradients)?;
         Ok(losses)
     }
 
@@ -174,7 +189,7 @@ impl Trainer {
         let adversarial = softplus_mean(&self.discriminate(&fake, &draws.t, &x_tp1)?.neg()?)?;
         let reconstruction = (x_0 - real)?.abs()?.mean_all()?;
         let loss = (&adversarial + (&reconstruction * reconstruction_weight)?)?;
-        self.generator_optimizer.step(&loss.backward()?)?;
+        self.generator_optimizer.step(&self.processes.backward(&loss, &self.generator_parameters)?)?;
         Ok((scalar(&adversarial)?, scalar(&reconstruction)?))
     }
 
