@@ -88,6 +88,11 @@ impl Run {
             }
         })
         .context("the interrupt key cannot be watched")?;
+        // By SIGTERM, schedulers and systems end a program; SIGUSR1 is what mpirun passes on to its processes at once.
+        #[cfg(unix)]
+        for signal in [libc::SIGTERM, libc::SIGUSR1] {
+            signal_hook::flag::register(signal, interrupted.clone()).context("signals cannot be watched")?;
+        }
         let now = Instant::now();
         let seconds_before = position.seconds;
         let (options, processes) = (options.clone(), processes.clone());
