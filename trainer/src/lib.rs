@@ -12,9 +12,12 @@ pub mod gan;
 pub mod grid;
 pub mod import;
 pub mod network;
+mod noise;
+pub mod precision;
 pub mod preset;
 pub mod progress;
 pub mod run;
+pub mod sampling;
 
 /// The git revision that the program was built from, `unknown` outside a checkout.
 pub fn revision() -> String {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lddgan::{AutoencoderConfig, AutoencoderKind, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
+use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 /// The presets that come with the program.
@@ -52,9 +52,20 @@ pub struct AutoencoderTraining {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<usize>,
     pub learning_rate: f64,
-    /// Weight of the commitment of encoder outputs to their codes (VQ-VAE's beta).
+    /// Weight of the commitment of encoder outputs to their codes (VQ-VAE's beta); of use to the VQ kind alone.
+    #[serde(default)]
     pub commitment: f64,
-    /// Weight of the patch discriminator's verdict.
+    /// Standard deviation of noise added to the latents that the decoder sees, relative to each channel's own; prepares
+    /// the decoder for the generator's errors.
+    #[serde(default)]
+    pub latent_noise: f64,
+    /// Steps after which a code that nothing was near to is replaced by a latent vector of the batch; without it, never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_codes_after: Option<u32>,
+    /// Weight of the structural dissimilarity of images and reconstructions, beside the mean absolute difference.
+    #[serde(default)]
+    pub structure: f64,
+    /// Size of the gradient of the patch discriminator's verdict on the image, relative to that of the other losses.
     pub adversarial: f64,
     /// Images seen before the patch discriminator takes part.
     pub adversarial_from: u64,
@@ -154,13 +165,19 @@ impl Preset {
             return Err("discriminator.latent_channels differs from generator.latent_channels".to_string());
         }
         let Some(training) = &self.train_autoencoder else { return Ok(()) };
-        if self.autoencoder.kind != AutoencoderKind::Vq {
-            return Err("train_autoencoder: only autoencoders of kind `vq` can be trained".to_string());
+        if !self.autoencoder.kind.is_learned() {
+            return Err("train_autoencoder: an autoencoder of this kind has nothing to train".to_string());
         }
         let factor = self.autoencoder.factor();
         let crop_fits = |crop: usize| crop > 0 && crop <= self.autoencoder.image_size && crop.is_multiple_of(factor);
         if !training.crop.is_none_or(crop_fits) {
             return Err(format!("train_autoencoder.crop: needs a multiple of {factor}, at most the image's size"));
+        }
+        let side = training.crop.unwrap_or(self.autoencoder.image_size);
+        if training.structure > 0.0 && (side < 16 || !side.is_multiple_of(4)) {
+            return Err(
+                "train_autoencoder.structure: needs images or crops of at least 16 pixels, a multiple of 4".to_string()
+            );
         }
         if training.batch == 0 || !training.discriminator_channels.is_multiple_of(8) {
             return Err("train_autoencoder: needs batch >= 1 and discriminator_channels a multiple of 8".to_string());

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::Device;
 
 use crate::checkpoint::{Checkpoint, Position};
-use crate::distributed::Processes;
+use crate::distributed::{Launch, Processes};
+use crate::network::BackendName;
+use crate::precision::Precision;
 use crate::preset::Preset;
 
 /// The options that all training commands share.
@@ -35,9 +38,31 @@ pub struct RunOptions {
     /// Minutes between checkpoints
     #[arg(long, default_value_t = 10.0)]
     pub checkpoint_minutes: f64,
+    /// Who computes; `wgpu` cannot train
+    #[arg(long, default_value = "cpu")]
+    pub backend: BackendName,
+    /// What numbers it computes with
+    #[arg(long, default_value = "f32")]
+    pub precision: Precision,
     /// Seed of every random number of the run
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+impl RunOptions {
+    /// The device to train on; sets the precision.
+    pub fn device(&self) -> Result<Device> {
+        training_device(self.backend, self.precision)
+    }
+}
+
+/// The device to train on with this backend, of several GPUs that of this process; sets the precision for the process.
+pub fn training_device(backend: BackendName, precision: Precision) -> Result<Device> {
+    ensure!(backend != BackendName::Wgpu, "the WebGPU executor cannot train: choose the backend `cpu` or `cuda`");
+    let tf32_on_cpu = precision == Precision::Tf32 && backend == BackendName::Cpu;
+    ensure!(!tf32_on_cpu, "only CUDA devices have TF32: choose the precision `f32`");
+    precision.set();
+    crate::network::numbered_device(backend, Launch::from_environment()?.local_rank)
 }
 
 /// A run in progress.

@@ -44,7 +44,11 @@ impl Folder {
             preset[stage]["batch"] = batch.into();
             preset[stage]["images"] = 40.into();
         }
-        preset["train_autoencoder"]["adversarial_from"] = 8.into();
+        // With what depends on the batch as a whole: unused codes, the spread of latents.
+        let autoencoder = preset["train_autoencoder"].as_table_mut().unwrap();
+        autoencoder.insert("adversarial_from".to_string(), 8.into());
+        autoencoder.insert("restart_codes_after".to_string(), 2.into());
+        autoencoder.insert("latent_noise".to_string(), 0.1.into());
         std::fs::write(self.path("preset.toml"), preset.to_string()).unwrap();
     }
 

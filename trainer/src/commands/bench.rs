@@ -14,7 +14,9 @@ use lddgan_trainer::bench::{Protocol, Timing};
 use lddgan_trainer::distributed::Processes;
 use lddgan_trainer::gan::{Step, Trainer};
 use lddgan_trainer::network::{BackendName, device};
+use lddgan_trainer::precision::Precision;
 use lddgan_trainer::preset::Preset;
+use lddgan_trainer::run::training_device;
 use lddgan_trainer::{files, revision};
 use lddgan_web::{Executor, Gpu};
 use serde::Serialize;
@@ -59,6 +61,12 @@ pub struct Train {
     /// Preset: a name, or the path of a TOML file
     #[arg(long, default_value = "faces64")]
     preset: String,
+    /// Who computes; `wgpu` cannot train
+    #[arg(long, default_value = "cpu")]
+    backend: BackendName,
+    /// What numbers it computes with
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     protocol: Protocol,
     /// File that gets the figures
@@ -133,8 +141,8 @@ impl Source {
 
 fn train(options: &Train) -> Result<()> {
     let preset = Preset::load(&options.preset)?;
-    let device = Device::Cpu;
-    let mut trainer = Trainer::new(&preset, 0, &device, &Processes::alone())?;
+    let device = training_device(options.backend, options.precision)?;
+    let mut trainer = Trainer::new(&preset, 0, options.precision, &device, &Processes::alone())?;
     let config = &preset.generator;
     let shape = (options.protocol.batch, config.latent_channels, config.latent_size, config.latent_size);
     let latents = Stream::new(0, 0, "latents").normals(shape.0 * shape.1 * shape.2 * shape.3);

@@ -174,6 +174,11 @@ impl Processes {
         batch.skip(self.rank).step_by(self.size).collect()
     }
 
+    /// How many processes there are.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// Checks that the preset's `field`, a batch size, can be shared so that groups of `group` samples stay whole.
     pub fn check_batch(
         &self,
@@ -201,6 +206,21 @@ impl Processes {
             gradients.insert(var, (sum / self.size as f64)?);
         }
         Ok(gradients)
+    }
+
+    /// The mean of a tensor over the processes.
+    pub fn mean(&self, own: &Tensor) -> Result<Tensor> {
+        if self.size == 1 { Ok(own.clone()) } else { &self.sum(&[own])?[0] / self.size as f64 }
+    }
+
+    /// The rows `places` of what the processes have together: rows (N, …) of the samples of their shares.
+    pub fn rows(&self, own: &Tensor, places: &[usize]) -> Result<Tensor> {
+        let row = |&place: &usize| match place % self.size == self.rank {
+            true => own.get(place / self.size),
+            false => own.get(0)?.zeros_like(),
+        };
+        let rows = Tensor::stack(&places.iter().map(row).collect::<Result<Vec<_>>>()?, 0)?;
+        if self.size == 1 { Ok(rows) } else { Ok(self.sum(&[&rows])?.remove(0)) }
     }
 
     /// Replaces each value by its mean over the processes.

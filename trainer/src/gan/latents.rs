@@ -6,8 +6,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lddgan::backend::CandleBackend;
 use lddgan::networks::{Encoder, LOG_VARIANCE_RANGE};
 
-use super::noise::normals;
+use crate::autoencoder::channel_deviations;
 use crate::data::ImageSet;
+use crate::distributed::Processes;
+use crate::noise::normals;
 use crate::preset::LatentNormalization;
 
 /// Images encoded at a time.
@@ -51,7 +53,9 @@ impl Latents {
         let scale = match normalization {
             LatentNormalization::Fixed(scale) => vec![scale; means.dim(1)?],
             LatentNormalization::MaxAbs => vec![means.abs()?.max_all()?.to_scalar::<f32>()?; means.dim(1)?],
-            LatentNormalization::Standardize => standard_deviations(&means)?,
+            LatentNormalization::Standardize => {
+                channel_deviations(&means, &Processes::alone())?.flatten_all()?.to_vec1()?
+            }
         };
         let divisor = Tensor::from_vec(scale.clone(), (1, scale.len(), 1, 1), device)?;
         let deviations = match deviations.is_empty() {
@@ -83,13 +87,6 @@ fn deviation(log_variance: &Tensor) -> Result<Tensor> {
     Ok((log_variance.clamp(least, most)? * 0.5)?.exp()?)
 }
 
-/// The standard deviation of each channel of (N, C, H, W).
-fn standard_deviations(latents: &Tensor) -> Result<Vec<f32>> {
-    let channels = latents.transpose(0, 1)?.contiguous()?.flatten_from(1)?;
-    let centred = channels.broadcast_sub(&channels.mean_keepdim(1)?)?;
-    Ok(centred.sqr()?.mean(1)?.sqrt()?.to_vec1::<f32>()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +99,8 @@ mod tests {
         let latents = Latents { means: tensor([3.0, -1.0]), deviations: Some(log_variance), scale: vec![1.0; 2] };
         let samples = latents.batch(&[0; 4000], 0, &(0..4000).collect::<Vec<_>>()).unwrap();
         let mean = samples.mean(0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let deviations = standard_deviations(&samples).unwrap();
+        let deviations =
+            channel_deviations(&samples, &Processes::alone()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         // The log variance is clamped at -30.
         assert!((mean[0] - 3.0).abs() < 1e-5 && deviations[0] < 1e-5, "{mean:?} {deviations:?}");
         assert!((mean[1] + 1.0).abs() < 0.1 && (deviations[1] - 2.0).abs() < 0.1, "{mean:?} {deviations:?}");
@@ -113,6 +111,7 @@ mod tests {
         // Channel 0 alternates between 0 and 2, channel 1 between -3 and 3.
         let values: Vec<f32> = vec![0.0, 2.0, -3.0, 3.0, 2.0, 0.0, 3.0, -3.0];
         let latents = Tensor::from_vec(values, (2, 2, 1, 2), &Device::Cpu).unwrap();
-        assert_eq!(standard_deviations(&latents).unwrap(), [1.0, 3.0]);
+        let deviations = channel_deviations(&latents, &Processes::alone()).unwrap();
+        assert_eq!(deviations.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [1.0, 3.0]);
     }
 }

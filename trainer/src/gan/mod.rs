@@ -1,7 +1,6 @@
 //! Training generator and discriminator in the latent space.
 
 mod latents;
-mod noise;
 mod step;
 mod train;
 

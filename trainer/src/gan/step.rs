@@ -1,6 +1,6 @@
 //! One training iteration of the diffusion GAN (reference: the inner loop of `train_ldgan.py`; paper, section 3).
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use lddgan::backend::CandleBackend;
 use lddgan::diffusion::Schedule;
 use lddgan::networks::{Discriminator, Generator};
@@ -8,10 +8,11 @@ use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{Error, Result};
 
-use super::noise::normals;
 use crate::adam::Adam;
 use crate::checkpoint::named;
 use crate::distributed::Processes;
+use crate::noise::normals;
+use crate::precision::Precision;
 use crate::preset::{GanTraining, Preset};
 
 /// Adam's betas for both networks.
@@ -32,11 +33,12 @@ pub struct Draws {
 }
 
 impl Draws {
-    /// The draws of `half` (`d` or `g`) of an iteration for the training samples numbered `samples`, whose latents are
-    /// of this shape.
-    fn new(seed: u64, samples: &[u64], half: &str, shape: &[usize], steps: usize, z_dim: usize) -> Result<Self> {
+    /// The draws of `half` (`d` or `g`) of an iteration for the training samples numbered `samples`, whose latents have
+    /// the shape of `like` and are on its device.
+    fn new(seed: u64, samples: &[u64], half: &str, like: &Tensor, steps: usize, z_dim: usize) -> Result<Self> {
+        let shape = &like.dims()[1..];
         let name = |draw: &str| format!("{half}/{draw}");
-        let normal = |draw: &str, shape: &[usize]| normals(seed, samples, &name(draw), shape, &Device::Cpu);
+        let normal = |draw: &str, shape: &[usize]| normals(seed, samples, &name(draw), shape, like.device());
         let t = |&sample: &u64| Stream::new(seed, sample, &name("t")).below(steps as u32);
         Ok(Self {
             t: samples.iter().map(t).collect(),
@@ -90,6 +92,7 @@ pub fn reconstruction_weight(progress: f64) -> f64 {
 
 /// Generator, discriminator and their optimisers.
 pub struct Trainer {
+    precision: Precision,
     generator: Generator,
     generator_parameters: Parameters,
     generator_optimizer: Adam,
@@ -125,7 +128,13 @@ pub fn gradient_penalty(logits: &Tensor, x_t: &Var, gamma: f64) -> Result<Tensor
 }
 
 impl Trainer {
-    pub fn new(preset: &Preset, seed: u64, device: &Device, processes: &Processes) -> Result<Self> {
+    pub fn new(
+        preset: &Preset,
+        seed: u64,
+        precision: Precision,
+        device: &Device,
+        processes: &Processes,
+    ) -> Result<Self> {
         let generator_parameters = Parameters::new(seed, device);
         let discriminator_parameters = Parameters::new(seed, device);
         let options = preset.train_gan.clone();
@@ -133,6 +142,7 @@ impl Trainer {
         let vb = discriminator_parameters.var_builder();
         let discriminator = Discriminator::new(vb.pp("discriminator"), &preset.discriminator)?;
         Ok(Self {
+            precision,
             generator_optimizer: Adam::new(&generator_parameters, options.generator_learning_rate, BETAS)?,
             discriminator_optimizer: Adam::new(&discriminator_parameters, options.discriminator_learning_rate, BETAS)?,
             generator,
@@ -149,7 +159,7 @@ impl Trainer {
     /// One iteration on a batch of scaled latents with the draws of the training samples numbered `samples`.
     pub fn step(&mut self, real: &Tensor, seed: u64, samples: &[u64], step: Step) -> Result<Losses> {
         let z_dim = self.generator.config().z_dim;
-        let draws = |half: &str| Draws::new(seed, samples, half, &real.dims()[1..], self.schedule.steps(), z_dim);
+        let draws = |half: &str| Draws::new(seed, samples, half, real, self.schedule.steps(), z_dim);
         let (d, g) = (draws("d")?, draws("g")?);
         self.step_with(real, &d, &g, step)
     }
@@ -195,13 +205,15 @@ impl Trainer {
 
     fn discriminate(&self, x_t: &Tensor, t: &[u32], x_tp1: &Tensor) -> Result<Tensor> {
         let sinusoids = self.discriminator.time_sinusoids(t, x_t.device())?;
-        self.discriminator.forward(&mut CandleBackend, x_t, &sinusoids, x_tp1)
+        let (x_t, x_tp1) = (self.precision.of(x_t)?, self.precision.of(x_tp1)?);
+        self.discriminator.forward(&mut CandleBackend, &x_t, &sinusoids, &x_tp1)
     }
 
     /// The predicted x_0, and x_t drawn from the posterior around it.
     fn generate(&self, x_tp1: &Tensor, draws: &Draws) -> Result<(Tensor, Tensor)> {
         let sinusoids = self.generator.time_sinusoids(&draws.t, x_tp1.device())?;
-        let x_0 = self.generator.forward(&mut CandleBackend, x_tp1, &sinusoids, &draws.z)?;
+        let input = self.precision.of(x_tp1)?;
+        let x_0 = self.generator.forward(&mut CandleBackend, &input, &sinusoids, &draws.z)?.to_dtype(DType::F32)?;
         let x_t = self.schedule.sample_posterior(&x_0, x_tp1, &draws.t, &draws.noise_posterior)?;
         Ok((x_0, x_t))
     }
@@ -242,7 +254,9 @@ impl Trainer {
         self.discriminator_parameters.load(&part("discriminator"), file)?;
         self.generator_optimizer.load(&part("generator_adam"))?;
         self.discriminator_optimizer.load(&part("discriminator_adam"))?;
-        self.ema = part("ema");
+        let device = self.generator_parameters.device();
+        let to_device = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(device)?));
+        self.ema = part("ema").into_iter().map(to_device).collect::<Result<_>>()?;
         Ok(())
     }
 }
@@ -257,6 +271,25 @@ mod tests {
         for (progress, expected) in [(0.0, 0.99753), (0.5, 0.5), (1.0, 0.00247)] {
             assert!((reconstruction_weight(progress) - expected).abs() < 1e-5);
         }
+    }
+
+    /// bfloat16 has 8 bits of mantissa, so a few units of 1/256 are the rounding of two networks.
+    #[test]
+    fn bf16_stays_close_to_f32() {
+        let preset = Preset::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny.toml")).unwrap();
+        let config = &preset.generator;
+        let shape = [4, config.latent_channels, config.latent_size, config.latent_size];
+        let latents = Stream::new(0, 0, "latents").normals(shape.iter().product());
+        let latents = Tensor::from_vec(latents, &shape, &Device::Cpu).unwrap();
+        let [exact, rounded] = [Precision::F32, Precision::Bf16].map(|precision| {
+            let mut trainer = Trainer::new(&preset, 0, precision, &Device::Cpu, &Processes::alone()).unwrap();
+            let step = Step { penalty: false, reconstruction_weight: 0.5 };
+            let losses = [[0, 1, 2, 3], [4, 5, 6, 7]].map(|samples| trainer.step(&latents, 0, &samples, step).unwrap());
+            losses.map(|losses| [losses.real, losses.fake, losses.adversarial, losses.reconstruction])
+        });
+        let pairs = exact.as_flattened().iter().zip(rounded.as_flattened());
+        let largest = pairs.map(|(exact, rounded)| ((exact - rounded) / exact).abs()).fold(0.0, f64::max);
+        assert!(largest > 0.0 && largest < 0.02, "{exact:?} {rounded:?}");
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn named(losses: &Losses) -> Vec<(&'static str, f64)> {
 
 /// Runs `lddgan train gan`.
 pub fn train(options: &Options) -> Result<()> {
-    let device = Device::Cpu;
+    let device = options.run.device()?;
     distributed::run(&device, |processes| train_among(processes, options, &device))
 }
 
@@ -118,7 +118,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     drop(images);
 
     let seed = run.position.seed;
-    let mut trainer = Trainer::new(&preset, seed, device, processes)?;
+    let mut trainer = Trainer::new(&preset, seed, options.run.precision, device, processes)?;
     if let Some(checkpoint) = checkpoint {
         trainer.load(|part| checkpoint.part(part), &run.file("state.safetensors").display().to_string())?;
     }
