@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 
 use crate::checkpoint::{Checkpoint, Position};
+use crate::distributed::{Launch, Processes};
 use crate::network::BackendName;
 use crate::precision::Precision;
 use crate::preset::Preset;
@@ -55,19 +56,20 @@ impl RunOptions {
     }
 }
 
-/// The device to train on with this backend; sets the precision for the process.
+/// The device to train on with this backend, of several GPUs that of this process; sets the precision for the process.
 pub fn training_device(backend: BackendName, precision: Precision) -> Result<Device> {
     ensure!(backend != BackendName::Wgpu, "the WebGPU executor cannot train: choose the backend `cpu` or `cuda`");
     let tf32_on_cpu = precision == Precision::Tf32 && backend == BackendName::Cpu;
     ensure!(!tf32_on_cpu, "only CUDA devices have TF32: choose the precision `f32`");
     precision.set();
-    crate::network::device(backend)
+    crate::network::numbered_device(backend, Launch::from_environment()?.local_rank)
 }
 
 /// A run in progress.
 pub struct Run {
     pub options: RunOptions,
     pub position: Position,
+    processes: Processes,
     started: Instant,
     saved: Instant,
     seconds_before: f64,
@@ -76,7 +78,12 @@ pub struct Run {
 
 impl Run {
     /// Opens the output folder: a fresh run, or the checkpoint to go on from.
-    pub fn open(options: &RunOptions, stage: &str, preset: &Preset) -> Result<(Self, Option<Checkpoint>)> {
+    pub fn open(
+        options: &RunOptions,
+        stage: &str,
+        preset: &Preset,
+        processes: &Processes,
+    ) -> Result<(Self, Option<Checkpoint>)> {
         let path = state_path(&options.out);
         let checkpoint = match (path.exists(), options.resume) {
             (true, true) => Some(Checkpoint::load(&path, stage, preset)?),
@@ -106,18 +113,25 @@ impl Run {
             }
         })
         .context("the interrupt key cannot be watched")?;
+        // By SIGTERM, schedulers and systems end a program; SIGUSR1 is what mpirun passes on to its processes at once.
+        #[cfg(unix)]
+        for signal in [libc::SIGTERM, libc::SIGUSR1] {
+            signal_hook::flag::register(signal, interrupted.clone()).context("signals cannot be watched")?;
+        }
         let now = Instant::now();
         let seconds_before = position.seconds;
-        let run = Self { options: options.clone(), position, started: now, saved: now, seconds_before, interrupted };
+        let (options, processes) = (options.clone(), processes.clone());
+        let run = Self { options, position, processes, started: now, saved: now, seconds_before, interrupted };
         Ok((run, checkpoint))
     }
 
-    /// Whether to stop: enough images, out of time, or interrupted.
-    pub fn finished(&self, total: u64) -> bool {
+    /// Whether to stop: enough images, out of time, or interrupted. All processes stop where one has to.
+    pub fn finished(&self, total: u64) -> Result<bool> {
         let limit = self.options.minutes.map(|minutes| Duration::from_secs_f64(minutes.max(0.0) * 60.0));
-        self.position.images >= total
+        let finished = self.position.images >= total
             || limit.is_some_and(|limit| self.started.elapsed() >= limit)
-            || self.interrupted.load(Ordering::SeqCst)
+            || self.interrupted.load(Ordering::SeqCst);
+        Ok(self.processes.any(finished)?)
     }
 
     /// Counts a step.
@@ -127,9 +141,9 @@ impl Run {
         self.position.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
     }
 
-    /// Whether a checkpoint is due.
+    /// Whether a checkpoint is due, which is the first process's to write.
     pub fn checkpoint_due(&self) -> bool {
-        self.saved.elapsed().as_secs_f64() >= self.options.checkpoint_minutes * 60.0
+        self.processes.is_first() && self.saved.elapsed().as_secs_f64() >= self.options.checkpoint_minutes * 60.0
     }
 
     /// Replaces the checkpoint.
@@ -163,9 +177,9 @@ impl Sampler {
         Self { seed, count: count as u32, epoch: None, order: Vec::new() }
     }
 
-    /// The items at positions `first..first + batch` of the endless sequence of epochs.
-    pub fn batch(&mut self, first: u64, batch: usize) -> Vec<u32> {
-        (first..first + batch as u64).map(|position| self.item(position)).collect()
+    /// The items at these positions of the endless sequence of epochs.
+    pub fn batch(&mut self, positions: &[u64]) -> Vec<u32> {
+        positions.iter().map(|&position| self.item(position)).collect()
     }
 
     fn item(&mut self, position: u64) -> u32 {
@@ -184,12 +198,13 @@ mod tests {
 
     #[test]
     fn every_item_comes_once_per_epoch() {
+        let positions = |range: std::ops::Range<u64>| range.collect::<Vec<_>>();
         let mut sampler = Sampler::new(1, 10);
-        let mut first: Vec<u32> = sampler.batch(0, 10);
-        let second = sampler.batch(10, 10);
+        let mut first: Vec<u32> = sampler.batch(&positions(0..10));
+        let second = sampler.batch(&positions(10..20));
         assert_ne!(first, second);
         first.sort_unstable();
         assert_eq!(first, (0..10).collect::<Vec<_>>());
-        assert_eq!(Sampler::new(1, 10).batch(13, 4), second[3..7]);
+        assert_eq!(Sampler::new(1, 10).batch(&positions(13..17)), second[3..7]);
     }
 }

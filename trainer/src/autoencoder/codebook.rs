@@ -7,6 +7,7 @@ use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
 
 use super::kmeans;
+use crate::distributed::Processes;
 
 /// Latent vectors that the codebook is fitted on.
 const KMEANS_POINTS: usize = 40_000;
@@ -45,10 +46,10 @@ impl Codebook {
 
     /// The nearest codes, through which gradients pass straight to the latent, and the loss that draws codes to
     /// latents and, `commitment` times as strongly, latents to codes.
-    pub fn quantize(&mut self, latent: &Tensor, commitment: f64) -> Result<(Tensor, Tensor)> {
+    pub fn quantize(&mut self, latent: &Tensor, commitment: f64, processes: &Processes) -> Result<(Tensor, Tensor)> {
         let (n, c, h, w) = latent.dims4()?;
         let indices = nearest_codes(latent, &self.codes)?;
-        self.note_use(&indices)?;
+        self.note_use(&indices, processes)?;
         let codes = self.codes.index_select(&indices, 0)?;
         let codes = codes.reshape((n, h, w, c))?.permute((0, 3, 1, 2))?.contiguous()?;
         let quantized = (latent + (&codes - latent)?.detach())?;
@@ -57,26 +58,35 @@ impl Codebook {
         Ok((quantized, (to_latent + (to_code * commitment)?)?))
     }
 
-    fn note_use(&mut self, indices: &Tensor) -> Result<()> {
-        self.idle.iter_mut().for_each(|idle| *idle = idle.saturating_add(1));
+    /// Counts the use in all processes.
+    fn note_use(&mut self, indices: &Tensor, processes: &Processes) -> Result<()> {
+        let mut used = vec![0f64; self.idle.len()];
         for index in indices.to_vec1::<u32>()? {
-            self.idle[index as usize] = 0;
+            used[index as usize] = 1.0;
+        }
+        processes.average(&mut used.iter_mut().collect::<Vec<_>>())?;
+        for (idle, used) in self.idle.iter_mut().zip(used) {
+            *idle = if used > 0.0 { 0 } else { idle.saturating_add(1) };
         }
         Ok(())
     }
 
-    /// Replaces codes that were idle for too long by random vectors of this step's latent.
-    pub fn restart(&mut self, latent: &Tensor, seed: u64, number: u64) -> Result<()> {
+    /// Replaces codes that were idle for too long by random vectors of this step's latents, those of all processes.
+    pub fn restart(&mut self, latent: &Tensor, seed: u64, number: u64, processes: &Processes) -> Result<()> {
         let Some(limit) = self.restart_after else { return Ok(()) };
         let dead: Vec<usize> = (0..self.idle.len()).filter(|&code| self.idle[code] >= limit).collect();
         if dead.is_empty() {
             return Ok(());
         }
-        let points = vectors(latent)?.to_vec2::<f32>()?;
-        let mut codes = self.codes.as_tensor().detach().to_vec2::<f32>()?;
+        let samples = latent.detach().flatten_from(2)?.transpose(1, 2)?.contiguous()?;
+        let (count, pixels, _) = samples.dims3()?;
         let mut stream = Stream::new(seed, number, "codebook");
-        for code in dead {
-            codes[code].clone_from(&points[stream.below(points.len() as u32) as usize]);
+        let places: Vec<usize> =
+            dead.iter().map(|_| stream.below((count * processes.size() * pixels) as u32) as usize).collect();
+        let samples = processes.rows(&samples, &places.iter().map(|place| place / pixels).collect::<Vec<_>>())?;
+        let mut codes = self.codes.as_tensor().detach().to_vec2::<f32>()?;
+        for (i, (code, place)) in dead.into_iter().zip(places).enumerate() {
+            codes[code] = samples.get(i)?.get(place % pixels)?.to_vec1()?;
             self.idle[code] = 0;
         }
         Ok(self.codes.set(&Tensor::new(codes, self.codes.device())?)?)
@@ -116,7 +126,7 @@ mod tests {
     fn quantises_with_a_straight_through_gradient() {
         let mut codebook = self::codebook([[0.0, 0.0], [9.0, 9.0], [4.0, 2.0]], None);
         let latent = Var::new(&[[[[1f32, 4.0]], [[0.0, 4.0]]]], &Device::Cpu).unwrap();
-        let (quantized, loss) = codebook.quantize(&latent, 0.25).unwrap();
+        let (quantized, loss) = codebook.quantize(&latent, 0.25, &Processes::alone()).unwrap();
         assert_eq!(quantized.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [0.0, 4.0, 0.0, 2.0]);
         // The squared distances 1, 0, 0, 4 have the mean 1.25.
         assert!((loss.to_scalar::<f32>().unwrap() - 1.25 * 1.25).abs() < 1e-6);
@@ -138,8 +148,8 @@ mod tests {
             let saved = codebook.state().unwrap();
             codebook.idle = vec![7; 3];
             codebook.load(&saved).unwrap();
-            codebook.quantize(&latent, 0.25).unwrap();
-            codebook.restart(&latent, 0, number).unwrap();
+            codebook.quantize(&latent, 0.25, &Processes::alone()).unwrap();
+            codebook.restart(&latent, 0, number, &Processes::alone()).unwrap();
         }
         let code = unused(&codebook);
         assert!(code == [1.0, 0.0] || code == [4.0, 4.0], "{code:?}");

@@ -4,7 +4,6 @@ use candle_core::{DType, Device, Tensor, Var};
 use lddgan::Result;
 use lddgan::backend::CandleBackend;
 use lddgan::networks::{Decoder, Encoder, LOG_VARIANCE_RANGE, PatchDiscriminator, Posterior};
-use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
 
 use super::codebook::Codebook;
@@ -12,6 +11,8 @@ use super::pca::PatchPca;
 use super::structure;
 use crate::adam::Adam;
 use crate::checkpoint::{Checkpoint, named};
+use crate::distributed::Processes;
+use crate::noise::normals;
 use crate::precision::Precision;
 use crate::preset::{AutoencoderTraining, Preset};
 
@@ -29,6 +30,7 @@ pub struct Trainer {
     pub parameters: Parameters,
     options: AutoencoderTraining,
     precision: Precision,
+    processes: Processes,
     hold_encoder: bool,
     seed: u64,
     optimizer: Adam,
@@ -54,6 +56,13 @@ pub struct Losses {
 }
 
 impl Losses {
+    /// Replaces the losses by their means over the processes.
+    fn average(&mut self, processes: &Processes) -> Result<()> {
+        let Self { l1, structure, quantization, adversarial, discriminator } = self;
+        let optional = [structure, quantization, adversarial, discriminator].into_iter().flatten();
+        Ok(processes.average(&mut [l1].into_iter().chain(optional).collect::<Vec<_>>())?)
+    }
+
     pub fn named(&self) -> Vec<(&'static str, f64)> {
         let optional = [
             ("structure", self.structure),
@@ -70,15 +79,14 @@ pub fn scalar(tensor: &Tensor) -> Result<f64> {
     Ok(f64::from(tensor.to_scalar::<f32>()?))
 }
 
-/// The Euclidean norm of a gradient.
-fn norm(gradient: &Tensor) -> Result<f64> {
-    Ok(scalar(&gradient.sqr()?.sum_all()?)?.sqrt())
+/// The square of the Euclidean norm of a gradient.
+fn squared_norm(gradient: &Tensor) -> Result<f64> {
+    scalar(&gradient.sqr()?.sum_all()?)
 }
 
-/// Standard normal noise of the shape of `like`.
-fn noise(like: &Tensor, seed: u64, number: u64, draw: &str) -> Result<Tensor> {
-    let values = Stream::new(seed, number, draw).normals(like.elem_count());
-    Ok(Tensor::from_vec(values, like.shape(), like.device())?)
+/// Standard normal noise of the shape of `like`, a value for each of the training samples numbered `samples`.
+fn noise(like: &Tensor, seed: u64, samples: &[u64], draw: &str) -> Result<Tensor> {
+    normals(seed, samples, draw, &like.dims()[1..], like.device())
 }
 
 impl Trainer {
@@ -88,6 +96,7 @@ impl Trainer {
         hold_encoder: bool,
         precision: Precision,
         device: &Device,
+        processes: &Processes,
     ) -> anyhow::Result<Self> {
         let options = preset.autoencoder_training()?.clone();
         let parameters = Parameters::new(seed, device);
@@ -107,6 +116,7 @@ impl Trainer {
             codebook: Codebook::new(&parameters, options.restart_codes_after)?,
             options,
             precision,
+            processes: processes.clone(),
             hold_encoder,
             seed,
             encoder,
@@ -130,16 +140,17 @@ impl Trainer {
             let bias = (0..var.elem_count()).map(|i| if i < means { 0.0 } else { FIRST_LOG_VARIANCE }).collect();
             var.set(&Tensor::from_vec(bias, var.shape(), var.device())?)?;
         }
-        match &self.codebook {
-            Some(codebook) => codebook.fit(&self.encoder.forward(&mut CandleBackend, images)?, self.seed),
-            None => Ok(()),
+        if let Some(codebook) = &self.codebook {
+            codebook.fit(&self.encoder.forward(&mut CandleBackend, images)?, self.seed)?;
         }
+        // Processors may differ in the last bits.
+        Ok(self.processes.copy_first(&self.parameters)?)
     }
 
-    /// One iteration, number `number`, on images (N, C, H, W).
-    pub fn step(&mut self, images: &Tensor, number: u64, adversarial: bool) -> Result<Losses> {
+    /// One iteration, number `number`, on images (N, C, H, W), the training samples numbered `samples`.
+    pub fn step(&mut self, images: &Tensor, samples: &[u64], number: u64, adversarial: bool) -> Result<Losses> {
         let mut losses = Losses::default();
-        let (latent, quantization) = self.latent(images, number)?;
+        let (latent, quantization) = self.latent(images, samples, number)?;
         let restored = self.decoder.forward(&mut CandleBackend, &self.precision.of(&latent)?)?.to_dtype(DType::F32)?;
         let gradient = self.image_gradient(&restored, images, adversarial, &mut losses)?;
         // Its gradient is that of all losses on the image.
@@ -148,22 +159,23 @@ impl Trainer {
             losses.quantization = Some(scalar(&quantization)?);
             loss = (loss + quantization)?;
         }
-        self.optimizer.step(&loss.backward()?)?;
+        self.optimizer.step(&self.processes.backward(&loss, &self.parameters)?)?;
         if adversarial {
             losses.discriminator = Some(self.discriminator_step(images, &restored.detach())?);
         }
+        losses.average(&self.processes)?;
         Ok(losses)
     }
 
     /// What the decoder is to see, and the quantisation loss of the VQ kind.
-    fn latent(&mut self, images: &Tensor, number: u64) -> Result<(Tensor, Option<Tensor>)> {
+    fn latent(&mut self, images: &Tensor, samples: &[u64], number: u64) -> Result<(Tensor, Option<Tensor>)> {
         let images = self.precision.of(images)?;
         let mut latent = match self.encoder.posterior(&mut CandleBackend, &images)? {
             Some(Posterior { mean, log_variance }) => {
                 let (mean, log_variance) = (mean.to_dtype(DType::F32)?, log_variance.to_dtype(DType::F32)?);
                 let (least, most) = LOG_VARIANCE_RANGE;
                 let deviation = (log_variance.clamp(least, most)? * 0.5)?.exp()?;
-                let noise = noise(&mean, self.seed, number, "posterior")?;
+                let noise = noise(&mean, self.seed, samples, "posterior")?;
                 (mean + (deviation * noise)?)?
             }
             None => self.encoder.forward(&mut CandleBackend, &images)?.to_dtype(DType::F32)?,
@@ -172,14 +184,14 @@ impl Trainer {
             latent = latent.detach();
         }
         if self.options.latent_noise > 0.0 {
-            let noise = noise(&latent, self.seed, number, "latent_noise")?;
-            let deviations = super::channel_deviations(&latent.detach())?;
+            let noise = noise(&latent, self.seed, samples, "latent_noise")?;
+            let deviations = super::channel_deviations(&latent.detach(), &self.processes)?;
             latent = (latent + (noise.broadcast_mul(&deviations)? * self.options.latent_noise)?)?;
         }
         match &mut self.codebook {
             Some(codebook) => {
-                let (quantized, loss) = codebook.quantize(&latent, self.options.commitment)?;
-                codebook.restart(&latent, self.seed, number)?;
+                let (quantized, loss) = codebook.quantize(&latent, self.options.commitment, &self.processes)?;
+                codebook.restart(&latent, self.seed, number, &self.processes)?;
                 Ok((quantized, Some(loss)))
             }
             None => Ok((latent, None)),
@@ -219,7 +231,9 @@ impl Trainer {
         let verdict = self.judge(&restored)?.mean_all()?.neg()?;
         losses.adversarial = Some(scalar(&verdict)?);
         let verdict = gradient(&verdict)?;
-        let adaptive = (norm(&reconstruction)? / (norm(&verdict)? + 1e-12)).min(MOST_ADAPTIVE_WEIGHT);
+        let (mut of_reconstruction, mut of_verdict) = (squared_norm(&reconstruction)?, squared_norm(&verdict)?);
+        self.processes.average(&mut [&mut of_reconstruction, &mut of_verdict])?;
+        let adaptive = (of_reconstruction.sqrt() / (of_verdict.sqrt() + 1e-12)).min(MOST_ADAPTIVE_WEIGHT);
         Ok((reconstruction + (verdict * (adaptive * self.options.adversarial))?)?)
     }
 
@@ -234,7 +248,8 @@ impl Trainer {
         let on_real = (1.0 - self.judge(real)?)?.relu()?.mean_all()?;
         let on_fake = (self.judge(fake)? + 1.0)?.relu()?.mean_all()?;
         let loss = ((on_real + on_fake)? * 0.5)?;
-        self.discriminator_optimizer.step(&loss.backward()?)?;
+        let gradients = self.processes.backward(&loss, &self.discriminator_parameters)?;
+        self.discriminator_optimizer.step(&gradients)?;
         scalar(&loss)
     }
 

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Encoder};
 use lddgan::noise::Stream;
 use lddgan::{ModelFile, Provenance};
 
 use super::step::{Trainer, scalar};
+use crate::distributed::{self, Processes};
 use crate::preset::Preset;
 use crate::progress::Progress;
 use crate::run::{Run, RunOptions, Sampler};
@@ -99,46 +100,56 @@ impl Validation {
 /// Runs `lddgan train autoencoder`.
 pub fn train(options: &Options) -> Result<()> {
     let device = options.run.device()?;
+    distributed::run(&device, |processes| train_among(processes, options, &device))
+}
+
+fn train_among(processes: &Processes, options: &Options, device: &Device) -> Result<()> {
     let preset = Preset::load(&options.run.preset)?;
-    let (mut run, checkpoint) = Run::open(&options.run, "autoencoder", &preset)?;
+    let training = preset.autoencoder_training()?;
+    let batch = training.batch;
+    processes.check_batch("train_autoencoder.batch", batch, 1)?;
+    let (mut run, checkpoint) = Run::open(&options.run, "autoencoder", &preset, processes)?;
     let size = preset.autoencoder.image_size;
     let images = crate::data::load(&options.run.data, size)?;
     let validation = match &options.validation {
-        Some(path) => crate::data::load(path, size)?.batch_all(&device)?,
-        None => images.batch(&(0..PICTURE_IMAGES.min(images.len()) as u32).collect::<Vec<_>>(), &device)?,
+        Some(path) => crate::data::load(path, size)?.batch_all(device)?,
+        None => images.batch(&(0..PICTURE_IMAGES.min(images.len()) as u32).collect::<Vec<_>>(), device)?,
     };
     let validation = Validation { images: validation };
 
     let seed = run.position.seed;
-    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, options.run.precision, &device)?;
+    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, options.run.precision, device, processes)?;
     match checkpoint {
         Some(checkpoint) => trainer.load(&checkpoint, &run.file("state.safetensors").display().to_string())?,
         None => {
             let first: Vec<u32> = (0..PCA_IMAGES.min(images.len()) as u32).collect();
-            trainer.start(&preset, &images.batch(&first, &device)?)?;
+            trainer.start(&preset, &images.batch(&first, device)?)?;
         }
     }
     println!("before training: PSNR {:.2} dB", validation.psnr(&trainer.encoder, &trainer.decoder)?);
 
-    let training = preset.autoencoder_training()?;
-    let batch = training.batch;
     let total = options.run.images.unwrap_or(training.images);
+    processes.check_same(&format!("{:?} {total} {} {}", run.position, images.len(), options.hold_encoder))?;
     let mut sampler = Sampler::new(seed, 2 * images.len());
     let mut progress = Progress::new(run.position.images, total);
-    while !run.finished(total) {
+    while !run.finished(total)? {
         let position = run.position.images;
-        let batch = images.batch(&sampler.batch(position, batch), &device)?;
-        let batch = match training.crop {
-            Some(crop) => random_crop(&batch, crop, &mut Stream::new(seed, run.position.step, "crop"))?,
-            None => batch,
+        let samples = processes.share(position..position + batch as u64);
+        let own = images.batch(&sampler.batch(&samples), device)?;
+        let own = match training.crop {
+            Some(crop) => random_crop(&own, crop, &mut Stream::new(seed, run.position.step, "crop"))?,
+            None => own,
         };
-        let losses = trainer.step(&batch, run.position.step, position >= training.adversarial_from)?;
-        run.advance(batch.dim(0)?);
+        let losses = trainer.step(&own, &samples, run.position.step, position >= training.adversarial_from)?;
+        run.advance(batch);
         progress.update(run.position.images, &losses.named());
         if run.checkpoint_due() {
             let psnr = save(&trainer, &mut run, &validation)?;
             progress.note(&format!("checkpoint at {} images: PSNR {psnr:.2} dB", run.position.images));
         }
+    }
+    if !processes.is_first() {
+        return Ok(());
     }
     let psnr = save(&trainer, &mut run, &validation).context("the last checkpoint could not be written")?;
     println!(

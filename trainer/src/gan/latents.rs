@@ -5,10 +5,11 @@ use candle_core::{Device, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use lddgan::backend::CandleBackend;
 use lddgan::networks::{Encoder, LOG_VARIANCE_RANGE};
-use lddgan::noise::Stream;
 
 use crate::autoencoder::channel_deviations;
 use crate::data::ImageSet;
+use crate::distributed::Processes;
+use crate::noise::normals;
 use crate::preset::LatentNormalization;
 
 /// Images encoded at a time.
@@ -52,7 +53,9 @@ impl Latents {
         let scale = match normalization {
             LatentNormalization::Fixed(scale) => vec![scale; means.dim(1)?],
             LatentNormalization::MaxAbs => vec![means.abs()?.max_all()?.to_scalar::<f32>()?; means.dim(1)?],
-            LatentNormalization::Standardize => channel_deviations(&means)?.flatten_all()?.to_vec1()?,
+            LatentNormalization::Standardize => {
+                channel_deviations(&means, &Processes::alone())?.flatten_all()?.to_vec1()?
+            }
         };
         let divisor = Tensor::from_vec(scale.clone(), (1, scale.len(), 1, 1), device)?;
         let deviations = match deviations.is_empty() {
@@ -67,14 +70,13 @@ impl Latents {
         self.means.dims()[0]
     }
 
-    /// The latents `indices`, (N, C, H, W). Of the KL kind they are samples of the encoder's distributions, with new
-    /// noise for each iteration `number` (as the reference's `get_first_stage_encoding`).
-    pub fn batch(&self, indices: &[u32], seed: u64, number: u64) -> Result<Tensor> {
+    /// The latents `indices`, (N, C, H, W). Of the KL kind they are samples of the encoder's distributions, with noise
+    /// of their own for each of the training samples numbered `samples` (as the reference's `get_first_stage_encoding`).
+    pub fn batch(&self, indices: &[u32], seed: u64, samples: &[u64]) -> Result<Tensor> {
         let indices = Tensor::from_vec(indices.to_vec(), indices.len(), self.means.device())?;
         let means = self.means.index_select(&indices, 0)?;
         let Some(deviations) = &self.deviations else { return Ok(means) };
-        let noise = Stream::new(seed, number, "latent").normals(means.elem_count());
-        let noise = Tensor::from_vec(noise, means.shape(), means.device())?;
+        let noise = normals(seed, samples, "latent", &means.dims()[1..], means.device())?;
         Ok((means + (deviations.index_select(&indices, 0)? * noise)?)?)
     }
 }
@@ -89,16 +91,16 @@ fn deviation(log_variance: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::*;
 
-    /// Of distributions with known means and deviations: samples of many iterations have them.
+    /// Of distributions with known means and deviations: many samples have them.
     #[test]
     fn samples_follow_the_encoders_distribution() {
         let tensor = |values: [f32; 2]| Tensor::new(&values, &Device::Cpu).unwrap().reshape((1, 2, 1, 1)).unwrap();
         let log_variance = deviation(&tensor([-100.0, 4f32.ln()])).unwrap();
         let latents = Latents { means: tensor([3.0, -1.0]), deviations: Some(log_variance), scale: vec![1.0; 2] };
-        let samples: Vec<Tensor> = (0..4000).map(|number| latents.batch(&[0], 0, number).unwrap()).collect();
-        let samples = Tensor::cat(&samples, 0).unwrap();
+        let samples = latents.batch(&[0; 4000], 0, &(0..4000).collect::<Vec<_>>()).unwrap();
         let mean = samples.mean(0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let deviations = channel_deviations(&samples).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let deviations =
+            channel_deviations(&samples, &Processes::alone()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         // The log variance is clamped at -30.
         assert!((mean[0] - 3.0).abs() < 1e-5 && deviations[0] < 1e-5, "{mean:?} {deviations:?}");
         assert!((mean[1] + 1.0).abs() < 0.1 && (deviations[1] - 2.0).abs() < 0.1, "{mean:?} {deviations:?}");
@@ -109,7 +111,7 @@ mod tests {
         // Channel 0 alternates between 0 and 2, channel 1 between -3 and 3.
         let values: Vec<f32> = vec![0.0, 2.0, -3.0, 3.0, 2.0, 0.0, 3.0, -3.0];
         let latents = Tensor::from_vec(values, (2, 2, 1, 2), &Device::Cpu).unwrap();
-        let deviations = channel_deviations(&latents).unwrap();
+        let deviations = channel_deviations(&latents, &Processes::alone()).unwrap();
         assert_eq!(deviations.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [1.0, 3.0]);
     }
 }

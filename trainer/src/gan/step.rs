@@ -10,6 +10,8 @@ use lddgan::{Error, Result};
 
 use crate::adam::Adam;
 use crate::checkpoint::named;
+use crate::distributed::Processes;
+use crate::noise::normals;
 use crate::precision::Precision;
 use crate::preset::{GanTraining, Preset};
 
@@ -31,19 +33,18 @@ pub struct Draws {
 }
 
 impl Draws {
-    /// The draws of `half` (`d` or `g`) of iteration `step`, for latents of the shape and on the device of `like`.
-    fn new(seed: u64, step: u64, half: &str, like: &Tensor, steps: usize, z_dim: usize) -> Result<Self> {
-        let shape = like.dims();
-        let stream = |name: &str| Stream::new(seed, step, &format!("{half}/{name}"));
-        let normal = |name: &str, shape: &[usize]| -> Result<Tensor> {
-            Ok(Tensor::from_vec(stream(name).normals(shape.iter().product()), shape, like.device())?)
-        };
-        let mut stream_t = stream("t");
+    /// The draws of `half` (`d` or `g`) of an iteration for the training samples numbered `samples`, whose latents have
+    /// the shape of `like` and are on its device.
+    fn new(seed: u64, samples: &[u64], half: &str, like: &Tensor, steps: usize, z_dim: usize) -> Result<Self> {
+        let shape = &like.dims()[1..];
+        let name = |draw: &str| format!("{half}/{draw}");
+        let normal = |draw: &str, shape: &[usize]| normals(seed, samples, &name(draw), shape, like.device());
+        let t = |&sample: &u64| Stream::new(seed, sample, &name("t")).below(steps as u32);
         Ok(Self {
-            t: (0..shape[0]).map(|_| stream_t.below(steps as u32)).collect(),
+            t: samples.iter().map(t).collect(),
             noise_tp1: normal("noise_tp1", shape)?,
             noise_t: normal("noise_t", shape)?,
-            z: normal("z", &[shape[0], z_dim])?,
+            z: normal("z", &[z_dim])?,
             noise_posterior: normal("noise_posterior", shape)?,
         })
     }
@@ -62,6 +63,16 @@ pub struct Losses {
     pub adversarial: f64,
     /// Mean |x_0 - prediction| in the scaled latent space.
     pub reconstruction: f64,
+}
+
+impl Losses {
+    /// Replaces the losses by their means over the processes.
+    fn average(&mut self, processes: &Processes) -> Result<()> {
+        let Self { real, fake, penalty, adversarial, reconstruction } = self;
+        let mut values: Vec<&mut f64> =
+            [real, fake, adversarial, reconstruction].into_iter().chain(penalty.as_mut()).collect();
+        Ok(processes.average(&mut values)?)
+    }
 }
 
 /// Which parts of an iteration depend on when it takes place.
@@ -90,6 +101,7 @@ pub struct Trainer {
     discriminator_optimizer: Adam,
     schedule: Schedule,
     options: GanTraining,
+    processes: Processes,
     /// Exponential moving average of the generator's parameters; empty before the first step.
     ema: TensorMap,
 }
@@ -116,7 +128,13 @@ pub fn gradient_penalty(logits: &Tensor, x_t: &Var, gamma: f64) -> Result<Tensor
 }
 
 impl Trainer {
-    pub fn new(preset: &Preset, seed: u64, precision: Precision, device: &Device) -> Result<Self> {
+    pub fn new(
+        preset: &Preset,
+        seed: u64,
+        precision: Precision,
+        device: &Device,
+        processes: &Processes,
+    ) -> Result<Self> {
         let generator_parameters = Parameters::new(seed, device);
         let discriminator_parameters = Parameters::new(seed, device);
         let options = preset.train_gan.clone();
@@ -133,14 +151,15 @@ impl Trainer {
             discriminator_parameters,
             schedule: Schedule::new(&preset.diffusion)?,
             options,
+            processes: processes.clone(),
             ema: TensorMap::new(),
         })
     }
 
-    /// One iteration on a batch of scaled latents with the draws of iteration number `number`.
-    pub fn step(&mut self, real: &Tensor, seed: u64, number: u64, step: Step) -> Result<Losses> {
+    /// One iteration on a batch of scaled latents with the draws of the training samples numbered `samples`.
+    pub fn step(&mut self, real: &Tensor, seed: u64, samples: &[u64], step: Step) -> Result<Losses> {
         let z_dim = self.generator.config().z_dim;
-        let draws = |half: &str| Draws::new(seed, number, half, real, self.schedule.steps(), z_dim);
+        let draws = |half: &str| Draws::new(seed, samples, half, real, self.schedule.steps(), z_dim);
         let (d, g) = (draws("d")?, draws("g")?);
         self.step_with(real, &d, &g, step)
     }
@@ -150,6 +169,7 @@ impl Trainer {
         let mut losses = self.discriminator_step(real, d, step.penalty)?;
         (losses.adversarial, losses.reconstruction) = self.generator_step(real, g, step.reconstruction_weight)?;
         self.update_ema()?;
+        losses.average(&self.processes)?;
         Ok(losses)
     }
 
@@ -168,7 +188,8 @@ impl Trainer {
         let (_, fake) = self.generate(&x_tp1, draws)?;
         let on_fake = softplus_mean(&self.discriminate(&fake.detach(), &draws.t, &x_tp1)?)?;
         losses.fake = scalar(&on_fake)?;
-        self.discriminator_optimizer.step(&(loss + on_fake)?.backward()?)?;
+        let gradients = self.processes.backward(&(loss + on_fake)?, &self.discriminator_parameters)?;
+        self.discriminator_optimizer.step(&gradients)?;
         Ok(losses)
     }
 
@@ -178,7 +199,7 @@ impl Trainer {
         let adversarial = softplus_mean(&self.discriminate(&fake, &draws.t, &x_tp1)?.neg()?)?;
         let reconstruction = (x_0 - real)?.abs()?.mean_all()?;
         let loss = (&adversarial + (&reconstruction * reconstruction_weight)?)?;
-        self.generator_optimizer.step(&loss.backward()?)?;
+        self.generator_optimizer.step(&self.processes.backward(&loss, &self.generator_parameters)?)?;
         Ok((scalar(&adversarial)?, scalar(&reconstruction)?))
     }
 
@@ -261,9 +282,9 @@ mod tests {
         let latents = Stream::new(0, 0, "latents").normals(shape.iter().product());
         let latents = Tensor::from_vec(latents, &shape, &Device::Cpu).unwrap();
         let [exact, rounded] = [Precision::F32, Precision::Bf16].map(|precision| {
-            let mut trainer = Trainer::new(&preset, 0, precision, &Device::Cpu).unwrap();
+            let mut trainer = Trainer::new(&preset, 0, precision, &Device::Cpu, &Processes::alone()).unwrap();
             let step = Step { penalty: false, reconstruction_weight: 0.5 };
-            let losses = [0, 1].map(|number| trainer.step(&latents, 0, number, step).unwrap());
+            let losses = [[0, 1, 2, 3], [4, 5, 6, 7]].map(|samples| trainer.step(&latents, 0, &samples, step).unwrap());
             losses.map(|losses| [losses.real, losses.fake, losses.adversarial, losses.reconstruction])
         });
         let pairs = exact.as_flattened().iter().zip(rounded.as_flattened());

@@ -9,11 +9,14 @@ use lddgan::{ModelFile, Provenance};
 
 use super::latents::Latents;
 use super::step::{Losses, Step, Trainer, reconstruction_weight};
+use crate::distributed::{self, Processes};
 use crate::preset::Preset;
 use crate::progress::Progress;
 use crate::run::{Run, RunOptions, Sampler};
 use crate::{files, grid};
 
+/// Samples that the discriminator compares with each other.
+const GROUP: usize = 4;
 /// Images in the picture of a checkpoint, made from the seeds 0, 1, ….
 const PICTURE_IMAGES: u64 = 64;
 
@@ -99,39 +102,50 @@ fn named(losses: &Losses) -> Vec<(&'static str, f64)> {
 /// Runs `lddgan train gan`.
 pub fn train(options: &Options) -> Result<()> {
     let device = options.run.device()?;
+    distributed::run(&device, |processes| train_among(processes, options, &device))
+}
+
+fn train_among(processes: &Processes, options: &Options, device: &Device) -> Result<()> {
     let preset = Preset::load(&options.run.preset)?;
-    let (mut run, checkpoint) = Run::open(&options.run, "gan", &preset)?;
+    let batch = preset.train_gan.batch;
+    processes.check_batch("train_gan.batch", batch, GROUP)?;
+    let (mut run, checkpoint) = Run::open(&options.run, "gan", &preset, processes)?;
     let (mut autoencoder, file) = read_autoencoder(options, &preset)?;
-    let encoder = autoencoder.encoder(&file, &device)?;
+    let encoder = autoencoder.encoder(&file, device)?;
     let images = crate::data::load(&options.run.data, preset.autoencoder.image_size)?;
-    let latents = Latents::encode(&encoder, &images, preset.train_gan.latent_normalization, &device)?;
+    let latents = Latents::encode(&encoder, &images, preset.train_gan.latent_normalization, device)?;
     autoencoder.config.latent_scale = latents.scale.clone();
     drop(images);
 
     let seed = run.position.seed;
-    let mut trainer = Trainer::new(&preset, seed, options.run.precision, &device)?;
+    let mut trainer = Trainer::new(&preset, seed, options.run.precision, device, processes)?;
     if let Some(checkpoint) = checkpoint {
         trainer.load(|part| checkpoint.part(part), &run.file("state.safetensors").display().to_string())?;
     }
     let total = options.run.images.unwrap_or(preset.train_gan.images);
+    processes.check_same(&format!("{:?} {total} {:?}", run.position, latents.scale))?;
     let mut sampler = Sampler::new(seed, latents.len());
     let mut progress = Progress::new(run.position.images, total);
-    while !run.finished(total) {
-        let indices = sampler.batch(run.position.images, preset.train_gan.batch);
+    while !run.finished(total)? {
+        let samples = processes.share(run.position.images..run.position.images + batch as u64);
+        let real = latents.batch(&sampler.batch(&samples), seed, &samples)?;
         let weight = reconstruction_weight(run.position.images as f64 / total as f64);
         let step = Step {
             penalty: run.position.step % preset.train_gan.lazy_reg == 0,
             reconstruction_weight: if preset.train_gan.reconstruction { weight } else { 0.0 },
         };
-        let losses = trainer.step(&latents.batch(&indices, seed, run.position.step)?, seed, run.position.step, step)?;
-        run.advance(indices.len());
+        let losses = trainer.step(&real, seed, &samples, step)?;
+        run.advance(batch);
         progress.update(run.position.images, &named(&losses));
         if run.checkpoint_due() {
-            save(&trainer, &autoencoder, &mut run, &device)?;
+            save(&trainer, &autoencoder, &mut run, device)?;
             progress.note(&format!("checkpoint at {} images", run.position.images));
         }
     }
-    save(&trainer, &autoencoder, &mut run, &device).context("the last checkpoint could not be written")?;
+    if !processes.is_first() {
+        return Ok(());
+    }
+    save(&trainer, &autoencoder, &mut run, device).context("the last checkpoint could not be written")?;
     let path = run.file("model.safetensors");
     println!("{} images in {:.0} s; wrote {}", run.position.images, run.position.seconds, path.display());
     Ok(())
