@@ -10,6 +10,7 @@ pub mod files;
 pub mod gan;
 pub mod grid;
 pub mod import;
+pub mod log;
 pub mod network;
 pub mod precision;
 pub mod preset;
