@@ -11,6 +11,7 @@ pub mod files;
 pub mod gan;
 pub mod grid;
 pub mod import;
+pub mod log;
 pub mod network;
 mod noise;
 pub mod precision;

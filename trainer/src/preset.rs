@@ -70,6 +70,9 @@ pub struct AutoencoderTraining {
     /// Images seen before the patch discriminator takes part.
     pub adversarial_from: u64,
     pub discriminator_learning_rate: f64,
+    /// Largest norm of a network's gradient, which is scaled down to it; without it, gradients are taken as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_clip: Option<f64>,
     /// Channels of the patch discriminator's first layer, a multiple of 8.
     pub discriminator_channels: usize,
     /// Layers of the patch discriminator between its first and its last.
@@ -97,6 +100,9 @@ pub struct GanTraining {
     pub batch: usize,
     pub generator_learning_rate: f64,
     pub discriminator_learning_rate: f64,
+    /// Largest norm of a network's gradient, which is scaled down to it; without it, gradients are taken as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_clip: Option<f64>,
     /// Weight of the R1 penalty (`r1_gamma`).
     pub r1_gamma: f64,
     /// The penalty is applied at every so many steps (`lazy_reg`).
@@ -164,7 +170,9 @@ impl Preset {
         if self.discriminator.latent_channels != self.generator.latent_channels {
             return Err("discriminator.latent_channels differs from generator.latent_channels".to_string());
         }
+        validate_clip("train_gan", gan.gradient_clip)?;
         let Some(training) = &self.train_autoencoder else { return Ok(()) };
+        validate_clip("train_autoencoder", training.gradient_clip)?;
         if !self.autoencoder.kind.is_learned() {
             return Err("train_autoencoder: an autoencoder of this kind has nothing to train".to_string());
         }
@@ -186,6 +194,13 @@ impl Preset {
     }
 }
 
+fn validate_clip(section: &str, clip: Option<f64>) -> Result<(), String> {
+    match clip {
+        Some(clip) if !(clip.is_finite() && clip > 0.0) => Err(format!("{section}.gradient_clip: {clip} is no norm")),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,5 +218,18 @@ mod tests {
         std::fs::write(file.path(), BUILT_IN[0].1.replace("batch = ", "bach = ")).unwrap();
         let error = Preset::load(file.path().to_str().unwrap()).unwrap_err().to_string();
         assert!(error.contains("bach"), "{error}");
+    }
+
+    #[test]
+    fn gradients_are_clipped_at_a_positive_norm() {
+        for (clip, valid) in [("0.5", true), ("0.0", false), ("-1.0", false), ("inf", false)] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let clip = format!("gradient_clip = {clip}\nbatch = ");
+            std::fs::write(file.path(), BUILT_IN[0].1.replace("batch = ", &clip)).unwrap();
+            match Preset::load(file.path().to_str().unwrap()) {
+                Ok(preset) => assert!(valid && preset.train_gan.gradient_clip == Some(0.5), "{clip}"),
+                Err(error) => assert!(!valid && error.to_string().contains("train_gan.gradient_clip"), "{error}"),
+            }
+        }
     }
 }

@@ -110,9 +110,12 @@ impl Trainer {
             options.discriminator_channels,
             options.discriminator_layers,
         )?;
+        let adam = |parameters: &Parameters, learning_rate: f64| -> Result<Adam> {
+            Ok(Adam::new(parameters, learning_rate, BETAS)?.with_clip(options.gradient_clip))
+        };
         Ok(Self {
-            optimizer: Adam::new(&parameters, options.learning_rate, BETAS)?,
-            discriminator_optimizer: Adam::new(&discriminator_parameters, options.discriminator_learning_rate, BETAS)?,
+            optimizer: adam(&parameters, options.learning_rate)?,
+            discriminator_optimizer: adam(&discriminator_parameters, options.discriminator_learning_rate)?,
             codebook: Codebook::new(&parameters, options.restart_codes_after)?,
             options,
             precision,
@@ -251,6 +254,14 @@ impl Trainer {
         let gradients = self.processes.backward(&loss, &self.discriminator_parameters)?;
         self.discriminator_optimizer.step(&gradients)?;
         scalar(&loss)
+    }
+
+    /// The norms of the last gradients, before they were clipped.
+    pub fn gradient_norms(&self) -> [(&'static str, f64); 2] {
+        [
+            ("gradient_norm/autoencoder", self.optimizer.gradient_norm()),
+            ("gradient_norm/discriminator", self.discriminator_optimizer.gradient_norm()),
+        ]
     }
 
     /// Everything that is needed to go on.

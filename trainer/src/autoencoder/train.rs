@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
+use image::RgbImage;
 use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Encoder};
 use lddgan::noise::Stream;
 use lddgan::{ModelFile, Provenance};
 
 use super::step::{Trainer, scalar};
+use crate::checkpoint::{Metric, Position, Score, Stage};
+use crate::data::{ImageSet, prefetch};
 use crate::distributed::{self, Processes};
-use crate::preset::Preset;
+use crate::preset::{AutoencoderTraining, Preset};
 use crate::progress::Progress;
-use crate::run::{Run, RunOptions, Sampler};
+use crate::run::{Run, RunOptions, Sampler, Snapshot};
 use crate::{files, grid};
 
 /// Images that the linear path is fitted on.
@@ -34,29 +37,58 @@ pub struct Options {
     pub hold_encoder: bool,
 }
 
-/// Writes checkpoint, model file and picture.
-fn save(trainer: &Trainer, run: &mut Run, validation: &Validation) -> Result<f64> {
-    run.save(trainer.state()?)?;
-    let psnr = validation.psnr(&trainer.encoder, &trainer.decoder)?;
-    let position = &run.position;
+/// What goes into a checkpoint.
+fn snapshot(trainer: &Trainer, position: &Position, data: &Path, validation: &Validation) -> Result<Snapshot> {
+    let (psnr, count) = (validation.psnr(&trainer.encoder, &trainer.decoder)?, validation.count()?);
     let provenance = Provenance {
         name: format!("{}-autoencoder", position.preset.name),
-        data: files::name(&run.options.data),
+        data: files::name(data),
         steps: [("autoencoder".to_string(), position.step)].into(),
         images: [("autoencoder".to_string(), position.images)].into(),
-        metrics: [(format!("reconstruction PSNR in dB ({} images)", validation.count()?), psnr)].into(),
+        metrics: [(format!("reconstruction PSNR in dB ({count} images)"), psnr)].into(),
         revision: crate::revision(),
     };
     let autoencoder = position.preset.autoencoder.clone();
     let config = FileConfig { autoencoder: Some(autoencoder), ..Default::default() };
     let file = ModelFile { config, provenance, tensors: trainer.parameters.tensors() };
-    files::write_atomic(&run.file("autoencoder.safetensors"), &file.to_bytes(DType::F32)?)?;
-    validation.picture(
-        &trainer.encoder,
-        &trainer.decoder,
-        &run.file(&format!("grid-{:08}.png", run.position.images)),
-    )?;
-    Ok(psnr)
+    Ok(Snapshot {
+        state: trainer.state()?,
+        model: file.to_bytes(DType::F32)?,
+        score: Some(Score { metric: Metric::Psnr, value: psnr, count }),
+        picture: validation.picture(&trainer.encoder, &trainer.decoder)?,
+    })
+}
+
+/// This process's share of a batch.
+struct Batch {
+    /// The positions of its samples in the endless sequence of epochs.
+    samples: Vec<u64>,
+    /// Which images they are.
+    indices: Vec<u32>,
+    /// (N, C, H, W), on the CPU.
+    images: Tensor,
+}
+
+/// The batches from this position on, without end.
+fn batches(
+    images: ImageSet,
+    training: &AutoencoderTraining,
+    position: &Position,
+    processes: &Processes,
+) -> impl Iterator<Item = Result<Batch>> + Send + use<> {
+    let (seed, first, step) = (position.seed, position.images, position.step);
+    let (batch, crop, share) = (training.batch as u64, training.crop, processes.share());
+    let mut sampler = Sampler::new(seed, 2 * images.len());
+    (0..).map(move |i| {
+        let samples = share(first + i * batch..first + (i + 1) * batch);
+        let indices = sampler.batch(&samples);
+        let images = images.batch(&indices, &Device::Cpu)?;
+        let images = match crop {
+            Some(crop) => random_crop(&images, crop, &mut Stream::new(seed, step + i, "crop"))?,
+            None => images,
+        };
+        Ok(Batch { samples, indices, images })
+    })
 }
 
 /// A square of `size` pixels at the same random place of every image (N, C, H, W).
@@ -88,12 +120,12 @@ impl Validation {
     }
 
     /// Pairs of original and reconstruction.
-    fn picture(&self, encoder: &Encoder, decoder: &Decoder, path: &Path) -> Result<()> {
+    fn picture(&self, encoder: &Encoder, decoder: &Decoder) -> Result<RgbImage> {
         let images = self.images.narrow(0, 0, PICTURE_IMAGES.min(self.count()?))?;
         let restored = super::reconstruct(encoder, decoder, &images)?;
         let pairs = grid::to_images(&images)?.into_iter().zip(grid::to_images(&restored)?);
         let pictures: Vec<_> = pairs.flat_map(|(original, restored)| [original, restored]).collect();
-        Ok(files::write_atomic(path, &grid::to_png(&grid::arrange(&pictures, 8))?)?)
+        Ok(grid::arrange(&pictures, 8))
     }
 }
 
@@ -108,7 +140,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let training = preset.autoencoder_training()?;
     let batch = training.batch;
     processes.check_batch("train_autoencoder.batch", batch, 1)?;
-    let (mut run, checkpoint) = Run::open(&options.run, "autoencoder", &preset, processes)?;
+    let (mut run, checkpoint) = Run::open(&options.run, Stage::Autoencoder, &preset, processes)?;
     let size = preset.autoencoder.image_size;
     let images = crate::data::load(&options.run.data, size)?;
     let validation = match &options.validation {
@@ -120,51 +152,44 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let seed = run.position.seed;
     let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, options.run.precision, device, processes)?;
     match checkpoint {
-        Some(checkpoint) => trainer.load(&checkpoint, &run.file("state.safetensors").display().to_string())?,
+        Some((checkpoint, path)) => trainer.load(&checkpoint, &path.display().to_string())?,
         None => {
             let first: Vec<u32> = (0..PCA_IMAGES.min(images.len()) as u32).collect();
             trainer.start(&preset, &images.batch(&first, device)?)?;
         }
     }
-    println!("before training: PSNR {:.2} dB", validation.psnr(&trainer.encoder, &trainer.decoder)?);
 
     let total = options.run.images.unwrap_or(training.images);
     processes.check_same(&format!("{:?} {total} {} {}", run.position, images.len(), options.hold_encoder))?;
-    let mut sampler = Sampler::new(seed, 2 * images.len());
+    let mut batches = prefetch(batches(images, training, &run.position, processes));
     let mut progress = Progress::new(run.position.images, total);
+    let snapshot = |trainer: &Trainer, position: &Position| snapshot(trainer, position, &options.run.data, &validation);
     while !run.finished(total)? {
-        let position = run.position.images;
-        let samples = processes.share(position..position + batch as u64);
-        let own = images.batch(&sampler.batch(&samples), device)?;
-        let own = match training.crop {
-            Some(crop) => random_crop(&own, crop, &mut Stream::new(seed, run.position.step, "crop"))?,
-            None => own,
-        };
-        let losses = trainer.step(&own, &samples, run.position.step, position >= training.adversarial_from)?;
-        run.advance(batch);
-        progress.update(run.position.images, &losses.named());
         if run.checkpoint_due() {
-            let psnr = save(&trainer, &mut run, &validation)?;
-            progress.note(&format!("checkpoint at {} images: PSNR {psnr:.2} dB", run.position.images));
+            run.save(|position| snapshot(&trainer, position))?;
+            progress.note(&format!("checkpoint at {}", run.summary()));
         }
+        let Batch { samples, indices, images } =
+            batches.next().context("the thread that prepares batches gave up")??;
+        let images = images.to_device(device)?;
+        let adversarial = run.position.images >= training.adversarial_from;
+        let losses = trainer.step(&images, &samples, run.position.step, adversarial)?;
+        let values: Vec<_> = losses.named().into_iter().chain(trainer.gradient_norms()).collect();
+        run.guard(&values, &indices, &images, || Ok(trainer.state()?))?;
+        run.advance(batch, &values);
+        progress.update(run.position.images, &losses.named());
     }
-    if !processes.is_first() {
-        return Ok(());
+    if processes.is_first() {
+        run.save(|position| snapshot(&trainer, position)).context("the last checkpoint could not be written")?;
+        let path = run.file("autoencoder.safetensors");
+        println!("{}; {:.0} s; wrote {}", run.summary(), run.position.seconds, path.display());
     }
-    let psnr = save(&trainer, &mut run, &validation).context("the last checkpoint could not be written")?;
-    println!(
-        "{} images in {:.0} s: PSNR {psnr:.2} dB; wrote {}",
-        run.position.images,
-        run.position.seconds,
-        run.file("autoencoder.safetensors").display()
-    );
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     /// Of an image whose pixels are their own places, a crop is a square of neighbours, and not always the same one.
     #[test]

@@ -15,6 +15,7 @@ mod nccl;
 #[cfg(any(feature = "nccl", test))]
 mod rendezvous;
 
+use std::ops::Range;
 #[cfg(any(feature = "mpi", feature = "nccl"))]
 use std::sync::Arc;
 
@@ -169,9 +170,10 @@ impl Processes {
         self.rank == 0
     }
 
-    /// Those of the samples of a batch that are this process's.
-    pub fn share(&self, batch: impl Iterator<Item = u64>) -> Vec<u64> {
-        batch.skip(self.rank).step_by(self.size).collect()
+    /// What picks those of a batch's samples that are this process's.
+    pub fn share(&self) -> impl Fn(Range<u64>) -> Vec<u64> + Send + use<> {
+        let (rank, size) = (self.rank, self.size);
+        move |batch| batch.skip(rank).step_by(size).collect()
     }
 
     /// How many processes there are.

@@ -15,24 +15,17 @@ use crate::preset::LatentNormalization;
 /// Images encoded at a time.
 const BATCH: usize = 32;
 
-/// Scaled latents.
-pub struct Latents {
+/// Latents as the encoder gives them.
+pub struct Encoded {
     /// (2 x images, C, H, W)
-    means: Tensor,
+    pub means: Tensor,
     /// Of an encoder of the KL kind: the standard deviations of its distributions, as `means`.
-    deviations: Option<Tensor>,
-    /// What each channel was divided by.
-    pub scale: Vec<f32>,
+    pub deviations: Option<Tensor>,
 }
 
-impl Latents {
-    /// Encodes all images in both flips, and scales the latents.
-    pub fn encode(
-        encoder: &Encoder,
-        images: &ImageSet,
-        normalization: LatentNormalization,
-        device: &Device,
-    ) -> Result<Self> {
+impl Encoded {
+    /// Encodes all images in both flips.
+    pub fn new(encoder: &Encoder, images: &ImageSet, device: &Device) -> Result<Self> {
         let indices: Vec<u32> = (0..2 * images.len() as u32).collect();
         let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} latents, {eta} left")?;
         let bar = ProgressBar::new(indices.len() as u64).with_style(style);
@@ -49,7 +42,22 @@ impl Latents {
             bar.inc(indices.len() as u64);
         }
         bar.finish_and_clear();
-        let means = Tensor::cat(&means, 0)?;
+        println!("latents of {} images encoded", images.len());
+        let deviations = if deviations.is_empty() { None } else { Some(Tensor::cat(&deviations, 0)?) };
+        Ok(Self { means: Tensor::cat(&means, 0)?, deviations })
+    }
+}
+
+/// Scaled latents.
+pub struct Latents {
+    means: Tensor,
+    deviations: Option<Tensor>,
+    /// What each channel was divided by.
+    pub scale: Vec<f32>,
+}
+
+impl Latents {
+    pub fn new(Encoded { means, deviations }: Encoded, normalization: LatentNormalization) -> Result<Self> {
         let scale = match normalization {
             LatentNormalization::Fixed(scale) => vec![scale; means.dim(1)?],
             LatentNormalization::MaxAbs => vec![means.abs()?.max_all()?.to_scalar::<f32>()?; means.dim(1)?],
@@ -57,11 +65,8 @@ impl Latents {
                 channel_deviations(&means, &Processes::alone())?.flatten_all()?.to_vec1()?
             }
         };
-        let divisor = Tensor::from_vec(scale.clone(), (1, scale.len(), 1, 1), device)?;
-        let deviations = match deviations.is_empty() {
-            true => None,
-            false => Some(Tensor::cat(&deviations, 0)?.broadcast_div(&divisor)?),
-        };
+        let divisor = Tensor::from_vec(scale.clone(), (1, scale.len(), 1, 1), means.device())?;
+        let deviations = deviations.map(|deviations| deviations.broadcast_div(&divisor)).transpose()?;
         Ok(Self { means: means.broadcast_div(&divisor)?, deviations, scale })
     }
 
