@@ -151,7 +151,7 @@ impl Run {
         let part = options.split.map(|mib| (mib * 1024.0 * 1024.0) as usize);
         let store = Store::new(&options.out, options.keep as usize, part);
         let checkpoint = match (store.is_empty()?, options.resume) {
-            (false, true) => store.newest()?,
+            (false, true) => store.newest(processes.is_first())?,
             (false, false) => {
                 bail!("{} already holds a run: go on with --resume, or choose another --out", options.out.display())
             }
@@ -210,8 +210,8 @@ impl Run {
     }
 
     /// Stops the run if one of the losses or norms of the step under way is no number, with all that went into the step
-    /// in a file: a checkpoint with the tensors `indices` (of the batch's items) and `batch`. The parameters in it are
-    /// those before the step, as a gradient that is not finite changes nothing; where the discriminator is updated
+    /// in a file: a checkpoint with the tensors `indices` (of this process's items of the batch) and `batch`. The
+    /// parameters in it are those before the step, as a gradient that is not finite changes nothing; where the discriminator is updated
     /// first, its parameters may be those after its part.
     pub fn guard(
         &self,
@@ -221,7 +221,11 @@ impl Run {
         state: impl FnOnce() -> Result<TensorMap>,
     ) -> Result<()> {
         let Some(&(what, value)) = values.iter().find(|(_, value)| !value.is_finite()) else { return Ok(()) };
-        let path = self.file(&format!("not-finite-{:08}.safetensors", self.position.step));
+        let of_process = match self.processes.size() {
+            1 => String::new(),
+            _ => format!("-rank{}", self.processes.rank()),
+        };
+        let path = self.file(&format!("not-finite-{:08}{of_process}.safetensors", self.position.step));
         let save = || -> Result<()> {
             let indices = Tensor::new(indices, batch.device())?;
             let inputs = [("indices".to_string(), indices), ("batch".to_string(), batch.clone())];
@@ -229,10 +233,9 @@ impl Run {
             let bytes = Checkpoint { position: self.position.clone(), tensors }.to_bytes(&path)?;
             Ok(files::write_atomic(&path, &bytes)?)
         };
-        let saved = match self.processes.is_first().then(save) {
-            None => "the first process saves what went into it".to_string(),
-            Some(Ok(())) => format!("what went into it is in {}", path.display()),
-            Some(Err(error)) => format!("what went into it could not be saved ({error:#})"),
+        let saved = match save() {
+            Ok(()) => format!("what went into it is in {}", path.display()),
+            Err(error) => format!("what went into it could not be saved ({error:#})"),
         };
         Err(NotFinite { step: self.position.step, what: what.to_string(), value, saved }.into())
     }
@@ -261,15 +264,17 @@ impl Run {
         Line { step, images, seconds, values }
     }
 
-    /// Whether a checkpoint is due, which is the first process's to write; the first one is due at once: it shows how long
-    /// the last one may take.
+    /// Whether a checkpoint is due, which is the first process's to write. The first checkpoint is due at once: it shows
+    /// how long the last one may take.
     pub fn checkpoint_due(&self) -> bool {
-        let Some(saved_step) = self.saved_step else { return self.processes.is_first() };
+        if !self.processes.is_first() {
+            return false;
+        }
+        let Some(saved_step) = self.saved_step else { return true };
         let steps = self.position.step - saved_step;
-        let late = self.saved.elapsed().as_secs_f64() >= self.options.checkpoint_minutes * 60.0;
-        self.processes.is_first()
-            && steps > 0
-            && (late || self.options.checkpoint_steps.is_some_and(|due| steps >= due))
+        steps > 0
+            && (self.saved.elapsed().as_secs_f64() >= self.options.checkpoint_minutes * 60.0
+                || self.options.checkpoint_steps.is_some_and(|due| steps >= due))
     }
 
     /// Writes a checkpoint, unless the newest one is of this step, and copies of the newest and the best model file to

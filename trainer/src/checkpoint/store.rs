@@ -86,8 +86,9 @@ impl Store {
         files::remove_leftovers(&self.folder())
     }
 
-    /// The newest whole checkpoint, and its path. Newer ones that are not whole are told of and set aside, as `….damaged`.
-    pub fn newest(&self) -> Result<Option<(Checkpoint, PathBuf)>, CheckpointError> {
+    /// The newest whole checkpoint, and its path. Newer ones that are not whole are told of and, by one process of a run
+    /// (`set_aside`), renamed to `….damaged`.
+    pub fn newest(&self, set_aside: bool) -> Result<Option<(Checkpoint, PathBuf)>, CheckpointError> {
         let mut damaged: Vec<(PathBuf, CheckpointError)> = Vec::new();
         for images in self.list()?.into_iter().rev() {
             let path = self.path(images);
@@ -95,7 +96,9 @@ impl Store {
                 Ok(checkpoint) => {
                     for (damaged, error) in &damaged {
                         eprintln!("warning: {error}; going on from {}", path.display());
-                        set_aside(damaged)?;
+                        if set_aside {
+                            rename_damaged(damaged)?;
+                        }
                     }
                     return Ok(Some((checkpoint, path)));
                 }
@@ -114,7 +117,7 @@ impl Store {
 }
 
 /// Renames a folder that is not whole, in the place of one that was renamed earlier.
-fn set_aside(folder: &Path) -> Result<(), FileError> {
+fn rename_damaged(folder: &Path) -> Result<(), FileError> {
     let aside = folder.with_extension("damaged");
     if aside.exists() {
         files::remove_folder(&aside)?;

@@ -176,6 +176,11 @@ impl Processes {
         move |batch| batch.skip(rank).step_by(size).collect()
     }
 
+    /// Which of the processes this is.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
     /// How many processes there are.
     pub fn size(&self) -> usize {
         self.size
