@@ -12,6 +12,7 @@ pub mod gan;
 pub mod grid;
 pub mod import;
 pub mod log;
+pub mod memory;
 pub mod network;
 mod noise;
 pub mod precision;

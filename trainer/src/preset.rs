@@ -65,6 +65,9 @@ pub struct AutoencoderTraining {
     /// Weight of the structural dissimilarity of images and reconstructions, beside the mean absolute difference.
     #[serde(default)]
     pub structure: f64,
+    /// Weight of the perceptual distance LPIPS, which takes part where its weights are given (`--lpips`).
+    #[serde(default = "one")]
+    pub perceptual: f64,
     /// Size of the gradient of the patch discriminator's verdict on the image, relative to that of the other losses.
     pub adversarial: f64,
     /// Images seen before the patch discriminator takes part.
@@ -114,6 +117,10 @@ pub struct GanTraining {
     /// Whether the reconstruction loss takes part, weighted by how far the training is (`rec_loss`).
     #[serde(default = "yes")]
     pub reconstruction: bool,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 fn yes() -> bool {

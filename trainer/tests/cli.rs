@@ -149,3 +149,15 @@ fn bad_model_files_are_named() {
     let mut sample = program(&["sample", "--grid", "x.png", "--model"]);
     fail(&sample.arg(folder.path("ae").join(AUTOENCODER)).output().unwrap(), &[AUTOENCODER, "no generator"]);
 }
+
+#[test]
+fn weights_of_the_perceptual_loss_that_cannot_be_used_are_named() {
+    let folder = Folder::new();
+    let missing = folder.path("vgg16.pth").display().to_string();
+    fail(&folder.train("autoencoder", "ae", &["--lpips", &missing]), &["vgg16.pth"]);
+    // A model file holds none of the tensors.
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
+    let output = folder.train("autoencoder", "ae", &["--lpips", model]);
+    fail(&output, &["faces64.safetensors", "features.0.weight", "lin4.model.1.weight"]);
+    assert!(!folder.path("ae/checkpoints").exists());
+}

@@ -12,6 +12,7 @@ use super::structure;
 use crate::adam::Adam;
 use crate::checkpoint::{Checkpoint, named};
 use crate::distributed::Processes;
+use crate::eval::lpips::Lpips;
 use crate::noise::normals;
 use crate::precision::Precision;
 use crate::preset::{AutoencoderTraining, Preset};
@@ -32,6 +33,7 @@ pub struct Trainer {
     precision: Precision,
     processes: Processes,
     hold_encoder: bool,
+    lpips: Option<Lpips>,
     seed: u64,
     optimizer: Adam,
     codebook: Option<Codebook>,
@@ -47,6 +49,8 @@ pub struct Losses {
     pub l1: f64,
     /// 1 - structural similarity.
     pub structure: Option<f64>,
+    /// The distance LPIPS of reconstruction and image.
+    pub perceptual: Option<f64>,
     /// Squared distance of latents and codes, with the commitment.
     pub quantization: Option<f64>,
     /// The negative verdict on reconstructions.
@@ -58,14 +62,15 @@ pub struct Losses {
 impl Losses {
     /// Replaces the losses by their means over the processes.
     fn average(&mut self, processes: &Processes) -> Result<()> {
-        let Self { l1, structure, quantization, adversarial, discriminator } = self;
-        let optional = [structure, quantization, adversarial, discriminator].into_iter().flatten();
+        let Self { l1, structure, perceptual, quantization, adversarial, discriminator } = self;
+        let optional = [structure, perceptual, quantization, adversarial, discriminator].into_iter().flatten();
         Ok(processes.average(&mut [l1].into_iter().chain(optional).collect::<Vec<_>>())?)
     }
 
     pub fn named(&self) -> Vec<(&'static str, f64)> {
         let optional = [
             ("structure", self.structure),
+            ("perceptual", self.perceptual),
             ("quantization", self.quantization),
             ("adversarial", self.adversarial),
             ("discriminator", self.discriminator),
@@ -94,6 +99,7 @@ impl Trainer {
         preset: &Preset,
         seed: u64,
         hold_encoder: bool,
+        lpips: Option<Lpips>,
         precision: Precision,
         device: &Device,
         processes: &Processes,
@@ -121,6 +127,7 @@ impl Trainer {
             precision,
             processes: processes.clone(),
             hold_encoder,
+            lpips,
             seed,
             encoder,
             decoder,
@@ -219,6 +226,11 @@ impl Trainer {
             let structure = structure::dissimilarity(&restored, images)?;
             losses.structure = Some(scalar(&structure)?);
             loss = (loss + (structure * self.options.structure)?)?;
+        }
+        if let Some(lpips) = &self.lpips {
+            let distance = lpips.distances(&restored, images)?.mean_all()?;
+            losses.perceptual = Some(scalar(&distance)?);
+            loss = (loss + (distance * self.options.perceptual)?)?;
         }
         let gradient = |loss: &Tensor| -> Result<Tensor> {
             let gradient = loss.backward()?.remove(&restored).map(|gradient| gradient.detach());

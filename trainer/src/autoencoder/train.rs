@@ -14,6 +14,9 @@ use super::step::{Trainer, scalar};
 use crate::checkpoint::{Metric, Position, Score, Stage};
 use crate::data::{ImageSet, prefetch};
 use crate::distributed::{self, Processes};
+use crate::eval::lpips::Lpips;
+use crate::memory;
+use crate::precision::Precision;
 use crate::preset::{AutoencoderTraining, Preset};
 use crate::progress::Progress;
 use crate::run::{Run, RunOptions, Sampler, Snapshot};
@@ -32,6 +35,9 @@ pub struct Options {
     /// Other images, of which the PSNR of the reconstruction is reported
     #[arg(long, value_name = "PATH")]
     pub validation: Option<PathBuf>,
+    /// Weights of the perceptual loss LPIPS: torchvision's VGG-16 and the distance's own, PyTorch or safetensors files
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub lpips: Vec<PathBuf>,
     /// Train the decoder alone; latents stay what they are, so a generator trained on them stays valid
     #[arg(long)]
     pub hold_encoder: bool,
@@ -129,6 +135,16 @@ impl Validation {
     }
 }
 
+/// Whether there is memory for a step with the first `count` of these images.
+fn fits(preset: &Preset, precision: Precision, images: &Tensor, count: usize) -> bool {
+    let step = || -> Result<()> {
+        let mut trainer = Trainer::new(preset, 0, false, None, precision, images.device(), &Processes::alone())?;
+        trainer.step(&images.narrow(0, 0, count)?, &(0..count as u64).collect::<Vec<_>>(), 0, true)?;
+        Ok(())
+    };
+    step().is_ok()
+}
+
 /// Runs `lddgan train autoencoder`.
 pub fn train(options: &Options) -> Result<()> {
     let device = options.run.device()?;
@@ -150,7 +166,9 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let validation = Validation { images: validation };
 
     let seed = run.position.seed;
-    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, options.run.precision, device, processes)?;
+    let lpips = (!options.lpips.is_empty()).then(|| Lpips::load(&options.lpips, device)).transpose()?;
+    let mut trainer =
+        Trainer::new(&preset, seed, options.hold_encoder, lpips, options.run.precision, device, processes)?;
     match checkpoint {
         Some((checkpoint, path)) => trainer.load(&checkpoint, &path.display().to_string())?,
         None => {
@@ -173,7 +191,10 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
             batches.next().context("the thread that prepares batches gave up")??;
         let images = images.to_device(device)?;
         let adversarial = run.position.images >= training.adversarial_from;
-        let losses = trainer.step(&images, &samples, run.position.step, adversarial)?;
+        let losses = trainer.step(&images, &samples, run.position.step, adversarial).map_err(|error| {
+            let fits = |count| fits(&preset, options.run.precision, &images, count);
+            memory::explain(error.into(), "train_autoencoder.batch", samples.len(), fits)
+        })?;
         let values: Vec<_> = losses.named().into_iter().chain(trainer.gradient_norms()).collect();
         run.guard(&values, &indices, &images, || Ok(trainer.state()?))?;
         run.advance(batch, &values);

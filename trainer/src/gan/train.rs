@@ -14,6 +14,8 @@ use crate::checkpoint::{Metric, Position, Score, Stage};
 use crate::data::ImageSet;
 use crate::distributed::{self, Processes};
 use crate::eval::swd;
+use crate::memory;
+use crate::precision::Precision;
 use crate::preset::Preset;
 use crate::progress::Progress;
 use crate::run::{Run, RunOptions, Sampler, Snapshot};
@@ -136,6 +138,16 @@ fn logged(trainer: &Trainer, losses: &Losses) -> Vec<(&'static str, f64)> {
     named(losses).into_iter().chain(losses.penalty.map(|penalty| ("penalty", penalty))).chain(norms).collect()
 }
 
+/// Whether there is memory for a step with the first `count` of these latents.
+fn fits(preset: &Preset, precision: Precision, latents: &Tensor, count: usize) -> bool {
+    let step = || -> lddgan::Result<Losses> {
+        let step = Step { penalty: true, reconstruction_weight: 1.0 };
+        let mut trainer = Trainer::new(preset, 0, precision, latents.device(), &Processes::alone())?;
+        trainer.step(&latents.narrow(0, 0, count)?, 0, &(0..count as u64).collect::<Vec<_>>(), step)
+    };
+    step().is_ok()
+}
+
 /// Runs `lddgan train gan`.
 pub fn train(options: &Options) -> Result<()> {
     let device = options.run.device()?;
@@ -184,7 +196,10 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
             reconstruction_weight: if preset.train_gan.reconstruction { weight } else { 0.0 },
         };
         let latents = latents.batch(&indices, seed, &samples)?;
-        let losses = trainer.step(&latents, seed, &samples, step)?;
+        let losses = trainer.step(&latents, seed, &samples, step).map_err(|error| {
+            let fits = |count| fits(&preset, options.run.precision, &latents, count);
+            memory::explain(error.into(), "train_gan.batch", samples.len(), fits)
+        })?;
         let values = logged(&trainer, &losses);
         run.guard(&values, &indices, &latents, || Ok(trainer.state()?))?;
         run.advance(batch, &values);
