@@ -6,6 +6,7 @@ pub mod bench;
 pub mod checkpoint;
 pub mod data;
 pub mod eval;
+pub mod export;
 pub mod files;
 pub mod gan;
 pub mod grid;

@@ -3,6 +3,7 @@
 mod bench;
 mod data;
 mod eval;
+mod export;
 mod import;
 mod info;
 mod reconstruct;
@@ -20,6 +21,7 @@ use lddgan_trainer::files;
 pub use bench::{Bench, bench};
 pub use data::{Data, data};
 pub use eval::{Eval, eval};
+pub use export::{Export, export};
 pub use import::{Import, import};
 pub use info::{Info, info};
 pub use reconstruct::{Reconstruct, reconstruct};
