@@ -6,6 +6,7 @@ mod eval;
 mod export;
 mod import;
 mod info;
+mod kernels;
 mod reconstruct;
 mod run;
 mod sample;

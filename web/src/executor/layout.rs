@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// The shape of an image (N, C, H, W); vectors (N, C) are images of one pixel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shape {
     pub batch: usize,
     pub channels: usize,
@@ -18,6 +18,10 @@ impl Shape {
             [batch, channels, height, width] => Ok(Self { batch, channels, height, width }),
             _ => Err(Error::Graph(format!("a value of shape {dims:?} is neither image nor vector"))),
         }
+    }
+
+    pub fn dims(&self) -> [usize; 4] {
+        [self.batch, self.channels, self.height, self.width]
     }
 
     /// Groups of four channels.

@@ -7,37 +7,39 @@ use lddgan::layers::{GROUP_NORM_EPS, GroupNorm, Linear};
 use lddgan::{Activation, FirMode};
 
 use super::constants::Constants;
+use super::conv::{ConvKernel, ConvLayer, THREADS};
 use super::fold;
 use super::fusion::{FusedConv, Plan, plan};
 use super::layout::Shape;
 use super::params::{self, activation_code, fir_code};
-use super::program::{Input, Kernel, Operand, Output, Program, Step, ValueId};
+use super::program::{Input, Kernel, Layer, Operand, Output, Program, Step, ValueId};
 use crate::error::{Error, Result};
-
-/// Threads of a workgroup, in every kernel.
-const THREADS: usize = 64;
 
 /// A kernel by the name of its file, with its `override` constants.
 macro_rules! kernel {
     ($name:literal $(, $override:ident = $value:expr)*) => {
         Kernel {
             name: $name,
-            source: concat!(include_str!("kernels/common.wgsl"), include_str!(concat!("kernels/", $name, ".wgsl"))),
+            parts: vec![include_str!("kernels/common.wgsl"), include_str!(concat!("kernels/", $name, ".wgsl"))],
+            weights: None,
+            constants: Vec::new(),
             overrides: vec![$((stringify!($override), $value as u32)),*],
         }
     };
 }
 
-/// Compiles a graph.
-pub fn lower(graph: &Graph) -> Result<Program> {
+/// Compiles a graph. `choose` says how each convolution is computed.
+pub fn lower(graph: &Graph, choose: &dyn Fn(&ConvLayer) -> ConvKernel) -> Result<Program> {
     check(graph)?;
     let folded = fold::constants(graph)?;
     let mut lowering = Lowering {
         graph,
+        choose,
         folded: &folded,
         program: Program::default(),
         constants: Constants::default(),
         values: vec![None; graph.nodes.len()],
+        layer: Layer::default(),
     };
     for (id, node) in graph.nodes.iter().enumerate() {
         if let Op::Input(name) = &node.op {
@@ -47,11 +49,17 @@ pub fn lower(graph: &Graph) -> Result<Program> {
     for (id, plan) in plan(graph, &folded).iter().enumerate() {
         let value = match plan {
             Plan::Nothing => continue,
-            Plan::Conv(fused) => lowering.conv(id, fused)?,
-            Plan::Alone => match lowering.node(id)? {
-                Some(value) => value,
-                None => continue,
-            },
+            Plan::Conv(fused) => {
+                lowering.layer = lowering.layer(fused.node, id)?;
+                lowering.conv(id, fused)?
+            }
+            Plan::Alone => {
+                lowering.layer = lowering.layer(id, id)?;
+                match lowering.node(id)? {
+                    Some(value) => value,
+                    None => continue,
+                }
+            }
         };
         lowering.values[id] = Some(value);
     }
@@ -76,12 +84,15 @@ fn check(graph: &Graph) -> Result<()> {
 
 struct Lowering<'a> {
     graph: &'a Graph,
+    choose: &'a dyn Fn(&ConvLayer) -> ConvKernel,
     /// The values of the nodes that depend on no input.
     folded: &'a [Option<Tensor>],
     program: Program,
     constants: Constants,
     /// The values that nodes have on the GPU.
     values: Vec<Option<ValueId>>,
+    /// What is being lowered.
+    layer: Layer,
 }
 
 /// Kernel, reads, workgroups and the size of what is written.
@@ -102,6 +113,13 @@ impl Dispatch {
 impl Lowering<'_> {
     fn shape(&self, id: NodeId) -> Result<Shape> {
         Shape::new(&self.graph.nodes[id].shape)
+    }
+
+    /// The layer of the operation `id` whose result is that of `end`.
+    fn layer(&self, id: NodeId, end: NodeId) -> Result<Layer> {
+        let node = &self.graph.nodes[id];
+        let x = self.shape(node.inputs.first().copied().unwrap_or(id))?;
+        Ok(Layer { x, y: self.shape(end)?, flops: node.flops() })
     }
 
     fn input(&mut self, id: NodeId, name: &str) -> Result<()> {
@@ -147,6 +165,7 @@ impl Lowering<'_> {
             reads: dispatch.reads,
             write,
             workgroups: dispatch.workgroups as u64,
+            layer: self.layer,
         });
         write
     }
@@ -188,19 +207,12 @@ impl Lowering<'_> {
         let (x, y) = (self.shape(fused.input)?, self.shape(id)?);
         let geometry = fused.conv.geometry;
         let (residual_scale, residual) = fused.residual.unzip();
-        let kernel = kernel!(
-            "conv",
-            KERNEL = geometry.kernel,
-            STRIDE = geometry.stride,
-            UPSAMPLE = fused.upsample,
-            RESIDUAL = residual.is_some(),
-            ACTIVATION = activation_code(fused.activation)
-        );
         let input = self.operand(fused.input)?;
         let bias = self.constants.bias(fused.conv.bias.as_ref(), fused.sample_bias, y.channels)?;
+        let (weights, weight_type) = self.constants.weights(&fused.conv.weight)?;
         let reads = vec![
             input,
-            Operand::Constant(self.constants.weights(&fused.conv.weight)?),
+            Operand::Constant(weights),
             Operand::Constant(bias),
             residual.map_or(Ok(input), |residual| self.operand(residual))?,
         ];
@@ -217,18 +229,34 @@ impl Lowering<'_> {
             scale: fused.scale,
             residual_scale: residual_scale.unwrap_or(0.0),
         };
-        // A thread computes four pixels of a row.
-        let threads = y.batch * y.blocks() * y.height * y.width.div_ceil(4);
-        let dispatch = Dispatch { kernel, reads, workgroups: threads.div_ceil(THREADS), bytes: y.bytes() };
+        let layer = ConvLayer {
+            x: x.dims(),
+            y: y.dims(),
+            kernel: geometry.kernel,
+            stride: geometry.stride,
+            upsample: fused.upsample,
+        };
+        let variant = (self.choose)(&layer);
+        let overrides = vec![
+            ("KERNEL", geometry.kernel as u32),
+            ("STRIDE", geometry.stride as u32),
+            ("UPSAMPLE", fused.upsample as u32),
+            ("RESIDUAL", residual.is_some().into()),
+            ("ACTIVATION", activation_code(fused.activation)),
+        ];
+        let kernel = Kernel { weights: Some(weight_type), overrides, ..variant.kernel() };
+        let dispatch = Dispatch { kernel, reads, workgroups: variant.workgroups(&layer), bytes: y.bytes() };
         Ok(self.emit(dispatch, params))
     }
 
     fn linear(&mut self, x: NodeId, y: Shape, linear: &Linear, activation: Activation) -> Result<ValueId> {
-        let kernel = kernel!("linear", ACTIVATION = activation_code(activation));
+        let (weights, weight_type) = self.constants.weights(&linear.weight)?;
+        let kernel =
+            Kernel { weights: Some(weight_type), ..kernel!("linear", ACTIVATION = activation_code(activation)) };
         let in_blocks = self.shape(x)?.blocks() as u32;
         let reads = vec![
             self.operand(x)?,
-            Operand::Constant(self.constants.weights(&linear.weight)?),
+            Operand::Constant(weights),
             Operand::Constant(self.constants.bias(Some(&linear.bias), None, y.channels)?),
         ];
         let params = params::Linear { batch: y.batch as u32, in_blocks, out_blocks: y.blocks() as u32 };

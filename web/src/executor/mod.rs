@@ -6,6 +6,7 @@
 //! writes inputs and replays the dispatches.
 
 mod constants;
+mod conv;
 mod executable;
 mod fold;
 mod fusion;
@@ -13,7 +14,10 @@ mod layout;
 mod lower;
 mod memory;
 mod params;
+mod profile;
 mod program;
 mod resources;
 
+pub use conv::{ConvKernel, ConvLayer, Tile};
 pub use executable::Executor;
+pub use profile::{DispatchTime, KernelTime, Work, summarise};
