@@ -8,7 +8,7 @@ use lddgan::backend::{Activation, Backend, CandleBackend, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry};
 use lddgan::noise::Stream;
 use lddgan_tests::{Tolerance, normal, values};
-use lddgan_web::executor::ConvKernel;
+use lddgan_web::executor::{ConvKernel, NumberType, Options};
 use lddgan_web::{Executor, Gpu};
 
 const TOLERANCE: Tolerance = Tolerance { max_abs: 1e-4 };
@@ -133,7 +133,8 @@ fn check(gpu: &Gpu, case: &Case, kernels: &[ConvKernel]) {
     recorder.output("y", y);
     let graph = recorder.finish();
     for kernel in kernels {
-        let executor = pollster::block_on(Executor::with_convolutions(gpu, &graph, |_| *kernel)).unwrap();
+        let options = Options { convolutions: &|_| *kernel, images: NumberType::F32 };
+        let executor = pollster::block_on(Executor::with_options(gpu, &graph, &options)).unwrap();
         assert_eq!(executor.dispatches(), 1, "{case:?} is not fused");
         let inputs = [("x", values(&x)), ("residual", values(&residual))];
         executor.run(inputs.iter().map(|(name, values)| (*name, values.as_slice()))).unwrap();

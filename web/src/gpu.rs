@@ -23,7 +23,7 @@ struct Incidents {
 }
 
 /// What is used where an adapter has it; nothing needs it.
-const USEFUL_FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY;
+const USEFUL_FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SHADER_F16);
 
 fn lock(incidents: &Mutex<Incidents>) -> MutexGuard<'_, Incidents> {
     incidents.lock().unwrap_or_else(PoisonError::into_inner)
@@ -76,6 +76,11 @@ impl Gpu {
     /// Whether the adapter computes on the CPU.
     pub fn is_software(&self) -> bool {
         self.info.device_type == wgpu::DeviceType::Cpu
+    }
+
+    /// Whether kernels may use f16 numbers.
+    pub fn has_f16(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SHADER_F16)
     }
 
     /// Why the device was lost, if it was.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use lddgan_trainer::export::{self, Dtype};
-use lddgan_trainer::files;
+use lddgan_trainer::network::Dtype;
+use lddgan_trainer::{export, files};
 
 use super::read_model;
 

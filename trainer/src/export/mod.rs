@@ -4,11 +4,13 @@ mod builder;
 mod lower;
 mod proto;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use lddgan::backend::Graph;
 use lddgan::{DiffusionConfig, ModelFile};
 
 use builder::Builder;
+
+use crate::network::Dtype;
 
 /// A network that cannot be exported.
 #[derive(Debug, thiserror::Error)]
@@ -25,23 +27,6 @@ pub enum ExportError {
     Tensor(#[from] candle_core::Error),
     #[error(transparent)]
     Network(#[from] lddgan::Error),
-}
-
-/// The numbers that an exported network computes with. Inputs and outputs are f32 either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Dtype {
-    F32,
-    /// Half the size; for runtimes with f16 arithmetic
-    F16,
-}
-
-impl Dtype {
-    fn candle(self) -> DType {
-        match self {
-            Self::F32 => DType::F32,
-            Self::F16 => DType::F16,
-        }
-    }
 }
 
 /// An ONNX file.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor, TensorId};
 use half::f16;
 
-use super::layout::{Shape, pack_weights};
+use super::layout::{NumberType, Shape, pack_weights};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,13 +14,6 @@ enum Key {
     Weights(TensorId),
     Style(TensorId, TensorId),
     Bias(Option<TensorId>, Option<TensorId>, usize),
-}
-
-/// The type that weights have in the GPU's memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightType {
-    F32,
-    F16,
 }
 
 /// A constant as it lies in the GPU's memory.
@@ -71,7 +64,7 @@ impl Constants {
     }
 
     /// The weights of a convolution (out, in, k, k) or of a linear layer (out, in), and their type.
-    pub fn weights(&mut self, tensor: &Tensor) -> Result<(usize, WeightType)> {
+    pub fn weights(&mut self, tensor: &Tensor) -> Result<(usize, NumberType)> {
         let &[outputs, inputs, ref kernel @ ..] = tensor.dims() else {
             return Err(Error::Graph(format!("weights of shape {:?}", tensor.dims())));
         };
@@ -79,7 +72,7 @@ impl Constants {
         let pack = || Ok(Packed::weights(pack_weights(&values(tensor)?, outputs, inputs, taps)));
         let constant = self.add(Key::Weights(tensor.id()), pack)?;
         let f16 = matches!(self.packed[constant], Packed::F16(_));
-        Ok((constant, if f16 { WeightType::F16 } else { WeightType::F32 }))
+        Ok((constant, if f16 { NumberType::F16 } else { NumberType::F32 }))
     }
 
     /// The scales of a norm, then its shifts.

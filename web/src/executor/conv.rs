@@ -1,12 +1,16 @@
 //! The kernels that compute convolutions, and which of them a layer gets.
 
+use std::fmt;
+
+use serde::Serialize;
+
 use super::program::Kernel;
 
 /// Threads of a workgroup, in every kernel.
 pub const THREADS: usize = 64;
 
 /// What the speed of a convolution depends on: the key of a table of measured kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ConvLayer {
     /// Shape of the input: batch, channels, height, width.
     pub x: [usize; 4],
@@ -30,7 +34,7 @@ impl ConvLayer {
 }
 
 /// How a convolution is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum ConvKernel {
     /// conv_direct.wgsl
     Direct,
@@ -39,7 +43,7 @@ pub enum ConvKernel {
 }
 
 /// The part of the result that a workgroup of conv_tiled.wgsl computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Tile {
     /// Threads side by side along the pixels; the others lie along the channels.
     pixel_threads: usize,
@@ -86,6 +90,16 @@ impl Tile {
     }
 }
 
+impl fmt::Display for ConvKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct => f.pad("direct"),
+            // Pixels times channels.
+            Self::Tiled(tile) => f.pad(&format!("{}x{}", tile.tile_pixels(), 4 * tile.tile_blocks())),
+        }
+    }
+}
+
 impl ConvKernel {
     /// Every kernel, each of which computes every layer.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -94,8 +108,8 @@ impl ConvKernel {
 
     /// The kernel that should be fast, as long as nobody has measured.
     ///
-    /// Results of few channels waste most of a tile. Software adapters have caches of their own in place of workgroup
-    /// memory, and pay for every barrier.
+    /// Results of few channels waste most of a tile. On lavapipe, a software adapter, the direct kernel is the fastest for
+    /// nearly every layer (`lddgan bench kernels --tune`).
     pub fn estimated(layer: &ConvLayer, software: bool) -> Self {
         let tile = Tile::ALL.into_iter().min_by(|a, b| a.cost(layer).total_cmp(&b.cost(layer)));
         match tile {
@@ -115,7 +129,7 @@ impl ConvKernel {
             }
         };
         let parts = COMMON.into_iter().chain([source]).collect();
-        Kernel { name, parts, weights: None, constants, overrides: Vec::new() }
+        Kernel { name, parts, weights: None, constants, overrides: Vec::new(), images: Vec::new() }
     }
 
     pub(super) fn workgroups(self, layer: &ConvLayer) -> usize {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lddgan::Graph;
 
 use super::conv::{ConvKernel, ConvLayer};
-use super::layout::Shape;
+use super::layout::{NumberType, Shape};
 use super::lower::lower;
 use super::profile::{DispatchTime, Work};
 use super::program::{Input, Operand, Output};
@@ -13,6 +13,15 @@ use super::resources::{Region, Resources};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::timestamps::time_passes;
+
+/// How a graph is computed.
+pub struct Options<'a> {
+    /// The kernel of each convolution.
+    pub convolutions: &'a dyn Fn(&ConvLayer) -> ConvKernel,
+    /// The type of the images between the kernels, which compute in f32. Inputs and outputs are f32. f16 halves the
+    /// memory that is moved, and needs an adapter that has it.
+    pub images: NumberType,
+}
 
 /// A graph that was compiled for a device, with its weights and buffers there.
 #[derive(Debug)]
@@ -26,19 +35,20 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Compiles a graph: pipelines, weights and buffers are made here, once.
+    /// Compiles a graph: pipelines, weights and buffers are made here, once. Convolutions get the kernels that should be
+    /// fast, values are f32.
     pub async fn new(gpu: &Gpu, graph: &Graph) -> Result<Self> {
         let software = gpu.is_software();
-        Self::with_convolutions(gpu, graph, |layer| ConvKernel::estimated(layer, software)).await
+        let convolutions = |layer: &ConvLayer| ConvKernel::estimated(layer, software);
+        Self::with_options(gpu, graph, &Options { convolutions: &convolutions, images: NumberType::F32 }).await
     }
 
-    /// Like [`Self::new`], with convolutions computed as `choose` says.
-    pub async fn with_convolutions(
-        gpu: &Gpu,
-        graph: &Graph,
-        choose: impl Fn(&ConvLayer) -> ConvKernel,
-    ) -> Result<Self> {
-        let program = lower(graph, &choose)?;
+    /// Like [`Self::new`], in another way.
+    pub async fn with_options(gpu: &Gpu, graph: &Graph, options: &Options<'_>) -> Result<Self> {
+        if options.images == NumberType::F16 && !gpu.has_f16() {
+            return Err(Error::NoF16(gpu.name().to_string()));
+        }
+        let program = lower(graph, options)?;
         let resources = Resources::new(gpu, &program).await?;
         let work = program.work();
         Ok(Self { gpu: gpu.clone(), resources, inputs: program.inputs, outputs: program.outputs, work })

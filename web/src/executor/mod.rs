@@ -17,7 +17,10 @@ mod params;
 mod profile;
 mod program;
 mod resources;
+mod tune;
 
 pub use conv::{ConvKernel, ConvLayer, Tile};
-pub use executable::Executor;
+pub use executable::{Executor, Options};
+pub use layout::NumberType;
 pub use profile::{DispatchTime, KernelTime, Work, summarise};
+pub use tune::ConvTimes;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::conv::ConvLayer;
 use crate::ceilings::Ceilings;
 
 /// What a dispatch does, however long it takes.
@@ -19,6 +20,9 @@ pub struct Work {
     pub flops: u64,
     /// What is read and written at least, from the sizes of all that is bound.
     pub bytes: u64,
+    /// The layer, if it is a convolution.
+    #[serde(skip)]
+    pub conv: Option<ConvLayer>,
 }
 
 /// A dispatch and how long it took.
@@ -76,7 +80,8 @@ mod tests {
 
     #[test]
     fn equal_work_is_summed_over_the_medians_of_its_dispatches() {
-        let work = |kernel: &str| Work { kernel: kernel.to_string(), x: [1; 4], y: [1; 4], flops: 6, bytes: 3 };
+        let work =
+            |kernel: &str| Work { kernel: kernel.to_string(), x: [1; 4], y: [1; 4], flops: 6, bytes: 3, conv: None };
         let run = |times: [(&str, f64); 3]| -> Vec<_> {
             times.map(|(kernel, seconds)| DispatchTime { work: work(kernel), seconds }).to_vec()
         };

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::constants::{Packed, WeightType};
-use super::layout::Shape;
+use super::constants::Packed;
+use super::conv::ConvLayer;
+use super::layout::{NumberType, Shape};
 use super::profile::Work;
 
 /// Index into [`Program::values`].
@@ -25,10 +26,12 @@ pub struct Kernel {
     /// The texts of its module, one after the other.
     pub parts: Vec<&'static str>,
     /// The type of its weights, if it has any.
-    pub weights: Option<WeightType>,
+    pub weights: Option<NumberType>,
     /// Constants that size arrays, which `override` cannot.
     pub constants: Vec<(&'static str, u32)>,
     pub overrides: Vec<(&'static str, u32)>,
+    /// The types of the images that are read and written, by binding: `Read1`, `Read2`, …, `Written`.
+    pub images: Vec<NumberType>,
 }
 
 impl Kernel {
@@ -39,19 +42,32 @@ impl Kernel {
 
     /// What tells the module from others.
     pub fn module_key(&self) -> String {
-        let f16 = if self.weights == Some(WeightType::F16) { " f16" } else { "" };
-        format!("{}{f16}{}", self.name, listed(&self.constants))
+        let weights = if self.weights == Some(NumberType::F16) { " f16 weights" } else { "" };
+        let images = if self.images.contains(&NumberType::F16) { format!(" {:?}", self.images) } else { String::new() };
+        format!("{}{weights}{images}{}", self.name, listed(&self.constants))
     }
 
     /// The text of the module.
     pub fn source(&self) -> String {
         let columns = match self.weights {
-            Some(WeightType::F32) => include_str!("kernels/columns_f32.wgsl"),
-            Some(WeightType::F16) => include_str!("kernels/columns_f16.wgsl"),
+            Some(NumberType::F32) => include_str!("kernels/columns_f32.wgsl"),
+            Some(NumberType::F16) => include_str!("kernels/columns_f16.wgsl"),
             None => "",
         };
         let constants = self.constants.iter().map(|(name, value)| format!("const {name}: u32 = {value}u;\n"));
-        constants.chain([columns.to_string()]).chain(self.parts.iter().map(ToString::to_string)).collect()
+        let parts = [columns].into_iter().chain(self.parts.iter().copied()).map(str::to_string);
+        [self.aliases()].into_iter().chain(constants).chain(parts).collect()
+    }
+
+    /// Names for the types of the images.
+    fn aliases(&self) -> String {
+        let enable = if self.images.contains(&NumberType::F16) { "enable f16;\n" } else { "" };
+        let alias = |(i, numbers): (usize, &NumberType)| {
+            let name = if i + 1 == self.images.len() { "Written".to_string() } else { format!("Read{}", i + 1) };
+            let numbers = if *numbers == NumberType::F16 { "f16" } else { "f32" };
+            format!("alias {name} = vec4<{numbers}>;\n")
+        };
+        self.images.iter().enumerate().map(alias).fold(enable.to_string(), |text, alias| text + &alias)
     }
 }
 
@@ -83,6 +99,14 @@ pub struct Layer {
     pub y: Shape,
     /// As [`lddgan::backend::Node::flops`] counts them.
     pub flops: u64,
+    pub conv: Option<ConvLayer>,
+}
+
+/// Something that is computed or given.
+#[derive(Debug, Clone, Copy)]
+pub struct Value {
+    pub bytes: u64,
+    pub numbers: NumberType,
 }
 
 /// A value that is given at every run.
@@ -104,8 +128,7 @@ pub struct Output {
 /// A compiled graph, independent of any device.
 #[derive(Debug, Default)]
 pub struct Program {
-    /// Bytes of each value.
-    pub values: Vec<u64>,
+    pub values: Vec<Value>,
     pub steps: Vec<Step>,
     pub inputs: BTreeMap<String, Input>,
     pub outputs: BTreeMap<String, Output>,
@@ -117,16 +140,16 @@ impl Program {
     /// What each step does. Its bytes are those of all that it reads and of what it writes, each once.
     pub fn work(&self) -> Vec<Work> {
         let bytes = |operand: &Operand| match *operand {
-            Operand::Value(value) => self.values[value],
+            Operand::Value(value) => self.values[value].bytes,
             Operand::Constant(constant) => self.constants[constant].bytes().len() as u64,
         };
         let work = |step: &Step| {
             let mut reads = step.reads.clone();
             reads.sort_unstable();
             reads.dedup();
-            let bytes = reads.iter().map(bytes).sum::<u64>() + self.values[step.write];
-            let Layer { x, y, flops } = step.layer;
-            Work { kernel: step.kernel.key(), x: x.dims(), y: y.dims(), flops, bytes }
+            let bytes = reads.iter().map(bytes).sum::<u64>() + self.values[step.write].bytes;
+            let Layer { x, y, flops, conv } = step.layer;
+            Work { kernel: step.kernel.key(), x: x.dims(), y: y.dims(), flops, bytes, conv }
         };
         self.steps.iter().map(work).collect()
     }

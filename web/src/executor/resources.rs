@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::constants::Packed;
 use super::memory::MemoryPlan;
-use super::program::{Kernel, Operand, Program, Step};
+use super::program::{Kernel, Operand, Program, Step, Value};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
@@ -128,8 +128,9 @@ fn largest_binding(gpu: &Gpu) -> u64 {
 /// Where each value lies, and the bytes of all their buffers.
 fn values(gpu: &Gpu, program: &Program) -> Result<(Vec<Region>, u64)> {
     let limit = largest_binding(gpu);
-    if let Some(&bytes) = program.values.iter().max().filter(|bytes| **bytes > limit) {
-        let step = program.steps.iter().find(|step| program.values[step.write] == bytes);
+    let largest = program.values.iter().map(|value| value.bytes).max();
+    if let Some(bytes) = largest.filter(|bytes| *bytes > limit) {
+        let step = program.steps.iter().find(|step| program.values[step.write].bytes == bytes);
         let what = step.map_or("an input".to_string(), |step| format!("the result of kernel `{}`", step.kernel.name));
         return Err(exceeded(what, "bytes", bytes, limit));
     }
@@ -137,7 +138,8 @@ fn values(gpu: &Gpu, program: &Program) -> Result<(Vec<Region>, u64)> {
     let buffers: Vec<_> =
         plan.buffers.iter().enumerate().map(|(i, &bytes)| storage(gpu, &format!("values {i}"), bytes)).collect();
     let regions = plan.buffer_of.iter().zip(&program.values);
-    let regions = regions.map(|(&i, &bytes)| Region { buffer: buffers[i].clone(), offset: 0, bytes }).collect();
+    let region = |(&i, value): (&usize, &Value)| Region { buffer: buffers[i].clone(), offset: 0, bytes: value.bytes };
+    let regions = regions.map(region).collect();
     Ok((regions, plan.buffers.iter().sum()))
 }
 

@@ -18,10 +18,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // (N, C4, H, W)
+@group(0) @binding(1) var<storage, read> q: array<Read1>; // (N, C4, H, W)
+@group(0) @binding(2) var<storage, read> k: array<Read2>; // (N, C4, H, W)
+@group(0) @binding(3) var<storage, read> v: array<Read3>; // (N, C4, H, W)
+@group(0) @binding(4) var<storage, read_write> y: array<Written>; // (N, C4, H, W)
 
 var<workgroup> weights: array<f32, QUERIES * KEYS>; // logits, then weights of one tile
 var<workgroup> peak: array<f32, QUERIES>; // largest logit so far
@@ -81,7 +81,7 @@ fn main(
             var logit = 0.0;
             for (var block = 0u; block < params.blocks; block++) {
                 let plane = start + block * params.positions;
-                logit += dot(q[plane + query], k[plane + key]);
+                logit += dot(vec4<f32>(q[plane + query]), vec4<f32>(k[plane + key]));
             }
             weights[i] = logit * params.scale;
         }
@@ -97,7 +97,7 @@ fn main(
                 let values = start + (first_block + item / QUERIES) * params.positions + first_key;
                 var value = sum[i] * rescale[query];
                 for (var key = 0u; key < keys; key++) {
-                    value += weights[query * KEYS + key] * v[values + key];
+                    value += weights[query * KEYS + key] * vec4<f32>(v[values + key]);
                 }
                 sum[i] = value;
             }
@@ -108,7 +108,7 @@ fn main(
         let item = thread + i * THREADS;
         let query = first_query + item % QUERIES;
         if item < sums && query < params.positions {
-            y[start + (first_block + item / QUERIES) * params.positions + query] = sum[i] / total[item % QUERIES];
+            y[start + (first_block + item / QUERIES) * params.positions + query] = Written(sum[i] / total[item % QUERIES]);
         }
     }
 }

@@ -23,16 +23,16 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, in C4, H, W)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, in C4, H, W)
 @group(0) @binding(2) var<storage, read> weight: array<Column>; // (out C4, in C4, KERNEL, KERNEL, 4), last an input channel
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (1 or N, out C4)
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // as y; not read unless RESIDUAL
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>; // (N, out C4, H', W')
+@group(0) @binding(4) var<storage, read> residual: array<Read4>; // as y; not read unless RESIDUAL
+@group(0) @binding(5) var<storage, read_write> y: array<Written>; // (N, out C4, H', W')
 
 fn store(index: u32, sum: vec4<f32>, bias: vec4<f32>) {
     var value = params.scale * (sum + bias);
     if RESIDUAL {
-        value += params.residual_scale * residual[index];
+        value += params.residual_scale * vec4<f32>(residual[index]);
     }
-    y[index] = activate(value);
+    y[index] = Written(activate(value));
 }

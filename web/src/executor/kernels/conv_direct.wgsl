@@ -14,7 +14,7 @@ fn matrix(at: u32) -> mat4x4<f32> {
 // Pixel `column` of the row of x that starts at `row`; zero outside the image.
 fn pixel(row: u32, column: i32) -> vec4<f32> {
     let inside = column >= 0 && column < i32(params.in_width * UPSAMPLE);
-    let value = x[row + select(0u, u32(column) / UPSAMPLE, inside)];
+    let value = vec4<f32>(x[row + select(0u, u32(column) / UPSAMPLE, inside)]);
     return select(vec4<f32>(0.0), value, inside);
 }
 

@@ -44,7 +44,7 @@ fn tap(at: Place, k: u32) -> vec4<f32> {
         return vec4<f32>(0.0);
     }
     let plane = (at.sample * params.in_blocks + in_block) * params.in_height;
-    return x[(plane + u32(row) / UPSAMPLE) * params.in_width + u32(column) / UPSAMPLE];
+    return vec4<f32>(x[(plane + u32(row) / UPSAMPLE) * params.in_width + u32(column) / UPSAMPLE]);
 }
 
 @compute @workgroup_size(THREADS)
