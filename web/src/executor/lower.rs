@@ -398,9 +398,12 @@ impl Lowering<'_> {
     }
 
     fn attention(&mut self, inputs: [NodeId; 3], y: Shape) -> Result<ValueId> {
-        /// Positions, and blocks of channels, that one workgroup of attention.wgsl computes.
+        /// Positions that one workgroup of attention.wgsl computes, and the most blocks of channels.
         const QUERIES: usize = 8;
         const CHUNK: usize = 64;
+        let chunks = y.blocks().div_ceil(CHUNK);
+        // As even as whole blocks for each of a query's threads allow.
+        let chunk = y.blocks().div_ceil(chunks).next_multiple_of(THREADS / QUERIES);
         let params = params::Attention {
             batch: y.batch as u32,
             blocks: y.blocks() as u32,
@@ -408,9 +411,9 @@ impl Lowering<'_> {
             scale: (y.channels as f32).sqrt().recip(),
         };
         let dispatch = Dispatch {
-            kernel: kernel!("attention"),
+            kernel: Kernel { constants: vec![("CHUNK", chunk as u32)], ..kernel!("attention") },
             reads: inputs.iter().map(|&input| self.operand(input)).collect::<Result<_>>()?,
-            workgroups: y.batch * y.pixels().div_ceil(QUERIES) * y.blocks().div_ceil(CHUNK),
+            workgroups: y.batch * y.pixels().div_ceil(QUERIES) * chunks,
             vectors: y.vectors(),
             numbers: self.numbers,
         };
