@@ -4,6 +4,9 @@
 //! and become dispatches of the kernels in `kernels/` (`lower`), values that are never needed together share a buffer
 //! (`memory`), and pipelines, weights and bind groups are made on the device (`resources`). An [`Executor`] then only
 //! writes inputs and replays the dispatches.
+//!
+//! Which kernel computes a convolution is estimated from its sizes (`conv`) or measured on the device (`tune`); where the
+//! time of a run goes is told by `profile`.
 
 mod constants;
 mod conv;

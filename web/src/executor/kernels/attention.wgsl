@@ -81,7 +81,8 @@ fn main(
     for (var first_key = 0u; first_key < params.positions; first_key += KEYS) {
         let keys = min(params.positions - first_key, KEYS);
         let key = min(first_key + thread % KEYS, params.positions - 1u);
-        var logits: array<f32, LOGITS>;
+        // Zeros in so many words: without them Chromium on SwiftShader keeps those of the last round.
+        var logits = array<f32, LOGITS>();
         for (var block = 0u; block < params.blocks; block++) {
             let plane = start + block * params.positions;
             let value = vec4<f32>(k[plane + key]);
