@@ -10,6 +10,14 @@ pub enum NumberType {
 }
 
 impl NumberType {
+    /// As WGSL calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        }
+    }
+
     /// Bytes of four numbers.
     pub fn vector_bytes(self) -> u64 {
         match self {

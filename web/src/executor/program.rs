@@ -43,7 +43,8 @@ impl Kernel {
     /// What tells the module from others.
     pub fn module_key(&self) -> String {
         let weights = if self.weights == Some(NumberType::F16) { " f16 weights" } else { "" };
-        let images = if self.images.contains(&NumberType::F16) { format!(" {:?}", self.images) } else { String::new() };
+        let images: Vec<&str> = self.images.iter().map(|numbers| numbers.name()).collect();
+        let images = if images.contains(&"f16") { format!(" images={}", images.join(",")) } else { String::new() };
         format!("{}{weights}{images}{}", self.name, listed(&self.constants))
     }
 
@@ -64,8 +65,7 @@ impl Kernel {
         let enable = if self.images.contains(&NumberType::F16) { "enable f16;\n" } else { "" };
         let alias = |(i, numbers): (usize, &NumberType)| {
             let name = if i + 1 == self.images.len() { "Written".to_string() } else { format!("Read{}", i + 1) };
-            let numbers = if *numbers == NumberType::F16 { "f16" } else { "f32" };
-            format!("alias {name} = vec4<{numbers}>;\n")
+            format!("alias {name} = vec4<{}>;\n", numbers.name())
         };
         self.images.iter().enumerate().map(alias).fold(enable.to_string(), |text, alias| text + &alias)
     }
