@@ -4,6 +4,7 @@
 //! reference), is recorded as a [`Graph`] for WebGPU, and exported.
 
 pub mod backend;
+pub mod check;
 pub mod config;
 pub mod cost;
 pub mod diffusion;
@@ -22,4 +23,5 @@ pub use config::{
 };
 pub use error::{Error, Result};
 pub use model_file::{ModelFile, Provenance};
+pub use ops::set_tf32;
 pub use sampler::{Model, SampleInputs, Trajectory};

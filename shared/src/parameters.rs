@@ -42,6 +42,16 @@ impl Parameters {
         lock(&self.vars).iter().map(|(name, var)| (name.clone(), var.clone())).collect()
     }
 
+    /// Where the parameters are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The parameter of this name.
+    pub fn var(&self, name: &str) -> Option<Var> {
+        lock(&self.vars).get(name).cloned()
+    }
+
     /// The current values; they follow further updates.
     pub fn tensors(&self) -> TensorMap {
         lock(&self.vars).iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect()

@@ -1,4 +1,4 @@
-//! The Adam optimiser, with moments that can be saved.
+//! The Adam optimiser, with moments that can be saved, and with clipped gradients.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, Var};
@@ -12,6 +12,9 @@ pub struct Adam {
     beta1: f64,
     beta2: f64,
     step: u64,
+    /// Largest norm that the gradient of all parameters together may have; a larger one is scaled down to it.
+    clip: Option<f64>,
+    gradient_norm: f64,
     slots: Vec<Slot>,
 }
 
@@ -30,17 +33,37 @@ impl Adam {
             Ok(Slot { name, var, first: zeros.clone(), second: zeros })
         };
         let slots = parameters.vars().into_iter().map(slot).collect::<Result<_>>()?;
-        Ok(Self { learning_rate, beta1, beta2, step: 0, slots })
+        Ok(Self { learning_rate, beta1, beta2, step: 0, clip: None, gradient_norm: 0.0, slots })
     }
 
-    /// Updates every parameter that has a gradient.
+    /// Clips gradients by their global norm (reference: `torch.nn.utils.clip_grad_norm_`).
+    pub fn with_clip(self, clip: Option<f64>) -> Self {
+        Self { clip, ..self }
+    }
+
+    /// The norm of the last gradient of all parameters together, before it was clipped.
+    pub fn gradient_norm(&self) -> f64 {
+        self.gradient_norm
+    }
+
+    /// Updates every parameter that has a gradient. A gradient that is not finite changes nothing;
+    /// [`Self::gradient_norm`] tells.
     pub fn step(&mut self, gradients: &GradStore) -> Result<()> {
+        self.gradient_norm = self.norm(gradients)?;
+        if !self.gradient_norm.is_finite() {
+            return Ok(());
+        }
+        // As the reference, which keeps clear of dividing by zero.
+        let scale = self.clip.map(|clip| clip / (self.gradient_norm + 1e-6)).filter(|scale| *scale < 1.0);
         self.step += 1;
         let correct1 = 1.0 - self.beta1.powf(self.step as f64);
         let correct2 = 1.0 - self.beta2.powf(self.step as f64);
         for slot in &mut self.slots {
             let Some(gradient) = gradients.get(&slot.var) else { continue };
-            let gradient = gradient.detach();
+            let gradient = match scale {
+                Some(scale) => (gradient.detach() * scale)?,
+                None => gradient.detach(),
+            };
             slot.first = ((&slot.first * self.beta1)? + (&gradient * (1.0 - self.beta1))?)?;
             slot.second = ((&slot.second * self.beta2)? + (gradient.sqr()? * (1.0 - self.beta2))?)?;
             let denominator = ((&slot.second / correct2)?.sqrt()? + EPSILON)?;
@@ -48,6 +71,16 @@ impl Adam {
             slot.var.set(&slot.var.as_tensor().detach().sub(&update)?)?;
         }
         Ok(())
+    }
+
+    fn norm(&self, gradients: &GradStore) -> Result<f64> {
+        let squares = self.slots.iter().filter_map(|slot| gradients.get(&slot.var));
+        let squares = squares.map(|gradient| gradient.detach().sqr()?.sum_all()).collect::<Result<Vec<_>>>()?;
+        // Stacked, so that a GPU is waited for once.
+        match squares.is_empty() {
+            true => Ok(0.0),
+            false => Ok(f64::from(Tensor::stack(&squares, 0)?.sum_all()?.to_scalar::<f32>()?).sqrt()),
+        }
     }
 
     /// The state: `step`, and the moments as `first/<parameter>` and `second/<parameter>`.
@@ -102,6 +135,41 @@ mod tests {
             let found = f64::from(w.to_vec1::<f32>().unwrap()[0]);
             assert!((found - expected).abs() < 1e-6, "step {step}: {found} instead of {expected}");
         }
+    }
+
+    /// Of f(v, w) = 3 v + 4 w the gradient is (3, 4), of norm 5. Adam's first step does not depend on the gradient's
+    /// length, its moments do: clipped to 2.5, they are those of (1.5, 2).
+    #[test]
+    fn gradients_are_clipped_by_their_common_norm() {
+        for (clip, factor) in [(None, 1.0), (Some(10.0), 1.0), (Some(2.5), 0.5)] {
+            let parameters = Parameters::new(0, &Device::Cpu);
+            let vb = parameters.var_builder();
+            let v = vb.get_with_hints(1, "v", Init::Const(1.0)).unwrap();
+            let w = vb.get_with_hints(1, "w", Init::Const(1.0)).unwrap();
+            let mut adam = Adam::new(&parameters, 0.1, (0.5, 0.9)).unwrap().with_clip(clip);
+            let loss = ((v * 3.0).unwrap() + (w * 4.0).unwrap()).unwrap().sum_all().unwrap();
+            adam.step(&loss.backward().unwrap()).unwrap();
+            assert!((adam.gradient_norm() - 5.0).abs() < 1e-6);
+            let state = adam.tensors().unwrap();
+            let moment = |name: &str| f64::from(state[name].to_vec1::<f32>().unwrap()[0]);
+            for (name, gradient) in [("v", 3.0 * factor), ("w", 4.0 * factor)] {
+                assert!((moment(&format!("first/{name}")) - 0.5 * gradient).abs() < 1e-6);
+                assert!((moment(&format!("second/{name}")) - 0.1 * gradient * gradient).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_changes_nothing() {
+        let parameters = Parameters::new(0, &Device::Cpu);
+        let w = parameters.var_builder().get_with_hints(2, "w", Init::Const(0.0)).unwrap();
+        let mut adam = Adam::new(&parameters, 0.1, (0.5, 0.9)).unwrap();
+        // The derivative of the square root at 0 is infinite.
+        adam.step(&w.sqrt().unwrap().sum_all().unwrap().backward().unwrap()).unwrap();
+        assert!(!adam.gradient_norm().is_finite());
+        assert_eq!(w.to_vec1::<f32>().unwrap(), [0.0, 0.0]);
+        let step = adam.tensors().unwrap()["step"].to_scalar::<i64>().unwrap();
+        assert_eq!(step, 0);
     }
 
     #[test]

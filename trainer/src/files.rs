@@ -55,12 +55,62 @@ impl AtomicFile {
         let fail = || FileError::new(&self.path, CANNOT_WRITE);
         self.file.as_file().sync_all().map_err(fail())?;
         self.file.persist(&self.path).map_err(|error| fail()(error.error))?;
-        // The rename itself must reach the disk as well.
-        std::fs::File::open(folder(&self.path)).and_then(|folder| folder.sync_all()).map_err(fail())
+        sync_folder(folder(&self.path)).map_err(fail())
+    }
+}
+
+/// A folder of files that is written beside its path, flushed to the disk, then renamed. Until then, and on an error,
+/// there is no such folder, or the old one.
+pub struct AtomicFolder {
+    path: PathBuf,
+    temporary: tempfile::TempDir,
+}
+
+impl AtomicFolder {
+    pub fn create(path: &Path) -> Result<Self, FileError> {
+        let parent = folder(path);
+        create_folder(parent)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(LEFTOVER);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let temporary = builder.tempdir_in(parent).map_err(FileError::new(path, CANNOT_WRITE))?;
+        Ok(Self { path: path.to_path_buf(), temporary })
+    }
+
+    /// Adds a file.
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        let write = || {
+            let mut file = std::fs::File::create_new(self.temporary.path().join(name))?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        write().map_err(FileError::new(&self.path.join(name), CANNOT_WRITE))
+    }
+
+    /// Gives the folder its name, in the place of one that is there.
+    pub fn persist(self) -> Result<(), FileError> {
+        let fail = || FileError::new(&self.path, CANNOT_WRITE);
+        sync_folder(self.temporary.path()).map_err(fail())?;
+        if self.path.exists() {
+            remove_folder(&self.path)?;
+        }
+        std::fs::rename(self.temporary.path(), &self.path).map_err(fail())?;
+        // It is not there any more under that name.
+        let _ = self.temporary.keep();
+        sync_folder(folder(&self.path)).map_err(fail())
     }
 }
 
 const CANNOT_WRITE: &str = "cannot be written";
+
+/// How names of files and folders begin that have not got theirs yet. After a kill they are left over.
+const LEFTOVER: &str = ".tmp";
+
+/// The rename of a file must reach the disk as well.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
 
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -69,6 +119,7 @@ fn folder(path: &Path) -> &Path {
 /// A temporary file with the permissions of an ordinary one; by default only its owner could read it.
 fn new_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
+    builder.prefix(LEFTOVER);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder)
@@ -87,4 +138,43 @@ pub fn name(path: &Path) -> String {
 /// Makes a folder and those above it.
 pub fn create_folder(path: &Path) -> Result<(), FileError> {
     std::fs::create_dir_all(path).map_err(FileError::new(path, "cannot be created"))
+}
+
+/// The names in a folder, none if there is no such folder.
+pub fn list(folder: &Path) -> Result<Vec<String>, FileError> {
+    let fail = || FileError::new(folder, "cannot be read");
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(fail()(error)),
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    names.collect::<std::io::Result<_>>().map_err(fail())
+}
+
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    std::fs::rename(from, to).map_err(FileError::new(from, "cannot be renamed"))
+}
+
+/// Removes a folder and all in it, in one moment for those who look for it by its name.
+pub fn remove_folder(path: &Path) -> Result<(), FileError> {
+    let hidden = path.with_file_name(format!("{LEFTOVER}-{}", name(path)));
+    let remove = || {
+        if hidden.exists() {
+            std::fs::remove_dir_all(&hidden)?;
+        }
+        std::fs::rename(path, &hidden)?;
+        std::fs::remove_dir_all(&hidden)
+    };
+    remove().map_err(FileError::new(path, "cannot be removed"))
+}
+
+/// Removes what a killed program left half written in a folder. Nothing may be written there at the same time.
+pub fn remove_leftovers(folder: &Path) -> Result<(), FileError> {
+    for name in list(folder)?.into_iter().filter(|name| name.starts_with(LEFTOVER)) {
+        let path = folder.join(name);
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.map_err(FileError::new(&path, "cannot be removed"))?;
+    }
+    Ok(())
 }

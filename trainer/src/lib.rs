@@ -5,16 +5,21 @@ pub mod autoencoder;
 pub mod bench;
 pub mod checkpoint;
 pub mod data;
+pub mod distributed;
 pub mod eval;
 pub mod export;
 pub mod files;
 pub mod gan;
 pub mod grid;
 pub mod import;
+pub mod log;
 pub mod network;
+mod noise;
+pub mod precision;
 pub mod preset;
 pub mod progress;
 pub mod run;
+pub mod sampling;
 
 /// The git revision that the program was built from, `unknown` outside a checkout.
 pub fn revision() -> String {

@@ -38,6 +38,10 @@ enum Command {
     Run(commands::Run),
     /// Show what a model file or a preset holds
     Info(commands::Info),
+    /// Record what a model makes of a few seeds, for checks on other machines
+    Golden(commands::MakeGolden),
+    /// Compare what a backend makes of a model, stage by stage, with the CPU or with recorded tensors
+    Check(commands::Check),
     /// Time sampling or training
     #[command(subcommand)]
     Bench(commands::Bench),
@@ -82,6 +86,8 @@ fn run(command: &Command) -> Result<()> {
         Command::Export(options) => commands::export(options),
         Command::Run(options) => commands::run(options),
         Command::Info(options) => commands::info(options),
+        Command::Golden(options) => commands::golden(options),
+        Command::Check(options) => commands::check(options),
         Command::Bench(options) => commands::bench(options),
     }
 }

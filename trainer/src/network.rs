@@ -58,6 +58,16 @@ impl Dtype {
     }
 }
 
+impl std::fmt::Display for BackendName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Wgpu => "wgpu",
+        })
+    }
+}
+
 /// A network with its weights.
 enum Network {
     Generator(Box<Generator>),
@@ -168,12 +178,17 @@ pub fn run(
 
 /// Where Candle keeps a network for this backend.
 pub fn device(backend: BackendName) -> Result<Device> {
+    numbered_device(backend, 0)
+}
+
+/// As [`device`], on the GPU of this number.
+pub fn numbered_device(backend: BackendName, number: usize) -> Result<Device> {
     match backend {
         BackendName::Cpu | BackendName::Wgpu => Ok(Device::Cpu),
         BackendName::Cuda if !candle_core::utils::cuda_is_available() => {
             bail!("this program was built without CUDA: build it with `--features cuda`")
         }
-        BackendName::Cuda => Device::new_cuda(0).context("the first CUDA device cannot be used"),
+        BackendName::Cuda => Device::new_cuda(number).with_context(|| format!("CUDA device {number} cannot be used")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lddgan::{AutoencoderConfig, AutoencoderKind, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
+use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 /// The presets that come with the program.
@@ -52,13 +52,27 @@ pub struct AutoencoderTraining {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<usize>,
     pub learning_rate: f64,
-    /// Weight of the commitment of encoder outputs to their codes (VQ-VAE's beta).
+    /// Weight of the commitment of encoder outputs to their codes (VQ-VAE's beta); of use to the VQ kind alone.
+    #[serde(default)]
     pub commitment: f64,
-    /// Weight of the patch discriminator's verdict.
+    /// Standard deviation of noise added to the latents that the decoder sees, relative to each channel's own; prepares
+    /// the decoder for the generator's errors.
+    #[serde(default)]
+    pub latent_noise: f64,
+    /// Steps after which a code that nothing was near to is replaced by a latent vector of the batch; without it, never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_codes_after: Option<u32>,
+    /// Weight of the structural dissimilarity of images and reconstructions, beside the mean absolute difference.
+    #[serde(default)]
+    pub structure: f64,
+    /// Size of the gradient of the patch discriminator's verdict on the image, relative to that of the other losses.
     pub adversarial: f64,
     /// Images seen before the patch discriminator takes part.
     pub adversarial_from: u64,
     pub discriminator_learning_rate: f64,
+    /// Largest norm of a network's gradient, which is scaled down to it; without it, gradients are taken as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_clip: Option<f64>,
     /// Channels of the patch discriminator's first layer, a multiple of 8.
     pub discriminator_channels: usize,
     /// Layers of the patch discriminator between its first and its last.
@@ -86,6 +100,9 @@ pub struct GanTraining {
     pub batch: usize,
     pub generator_learning_rate: f64,
     pub discriminator_learning_rate: f64,
+    /// Largest norm of a network's gradient, which is scaled down to it; without it, gradients are taken as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_clip: Option<f64>,
     /// Weight of the R1 penalty (`r1_gamma`).
     pub r1_gamma: f64,
     /// The penalty is applied at every so many steps (`lazy_reg`).
@@ -153,19 +170,34 @@ impl Preset {
         if self.discriminator.latent_channels != self.generator.latent_channels {
             return Err("discriminator.latent_channels differs from generator.latent_channels".to_string());
         }
+        validate_clip("train_gan", gan.gradient_clip)?;
         let Some(training) = &self.train_autoencoder else { return Ok(()) };
-        if self.autoencoder.kind != AutoencoderKind::Vq {
-            return Err("train_autoencoder: only autoencoders of kind `vq` can be trained".to_string());
+        validate_clip("train_autoencoder", training.gradient_clip)?;
+        if !self.autoencoder.kind.is_learned() {
+            return Err("train_autoencoder: an autoencoder of this kind has nothing to train".to_string());
         }
         let factor = self.autoencoder.factor();
         let crop_fits = |crop: usize| crop > 0 && crop <= self.autoencoder.image_size && crop.is_multiple_of(factor);
         if !training.crop.is_none_or(crop_fits) {
             return Err(format!("train_autoencoder.crop: needs a multiple of {factor}, at most the image's size"));
         }
+        let side = training.crop.unwrap_or(self.autoencoder.image_size);
+        if training.structure > 0.0 && (side < 16 || !side.is_multiple_of(4)) {
+            return Err(
+                "train_autoencoder.structure: needs images or crops of at least 16 pixels, a multiple of 4".to_string()
+            );
+        }
         if training.batch == 0 || !training.discriminator_channels.is_multiple_of(8) {
             return Err("train_autoencoder: needs batch >= 1 and discriminator_channels a multiple of 8".to_string());
         }
         Ok(())
+    }
+}
+
+fn validate_clip(section: &str, clip: Option<f64>) -> Result<(), String> {
+    match clip {
+        Some(clip) if !(clip.is_finite() && clip > 0.0) => Err(format!("{section}.gradient_clip: {clip} is no norm")),
+        _ => Ok(()),
     }
 }
 
@@ -186,5 +218,18 @@ mod tests {
         std::fs::write(file.path(), BUILT_IN[0].1.replace("batch = ", "bach = ")).unwrap();
         let error = Preset::load(file.path().to_str().unwrap()).unwrap_err().to_string();
         assert!(error.contains("bach"), "{error}");
+    }
+
+    #[test]
+    fn gradients_are_clipped_at_a_positive_norm() {
+        for (clip, valid) in [("0.5", true), ("0.0", false), ("-1.0", false), ("inf", false)] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let clip = format!("gradient_clip = {clip}\nbatch = ");
+            std::fs::write(file.path(), BUILT_IN[0].1.replace("batch = ", &clip)).unwrap();
+            match Preset::load(file.path().to_str().unwrap()) {
+                Ok(preset) => assert!(valid && preset.train_gan.gradient_clip == Some(0.5), "{clip}"),
+                Err(error) => assert!(!valid && error.to_string().contains("train_gan.gradient_clip"), "{error}"),
+            }
+        }
     }
 }

@@ -1,84 +1,14 @@
-//! The `lddgan` program as its users run it: training, resuming, sampling, and what it says when something is wrong.
+//! The `lddgan` program as its users run it: sampling, measuring, and what it says when something is wrong.
 
 mod common;
+#[path = "common/folder.rs"]
+mod folder;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-use candle_core::{DType, Device};
-use image::{Rgb, RgbImage};
+use candle_core::DType;
 use lddgan::ModelFile;
 
 use common::{fail, program, succeed};
-
-const PRESET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny.toml");
-const AUTOENCODER: &str = "autoencoder.safetensors";
-
-/// A folder for one test, with ten pictures and one broken one under `images`.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        std::fs::create_dir(folder.path("images")).unwrap();
-        for i in 0..10u8 {
-            let color = |x: u32, y: u32| Rgb([(x * 9) as u8 ^ i, (y * 7) as u8, (x * y) as u8 + 20 * i]);
-            RgbImage::from_fn(24, 20, color).save(folder.path(&format!("images/{i}.png"))).unwrap();
-        }
-        std::fs::write(folder.path("images/broken.jpg"), b"no picture").unwrap();
-        folder
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Trains the tiny preset; `what` is `autoencoder` or `gan`.
-    fn train(&self, what: &str, out: &str, more: &[&str]) -> Output {
-        let mut command = program(&["train", what, "--preset", PRESET]);
-        command.arg("--data").arg(self.path("images")).arg("--out").arg(self.path(out));
-        if what == "gan" {
-            command.arg("--autoencoder").arg(self.path("ae").join(AUTOENCODER));
-        }
-        command.args(more).output().unwrap()
-    }
-}
-
-/// All tensors of a safetensors file, as bits.
-fn bits(path: &Path) -> Vec<(String, Vec<u32>)> {
-    let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
-    let values = |(name, tensor): (String, candle_core::Tensor)| {
-        let values = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        (name, values.into_iter().map(f32::to_bits).collect())
-    };
-    let mut tensors: Vec<_> = tensors.into_iter().map(values).collect();
-    tensors.sort();
-    tensors
-}
-
-#[test]
-fn a_resumed_run_ends_with_the_same_bits() {
-    let folder = Folder::new();
-    let said = succeed(&folder.train("autoencoder", "ae", &[]));
-    assert!(said.contains("10 images, 1 skipped") && said.contains("broken.jpg"), "{said}");
-    for (what, whole, parts) in [("autoencoder", "ae", "ae-parts"), ("gan", "gan", "gan-parts")] {
-        if what == "gan" {
-            succeed(&folder.train(what, whole, &[]));
-        }
-        // Interrupted by an exhausted time limit, which is checked before the first step, and by the image count.
-        succeed(&folder.train(what, parts, &["--minutes", "0"]));
-        let total = ["--images", "16", "--resume"];
-        if what == "autoencoder" {
-            succeed(&folder.train(what, parts, &["--images", "8", "--resume"]));
-        }
-        succeed(&folder.train(what, parts, &total));
-        let state = |run: &str| bits(&folder.path(run).join("state.safetensors"));
-        assert_eq!(state(whole).len(), state(parts).len());
-        for ((name, whole), (_, parts)) in state(whole).iter().zip(&state(parts)) {
-            assert_eq!(whole, parts, "{what}: {name}");
-        }
-    }
-}
+use folder::{AUTOENCODER, Folder, PRESET, bits};
 
 #[test]
 fn a_model_makes_the_same_images_for_the_same_seeds() {
@@ -240,39 +170,4 @@ fn bad_model_files_are_named() {
     // An autoencoder cannot sample.
     let mut sample = program(&["sample", "--grid", "x.png", "--model"]);
     fail(&sample.arg(folder.path("ae").join(AUTOENCODER)).output().unwrap(), &[AUTOENCODER, "no generator"]);
-}
-
-#[test]
-fn a_run_is_not_overwritten_nor_resumed_with_other_networks() {
-    let folder = Folder::new();
-    succeed(&folder.train("autoencoder", "ae", &["--minutes", "0"]));
-    fail(&folder.train("autoencoder", "ae", &[]), &["already holds a run", "--resume"]);
-    fail(&folder.train("autoencoder", "other", &["--resume"]), &["no checkpoint"]);
-    let preset = std::fs::read_to_string(PRESET).unwrap().replace("codes = 16", "codes = 17");
-    std::fs::write(folder.path("other.toml"), preset).unwrap();
-    let mut command = program(&["train", "autoencoder", "--resume", "--preset"]);
-    command.arg(folder.path("other.toml")).arg("--data").arg(folder.path("images")).arg("--out").arg(folder.path("ae"));
-    fail(&command.output().unwrap(), &["state.safetensors", "other sizes"]);
-    let state = folder.path("ae/state.safetensors");
-    let bytes = std::fs::read(&state).unwrap();
-    std::fs::write(&state, &bytes[..100]).unwrap();
-    fail(&folder.train("autoencoder", "ae", &["--resume"]), &["state.safetensors", "safetensors file"]);
-}
-
-/// A limit on the size of files stands in for a full disk: the write fails half-way.
-#[cfg(unix)]
-#[test]
-fn a_full_disk_leaves_the_previous_checkpoint_whole() {
-    let folder = Folder::new();
-    succeed(&folder.train("autoencoder", "ae", &["--images", "4"]));
-    let state = folder.path("ae/state.safetensors");
-    let before = std::fs::read(&state).unwrap();
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_lddgan")]);
-    command.args(["train", "autoencoder", "--resume", "--preset", PRESET, "--data"]);
-    command.arg(folder.path("images")).arg("--out").arg(folder.path("ae"));
-    fail(&command.output().unwrap(), &["state.safetensors", "cannot be written"]);
-    assert_eq!(std::fs::read(&state).unwrap(), before);
-    let files: Vec<_> = std::fs::read_dir(folder.path("ae")).unwrap().collect();
-    assert!(files.iter().all(|file| !file.as_ref().unwrap().file_name().to_string_lossy().starts_with(".tmp")));
 }

@@ -1,6 +1,8 @@
 //! `cargo xtask`: the set-up, build, serve and test commands of this workspace.
 
 mod command;
+#[cfg(unix)]
+mod cuda;
 mod demo;
 mod doctor;
 mod fuzz;
@@ -33,6 +35,9 @@ enum Command {
     Doctor,
     /// Feed damaged and hostile files to a reader until it fails or the time is over
     Fuzz(fuzz::Options),
+    /// Build the program and its checks for NVIDIA GPUs
+    #[cfg(unix)]
+    Cuda(cuda::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +46,8 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Doctor => doctor::run(),
         Command::Fuzz(options) => fuzz::run(&options),
+        #[cfg(unix)]
+        Command::Cuda(options) => cuda::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

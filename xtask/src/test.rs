@@ -10,18 +10,24 @@ use std::time::{Duration, Instant};
 type Step = (&'static str, fn() -> Result<()>);
 
 /// All are in the release profile: networks are too slow in the other, and so procedural macros and build scripts are
-/// compiled once. The page comes before the tests because some of them open it in a browser.
-const STEPS: [Step; 6] = [
+/// compiled once. The page comes before the tests because some of them open it in a browser. The tests train in several
+/// processes too, so they are compiled with MPI, without which the trainer is linted as well.
+const STEPS: [Step; 7] = [
     ("tools", || install_missing(Purpose::Tests)),
     ("format", || cargo("fmt --all --check")),
     ("lints, native", || cargo("clippy --release --workspace --all-targets -- -D warnings")),
+    ("lints, native with MPI", || {
+        cargo(&format!("clippy --release --workspace --all-targets {WITH_MPI} -- -D warnings"))
+    }),
     ("lints, wasm32", || {
         let target = format!("--target {WASM_TARGET} --package lddgan --package lddgan-web");
         cargo(&format!("clippy --release {target} -- -D warnings"))
     }),
     ("page", page::build),
-    ("unit, parity and browser tests", || cargo("test --release --workspace")),
+    ("unit, parity and browser tests", || cargo(&format!("test --release --workspace {WITH_MPI}"))),
 ];
+
+const WITH_MPI: &str = "--features lddgan-trainer/mpi";
 
 pub fn run() -> Result<()> {
     let mut times = Vec::new();

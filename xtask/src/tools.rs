@@ -29,6 +29,8 @@ enum Finder {
     Program(&'static [&'static str]),
     WasmTarget,
     VulkanSoftwareDriver,
+    OpenMpi,
+    LibClang,
 }
 
 /// Where a tool comes from.
@@ -147,6 +149,26 @@ pub fn tools() -> Result<Vec<Tool>> {
                             (Fedora: mesa-vulkan-drivers, Arch: vulkan-swrast)",
             }),
         },
+        Tool {
+            name: "Open MPI",
+            purpose: Purpose::Tests,
+            finder: Finder::OpenMpi,
+            source: Source::Package(PackageSource {
+                debian: "libopenmpi-dev",
+                ubuntu: "libopenmpi-dev",
+                elsewhere: "install Open MPI with its headers, and put mpicc and mpirun on PATH",
+            }),
+        },
+        Tool {
+            name: "libclang",
+            purpose: Purpose::Tests,
+            finder: Finder::LibClang,
+            source: Source::Package(PackageSource {
+                debian: "libclang-dev",
+                ubuntu: "libclang-dev",
+                elsewhere: "install LLVM's libclang, and name its folder in LIBCLANG_PATH",
+            }),
+        },
     ])
 }
 
@@ -181,6 +203,9 @@ impl Finder {
             Self::Program(names) => program_version(names),
             Self::WasmTarget => wasm_target_folder(),
             Self::VulkanSoftwareDriver => vulkan_software_driver(),
+            // The compiler comes with the headers, and mpirun with both.
+            Self::OpenMpi => find_program("mpicc").and_then(|_| program_version(&["mpirun"])),
+            Self::LibClang => libclang(),
         }
     }
 }
@@ -225,6 +250,19 @@ fn vulkan_software_driver() -> Option<String> {
     paths.find(|path| path.contains("/lvp_icd"))
 }
 
+/// The library by which bindgen reads the headers of MPI, where it looks for it itself.
+fn libclang() -> Option<String> {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let versions = entries(Path::new("/usr/lib")).map(|folder| folder.join("lib"));
+    let usual = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/opt/llvm/lib"].map(PathBuf::from);
+    let mut folders = env::var_os("LIBCLANG_PATH").map(PathBuf::from).into_iter().chain(versions).chain(usual);
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("libclang.") || name.starts_with("libclang-") && !name.starts_with("libclang-cpp")
+    };
+    folders.find_map(|folder| entries(&folder).find(is_library)).map(|path| path.display().to_string())
+}
+
 /// What to do to get the tool.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -260,6 +298,7 @@ mod tests {
             ("rustfmt 1.9.0-stable (59807616e1 2026-04-14)", "1.9.0-stable"),
             ("Chromium 140.0.7339.80 built on Debian GNU/Linux 12", "140.0.7339.80"),
             ("Google Chrome 140.0.7339.80", "140.0.7339.80"),
+            ("mpirun (Open MPI) 4.1.4\n\nReport bugs to http://www.open-mpi.org/community/help/", "4.1.4"),
         ];
         for (answer, version) in answers {
             assert_eq!(version_in(answer), Some(version));

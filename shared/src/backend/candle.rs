@@ -1,13 +1,14 @@
 //! Computes with Candle: training with autograd, the CPU reference, and the fallback in a browser without WebGPU.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 
 use super::{Activation, Backend, FirMode};
 use crate::error::{Error, Result};
 use crate::layers::{Conv2d, GroupNorm, Linear};
 use crate::ops;
 
-/// Computes every operation at once.
+/// Computes every operation at once. Feature maps keep the type of the numbers that the network is given, bf16 for
+/// instance; weights are converted to it, embeddings, sums and what depends on them stay in f32 (mixed precision).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CandleBackend;
 
@@ -23,9 +24,9 @@ impl Backend for CandleBackend {
     }
 
     fn conv2d(&mut self, x: &Tensor, conv: &Conv2d) -> Result<Tensor> {
-        let y = ops::conv2d(x, &conv.weight, conv.geometry)?;
+        let y = ops::conv2d(x, &conv.weight.to_dtype(x.dtype())?, conv.geometry)?;
         match &conv.bias {
-            Some(bias) => Ok(ops::add_bias(&y, &bias.unsqueeze(0)?)?),
+            Some(bias) => self.add_per_channel(&y, &bias.unsqueeze(0)?),
             None => Ok(y),
         }
     }
@@ -91,7 +92,7 @@ impl Backend for CandleBackend {
     }
 
     fn add_per_channel(&mut self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        Ok(ops::add_bias(x, bias)?)
+        Ok(ops::add_bias(x, &bias.to_dtype(x.dtype())?)?)
     }
 
     fn weighted_sum(&mut self, terms: &[(f32, &Tensor)]) -> Result<Tensor> {
@@ -105,11 +106,11 @@ impl Backend for CandleBackend {
 
     fn attention(&mut self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let (n, c, h, w) = q.dims4()?;
-        let positions = |x: &Tensor| x.reshape((n, c, h * w));
+        let positions = |x: &Tensor| wide(x)?.reshape((n, c, h * w));
         let logits = (positions(q)?.transpose(1, 2)?.contiguous()?.matmul(&positions(k)?)? * (c as f64).powf(-0.5))?;
         let weights = candle_nn::ops::softmax(&logits, D::Minus1)?;
         let attended = positions(v)?.matmul(&weights.transpose(1, 2)?.contiguous()?)?;
-        Ok(attended.reshape((n, c, h, w))?)
+        Ok(attended.reshape((n, c, h, w))?.to_dtype(q.dtype())?)
     }
 
     fn quantize(&mut self, x: &Tensor, codebook: &Tensor) -> Result<Tensor> {
@@ -124,16 +125,22 @@ impl Backend for CandleBackend {
         if group == 0 || n % group != 0 {
             return Err(Error::shape("minibatch_stddev", format!("batch {n} is no multiple of 4")));
         }
-        let groups = x.reshape((group, n / group, c * h * w))?;
+        let groups = wide(x)?.reshape((group, n / group, c * h * w))?;
         let variance = groups.broadcast_sub(&groups.mean_keepdim(0)?)?.sqr()?.mean(0)?;
         let stddev = (variance + 1e-8)?.sqrt()?.mean_keepdim(1)?;
         let channel = stddev.unsqueeze(0)?.broadcast_as((group, n / group, 1))?.reshape((n, 1, 1, 1))?;
-        Ok(Tensor::cat(&[x, &channel.broadcast_as((n, 1, h, w))?.contiguous()?], 1)?)
+        let channel = channel.to_dtype(x.dtype())?.broadcast_as((n, 1, h, w))?.contiguous()?;
+        Ok(Tensor::cat(&[x, &channel], 1)?)
     }
 
     fn sum_pixels(&mut self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.flatten_from(2)?.sum(2)?)
+        Ok(wide(x)?.flatten_from(2)?.sum(2)?)
     }
+}
+
+/// In f32, unless it is wider than that already.
+fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
+    if x.dtype() == DType::F64 { Ok(x.clone()) } else { x.to_dtype(DType::F32) }
 }
 
 /// The index of the nearest row of `codebook` (codes, C) for each position of `x` (N, C, H, W), (N H W) in the order
@@ -150,6 +157,7 @@ pub fn nearest_codes(x: &Tensor, codebook: &Tensor) -> Result<Tensor> {
 /// Group norm times `scale` plus `shift`, each (1 or N, C), then the activation.
 fn normalize(x: &Tensor, scale: &Tensor, shift: &Tensor, groups: usize, activation: Activation) -> Result<Tensor> {
     let silu = activation == Activation::Silu;
-    let y = ops::group_norm(x, scale, shift, groups, silu)?;
+    let (scale, shift) = (scale.to_dtype(x.dtype())?, shift.to_dtype(x.dtype())?);
+    let y = ops::group_norm(x, &scale, &shift, groups, silu)?;
     if silu { Ok(y) } else { CandleBackend.activate(&y, activation) }
 }

@@ -4,7 +4,9 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDTyp
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::{has_kernel, slice, stock};
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::{has_kernel, slice, stock, wider};
 use crate::layers::ConvGeometry;
 
 /// Convolves `x` (N, C, H, W) with `weight` (O, C, k, k).
@@ -16,8 +18,17 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, geometry: ConvGeometry) -> Result<Ten
     if x.dim(1)? != weight.dim(1)? {
         candle_core::bail!("conv2d: weight {:?} on image {:?}", weight.shape(), x.shape());
     }
+    if let Some(wider) = wider(x) {
+        return conv2d(&x.to_dtype(wider)?, &weight.to_dtype(wider)?, geometry)?.to_dtype(x.dtype());
+    }
     if !has_kernel(x) {
         return stock::conv2d(x, weight, geometry);
+    }
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() && geometry.pad_before != geometry.pad_after {
+        // cuDNN pads alike on all sides.
+        let padded = stock::pad(x, geometry.pad_before, geometry.pad_after)?;
+        return conv2d(&padded, weight, ConvGeometry { pad_before: 0, pad_after: 0, ..geometry });
     }
     apply(Pass::Forward, x, weight, geometry, (h, w))
 }
@@ -27,8 +38,8 @@ fn apply(pass: Pass, a: &Tensor, b: &Tensor, geometry: ConvGeometry, image: (usi
 }
 
 /// What is computed from which two arguments.
-#[derive(Clone, Copy)]
-enum Pass {
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pass {
     /// (x, weight) to y
     Forward,
     /// (y's gradient, weight) to x's gradient
@@ -56,6 +67,31 @@ impl CustomOp2 for Conv {
         }
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let sizes = self.problem(l1, l2)?;
+        let problem = cuda::Problem {
+            pass: self.pass,
+            x: [sizes.batch, sizes.channels, sizes.h, sizes.w],
+            y: [sizes.batch, sizes.outputs, sizes.out_h, sizes.out_w],
+            kernel: self.geometry.kernel,
+            stride: self.geometry.stride,
+            padding: self.geometry.pad_before,
+            tf32: super::tf32(),
+        };
+        let storage = cuda::with_element!(s1, T => {
+            let values = cuda::convolve::<T>(&s1.device, &problem, &cuda::view(s1, l1)?, &cuda::view(s2, l2)?)?;
+            candle_core::CudaStorage::wrap_cuda_slice(values, s1.device.clone())
+        });
+        Ok((storage, problem.output().to_vec().into()))
+    }
+
     fn bwd(&self, a: &Tensor, b: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         use Pass::*;
         let pass = |tracked: &Tensor, pass, x: &Tensor, y: &Tensor| {
@@ -75,26 +111,25 @@ const PORTIONS: usize = 4;
 
 impl Conv {
     fn compute<T: WithDType>(&self, a: &[T], la: &Layout, b: &[T], lb: &Layout) -> Result<(CpuStorage, Shape)> {
+        let sizes = self.problem(la, lb)?;
+        let kernel = self.geometry.kernel;
         let (values, shape) = match self.pass {
-            Pass::Forward => {
-                let (n, c, h, w) = la.shape().dims4()?;
-                let sizes = self.sizes(n, c, lb.dims()[0], h, w);
-                (sizes.forward(a, b), (n, sizes.outputs, sizes.out_h, sizes.out_w))
-            }
-            Pass::InputGrad => {
-                let n = la.dims()[0];
-                let (o, c, ..) = lb.shape().dims4()?;
-                let (h, w) = self.image;
-                (self.sizes(n, c, o, h, w).input_grad(a, b), (n, c, h, w))
-            }
-            Pass::WeightGrad => {
-                let (n, c, h, w) = la.shape().dims4()?;
-                let outputs = lb.dims()[1];
-                let kernel = self.geometry.kernel;
-                (self.sizes(n, c, outputs, h, w).weight_grad(a, b), (outputs, c, kernel, kernel))
-            }
+            Pass::Forward => (sizes.forward(a, b), (sizes.batch, sizes.outputs, sizes.out_h, sizes.out_w)),
+            Pass::InputGrad => (sizes.input_grad(a, b), (sizes.batch, sizes.channels, sizes.h, sizes.w)),
+            Pass::WeightGrad => (sizes.weight_grad(a, b), (sizes.outputs, sizes.channels, kernel, kernel)),
         };
         Ok((T::to_cpu_storage_owned(values), shape.into()))
+    }
+
+    /// The sizes of the whole convolution from those of the two arguments.
+    fn problem(&self, a: &Layout, b: &Layout) -> Result<Sizes> {
+        let (n, c, h, w) = a.shape().dims4()?;
+        let (o, weight_channels, ..) = b.shape().dims4()?;
+        Ok(match self.pass {
+            Pass::Forward => self.sizes(n, c, o, h, w),
+            Pass::InputGrad => self.sizes(n, weight_channels, o, self.image.0, self.image.1),
+            Pass::WeightGrad => self.sizes(n, c, weight_channels, h, w),
+        })
     }
 
     fn sizes(&self, batch: usize, channels: usize, outputs: usize, h: usize, w: usize) -> Sizes {

@@ -3,11 +3,16 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
-use super::{has_kernel, slice, stock};
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::{has_kernel, slice, stock, wider};
 use crate::backend::FirMode;
 
 /// Resamples an image (N, C, H, W).
 pub fn fir(x: &Tensor, mode: FirMode) -> Result<Tensor> {
+    if let Some(wider) = wider(x) {
+        return fir(&x.to_dtype(wider)?, mode)?.to_dtype(x.dtype());
+    }
     if !has_kernel(x) {
         return stock::fir(x, mode);
     }
@@ -40,6 +45,17 @@ impl Resample {
             Self::Mode(FirMode::Downsample) => (Self::Mode(FirMode::Upsample), 0.25),
             Self::Mode(FirMode::Smooth) => (Self::SmoothAdjoint, 1.0),
             Self::SmoothAdjoint => (Self::Mode(FirMode::Smooth), 1.0),
+        }
+    }
+
+    /// Its number in the CUDA kernel.
+    #[cfg(feature = "cuda")]
+    fn number(self) -> i32 {
+        match self {
+            Self::Mode(FirMode::Upsample) => 0,
+            Self::Mode(FirMode::Downsample) => 1,
+            Self::Mode(FirMode::Smooth) => 2,
+            Self::SmoothAdjoint => 3,
         }
     }
 
@@ -103,6 +119,27 @@ impl CustomOp1 for Fir {
             _ => CpuStorage::F32(self.forward(slice(storage, layout)?, [n, c, h, w])),
         };
         Ok((storage, shape.into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let (n, c, h, w) = layout.shape().dims4()?;
+        let (out_h, out_w) = (self.0.output(h), self.0.output(w));
+        let count = n * c * out_h * out_w;
+        let [h, w, rows, columns] = [h, w, out_h, out_w].map(|size| size as i32);
+        let storage = cuda::with_element!(storage, T => cuda::run::<T>(
+            &storage.device,
+            "fir",
+            cuda::per_value(count),
+            count,
+            &[&cuda::view(storage, layout)?],
+            &[&count, &self.0.number(), &h, &w, &rows, &columns],
+        )?);
+        Ok((storage, (n, c, out_h, out_w).into()))
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

@@ -3,8 +3,10 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::float::{Float, sigmoid};
-use super::{has_kernel, slice, stock};
+use super::{has_kernel, slice, stock, wider};
 use crate::layers::GROUP_NORM_EPS;
 
 /// Normalises `x` (N, C, H, W) in `groups` groups, times `scale`, plus `shift` (each (1, C) or (N, C)), then SiLU if
@@ -14,6 +16,10 @@ pub fn group_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, groups: usize, sil
     let fits = |affine: &Tensor| affine.dims() == [1, c] || affine.dims() == [n, c];
     if groups == 0 || c % groups != 0 || !fits(scale) || scale.shape() != shift.shape() {
         candle_core::bail!("group_norm: {groups} groups, scale {:?} on {:?}", scale.shape(), x.shape());
+    }
+    if let Some(wider) = wider(x) {
+        let (x, dtype) = (x.to_dtype(wider)?, x.dtype());
+        return group_norm(&x, &scale.to_dtype(wider)?, &shift.to_dtype(wider)?, groups, silu)?.to_dtype(dtype);
     }
     if !has_kernel(x) {
         return stock::group_norm(x, scale, shift, groups, silu);
@@ -35,9 +41,9 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new(image: &Layout, affine: &Layout) -> Result<Self> {
+    fn new(image: &Layout, affine_rows: usize) -> Result<Self> {
         let (_, channels, h, w) = image.shape().dims4()?;
-        Ok(Self { channels, pixels: h * w, affine_rows: affine.dims()[0] })
+        Ok(Self { channels, pixels: h * w, affine_rows })
     }
 
     /// Scale or shift of sample `n`.
@@ -89,34 +95,6 @@ impl Norm {
             }
         });
         y
-    }
-
-    /// Gradients of x, and of scale and shift for every sample (N, C).
-    fn backward<T: Float>(&self, sizes: &Sizes, x: &[T], scale: &[T], shift: &[T], grad: &[T]) -> [Vec<T>; 3] {
-        let sample = (sizes.channels * sizes.pixels).max(1);
-        let batch = x.len() / sample;
-        let mut dx = vec![T::zero(); x.len()];
-        let mut dscale = vec![T::zero(); batch * sizes.channels];
-        let mut dshift = vec![T::zero(); batch * sizes.channels];
-        let affine = dscale.par_chunks_mut(sizes.channels).zip(dshift.par_chunks_mut(sizes.channels));
-        let images = dx.par_chunks_mut(sample).zip(x.par_chunks(sample)).zip(grad.par_chunks(sample));
-        images.zip(affine).enumerate().for_each(|(n, (((dx, x), grad), (dscale, dshift)))| {
-            let (scale, shift) = (sizes.row(scale, n), sizes.row(shift, n));
-            let group_channels = sizes.channels / self.groups;
-            let group = group_channels * sizes.pixels;
-            for g in 0..self.groups {
-                let (image, channels) = (g * group..(g + 1) * group, g * group_channels..(g + 1) * group_channels);
-                let group = Group {
-                    pixels: sizes.pixels,
-                    x: &x[image.clone()],
-                    grad: &grad[image.clone()],
-                    scale: &scale[channels.clone()],
-                    shift: &shift[channels.clone()],
-                };
-                group.backward(self.silu, &mut dx[image], &mut dscale[channels.clone()], &mut dshift[channels]);
-            }
-        });
-        [dx, dscale, dshift]
     }
 }
 
@@ -179,11 +157,34 @@ impl CustomOp3 for Norm {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let sizes = Sizes::new(l1, l2)?;
+        let sizes = Sizes::new(l1, l2.dims()[0])?;
         let storage = match s1 {
             CpuStorage::F64(_) => CpuStorage::F64(self.forward(&sizes, slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?)),
             _ => CpuStorage::F32(self.forward(&sizes, slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?)),
         };
+        Ok((storage, l1.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+        s3: &candle_core::CudaStorage,
+        l3: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let (n, c, h, w) = l1.shape().dims4()?;
+        let [channels, pixels, groups, rows] = [c, h * w, self.groups, l2.dims()[0]].map(|size| size as i32);
+        let storage = cuda::with_element!(s1, T => cuda::run::<T>(
+            &s1.device,
+            "group_norm",
+            cuda::per_block(n * self.groups, c / self.groups * h * w),
+            n * c * h * w,
+            &[&cuda::view(s1, l1)?, &cuda::view(s2, l2)?, &cuda::view(s3, l3)?],
+            &[&channels, &pixels, &groups, &rows, &i32::from(self.silu), &GROUP_NORM_EPS],
+        )?);
         Ok((storage, l1.shape().clone()))
     }
 
@@ -195,25 +196,107 @@ impl CustomOp3 for Norm {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.detach().contiguous()?;
-        let gradients = match x.dtype() {
-            candle_core::DType::F64 => self.gradients::<f64>(x, scale, shift, &grad)?,
-            _ => self.gradients::<f32>(x, scale, shift, &grad)?,
+        let (n, c) = (x.dim(0)?, x.dim(1)?);
+        let affine = Tensor::stack(&[&scale.detach(), &shift.detach()], 0)?;
+        let op = NormGrad { groups: self.groups, silu: self.silu };
+        let packed = x.detach().apply_op3_no_bwd(&affine, &grad.detach().contiguous()?, &op)?;
+        let dx = packed.narrow(0, 0, x.elem_count())?.reshape(x.shape())?;
+        let affine = packed.narrow(0, x.elem_count(), 2 * n * c)?.reshape((2, n, c))?;
+        let rows = |i: usize| {
+            let per_sample = affine.get(i)?;
+            if scale.dim(0)? == 1 { per_sample.sum_keepdim(0) } else { Ok(per_sample) }
         };
-        let [dx, dscale, dshift] = gradients;
-        Ok((Some(dx), Some(dscale), Some(dshift)))
+        Ok((Some(dx), Some(rows(0)?), Some(rows(1)?)))
     }
 }
 
-impl Norm {
-    fn gradients<T: Float>(&self, x: &Tensor, scale: &Tensor, shift: &Tensor, grad: &Tensor) -> Result<[Tensor; 3]> {
-        let sizes = Sizes::new(x.layout(), scale.layout())?;
-        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
-        let [dx, dscale, dshift] = self.backward(&sizes, &values(x)?, &values(scale)?, &values(shift)?, &values(grad)?);
-        let affine = |values: Vec<T>| {
-            let per_sample = Tensor::from_vec(values, (x.dim(0)?, sizes.channels), x.device())?;
-            if sizes.affine_rows == 1 { per_sample.sum_keepdim(0) } else { Ok(per_sample) }
+/// (x, scale and shift stacked, y's gradient) to the gradients of x (N, C, H, W), scale and shift (N, C each), one after
+/// the other.
+struct NormGrad {
+    groups: usize,
+    silu: bool,
+}
+
+impl CustomOp3 for NormGrad {
+    fn name(&self) -> &'static str {
+        "group_norm_grad"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (_, rows, _) = l2.shape().dims3()?;
+        let sizes = Sizes::new(l1, rows)?;
+        let storage = match s1 {
+            CpuStorage::F64(_) => CpuStorage::F64(self.compute(&sizes, slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?)),
+            _ => CpuStorage::F32(self.compute(&sizes, slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?)),
         };
-        Ok([Tensor::from_vec(dx, x.shape(), x.device())?, affine(dscale)?, affine(dshift)?])
+        Ok((storage, self.packed(l1)?.into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+        s3: &candle_core::CudaStorage,
+        l3: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let (n, c, h, w) = l1.shape().dims4()?;
+        let (_, rows, _) = l2.shape().dims3()?;
+        let [samples, channels, pixels, groups, rows] = [n, c, h * w, self.groups, rows].map(|size| size as i32);
+        let count = self.packed(l1)?;
+        let storage = cuda::with_element!(s1, T => cuda::run::<T>(
+            &s1.device,
+            "group_norm_grad",
+            cuda::per_block(n * self.groups, c / self.groups * h * w),
+            count,
+            &[&cuda::view(s1, l1)?, &cuda::view(s2, l2)?, &cuda::view(s3, l3)?],
+            &[&samples, &channels, &pixels, &groups, &rows, &i32::from(self.silu), &GROUP_NORM_EPS],
+        )?);
+        Ok((storage, count.into()))
+    }
+}
+
+impl NormGrad {
+    /// How many numbers there are for an image of this layout.
+    fn packed(&self, image: &Layout) -> Result<usize> {
+        let (n, c, ..) = image.shape().dims4()?;
+        Ok(image.shape().elem_count() + 2 * n * c)
+    }
+
+    fn compute<T: Float>(&self, sizes: &Sizes, x: &[T], affine: &[T], grad: &[T]) -> Vec<T> {
+        let (scale, shift) = affine.split_at(affine.len() / 2);
+        let sample = (sizes.channels * sizes.pixels).max(1);
+        let mut packed = vec![T::zero(); x.len() + 2 * (x.len() / sample) * sizes.channels];
+        let (dx, rest) = packed.split_at_mut(x.len());
+        let (dscale, dshift) = rest.split_at_mut(rest.len() / 2);
+        let affine = dscale.par_chunks_mut(sizes.channels).zip(dshift.par_chunks_mut(sizes.channels));
+        let images = dx.par_chunks_mut(sample).zip(x.par_chunks(sample)).zip(grad.par_chunks(sample));
+        images.zip(affine).enumerate().for_each(|(n, (((dx, x), grad), (dscale, dshift)))| {
+            let (scale, shift) = (sizes.row(scale, n), sizes.row(shift, n));
+            let group_channels = sizes.channels / self.groups;
+            let group = group_channels * sizes.pixels;
+            for g in 0..self.groups {
+                let (image, channels) = (g * group..(g + 1) * group, g * group_channels..(g + 1) * group_channels);
+                let group = Group {
+                    pixels: sizes.pixels,
+                    x: &x[image.clone()],
+                    grad: &grad[image.clone()],
+                    scale: &scale[channels.clone()],
+                    shift: &shift[channels.clone()],
+                };
+                group.backward(self.silu, &mut dx[image], &mut dscale[channels.clone()], &mut dshift[channels]);
+            }
+        });
+        packed
     }
 }

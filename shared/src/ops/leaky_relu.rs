@@ -2,12 +2,17 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
 
-use super::{has_kernel, slice, stock};
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::{has_kernel, slice, stock, wider};
 
 pub const SLOPE: f64 = 0.2;
 
 /// max(x, 0.2 x), twice differentiable.
 pub fn leaky_relu(x: &Tensor) -> Result<Tensor> {
+    if let Some(wider) = wider(x) {
+        return leaky_relu(&x.to_dtype(wider)?)?.to_dtype(x.dtype());
+    }
     if !has_kernel(x) {
         return stock::leaky_relu(x);
     }
@@ -34,6 +39,26 @@ impl CustomOp2 for SlopeTimes {
             CpuStorage::F64(_) => apply::<f64>(slice(s1, l1)?, slice(s2, l2)?),
             _ => apply::<f32>(slice(s1, l1)?, slice(s2, l2)?),
         };
+        Ok((storage, l1.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let count = l1.shape().elem_count();
+        let storage = cuda::with_element!(s1, T => cuda::run::<T>(
+            &s1.device,
+            "slope_times",
+            cuda::per_value(count),
+            count,
+            &[&cuda::view(s1, l1)?, &cuda::view(s2, l2)?],
+            &[&count, &SLOPE],
+        )?);
         Ok((storage, l1.shape().clone()))
     }
 

@@ -6,7 +6,7 @@ use candle_core::{DType, Result, Tensor};
 use crate::backend::FirMode;
 use crate::layers::{ConvGeometry, GROUP_NORM_EPS};
 
-fn pad(x: &Tensor, before: usize, after: usize) -> Result<Tensor> {
+pub fn pad(x: &Tensor, before: usize, after: usize) -> Result<Tensor> {
     x.pad_with_zeros(2, before, after)?.pad_with_zeros(3, before, after)
 }
 

@@ -7,7 +7,7 @@ use lddgan_trainer::eval::inception::{Inception, resize};
 use crate::recorded::{OUTPUTS, check, folder, recorded};
 
 /// A weight between 0 and 1 for each element, from the tensor's name and the element's index.
-fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
+pub fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
     let seed = crc32fast::hash(name.as_bytes());
     (0..count as u32).map(move |index| {
         let mut h = seed ^ index.wrapping_mul(0x9E37_79B9);

@@ -8,6 +8,7 @@ mod diffusion;
 mod gradients;
 mod inception;
 mod initialisation;
+mod lpips;
 mod metrics;
 mod networks;
 mod ops;

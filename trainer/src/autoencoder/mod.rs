@@ -1,12 +1,17 @@
 //! Training and trying out the autoencoder.
 
+mod codebook;
 mod kmeans;
 mod pca;
+mod step;
+mod structure;
 mod train;
 
 use candle_core::Tensor;
 use lddgan::backend::CandleBackend;
 use lddgan::networks::{Decoder, Encoder};
+
+use crate::distributed::Processes;
 
 pub use train::{Options, train};
 
@@ -16,6 +21,13 @@ pub fn reconstruct(encoder: &Encoder, decoder: &Decoder, images: &Tensor) -> ldd
     let latent = encoder.forward(backend, images)?;
     let quantized = decoder.quantize(backend, &latent)?;
     Ok(decoder.forward(backend, &quantized)?.detach())
+}
+
+/// The standard deviation of each channel of the latents (N, C, H, W) of all processes, (1, C, 1, 1).
+pub fn channel_deviations(latents: &Tensor, processes: &Processes) -> candle_core::Result<Tensor> {
+    let channels = latents.transpose(0, 1)?.contiguous()?.flatten_from(1)?;
+    let centred = channels.broadcast_sub(&processes.mean(&channels.mean_keepdim(1)?)?)?;
+    processes.mean(&centred.sqr()?.mean(1)?)?.sqrt()?.reshape((1, (), 1, 1))
 }
 
 /// Peak signal-to-noise ratio in dB of a mean squared error between images in \[-1, 1\].

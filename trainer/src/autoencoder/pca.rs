@@ -1,7 +1,7 @@
 //! Principal components of image patches: the linear path that encoder and decoder start from.
 
-use candle_core::{Device, Result, Tensor};
-use lddgan::parameters::{Parameters, TensorMap};
+use candle_core::{Result, Tensor};
+use lddgan::parameters::Parameters;
 use nalgebra::{DMatrix, SymmetricEigen};
 
 /// Mean and leading principal components of f x f patches.
@@ -39,7 +39,7 @@ impl PatchPca {
     /// Sets the linear layers of encoder and decoder. Latent channels are scaled by their standard deviation to the
     /// power of -1/2: half way between equal spread, which the generator would like, and equal effect on the image,
     /// which quantisation would like.
-    pub fn set_linear_path(&self, parameters: &Parameters, device: &Device) -> Result<()> {
+    pub fn set_linear_path(&self, parameters: &Parameters) -> Result<()> {
         let scales: Vec<f64> = self.deviations.iter().map(|deviation| deviation.powf(-0.5)).collect();
         let dot = |component: &[f64]| component.iter().zip(&self.mean).map(|(a, b)| a * b).sum::<f64>();
         let rows = || self.components.iter().zip(&scales);
@@ -47,28 +47,22 @@ impl PatchPca {
         let encoder_bias = rows().map(|(component, scale)| -dot(component) * scale);
         let decoder_weight =
             (0..self.mean.len()).flat_map(|pixel| rows().map(move |(component, scale)| component[pixel] / scale));
-        let mut values = TensorMap::new();
-        let mut add = |name: &str, value: Vec<f64>| -> Result<()> {
-            let value: Vec<f32> = value.into_iter().map(|value| value as f32).collect();
-            values.insert(name.to_string(), Tensor::from_vec(value.clone(), value.len(), device)?);
-            Ok(())
+        let set = |name: &str, values: Vec<f64>| -> Result<()> {
+            let Some(var) = parameters.var(name) else { return Ok(()) };
+            let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
+            var.set(&Tensor::from_vec(values, var.shape(), var.device())?)
         };
-        add("encoder.linear.weight", encoder_weight.collect())?;
-        add("encoder.linear.bias", encoder_bias.collect())?;
-        add("decoder.linear.weight", decoder_weight.collect())?;
-        add("decoder.linear.bias", self.mean.clone())?;
-        for (name, var) in parameters.vars() {
-            if let Some(value) = values.get(&name) {
-                var.set(&value.reshape(var.shape())?)?;
-            }
-        }
-        Ok(())
+        set("encoder.linear.weight", encoder_weight.collect())?;
+        set("encoder.linear.bias", encoder_bias.collect())?;
+        set("decoder.linear.weight", decoder_weight.collect())?;
+        set("decoder.linear.bias", self.mean.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
     use lddgan::backend::CandleBackend;
     use lddgan::networks::{Decoder, Encoder};
     use lddgan::noise::Stream;
@@ -89,7 +83,7 @@ mod tests {
         let decoder = Decoder::new(vb.pp("decoder"), &config).unwrap();
         let images = Stream::new(0, 0, "images").normals(20 * 3 * 64);
         let images = Tensor::from_vec(images, (20, 3, 8, 8), &Device::Cpu).unwrap();
-        PatchPca::fit(&images, 2, 12).unwrap().set_linear_path(&parameters, &Device::Cpu).unwrap();
+        PatchPca::fit(&images, 2, 12).unwrap().set_linear_path(&parameters).unwrap();
         let latent = encoder.forward(&mut CandleBackend, &images).unwrap();
         let restored = decoder.forward(&mut CandleBackend, &latent).unwrap();
         let error = (restored - images).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();

@@ -4,27 +4,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
-use lddgan::backend::{CandleBackend, nearest_codes};
+use image::RgbImage;
 use lddgan::model_file::FileConfig;
-use lddgan::networks::{Decoder, Encoder, PatchDiscriminator};
+use lddgan::networks::{Decoder, Encoder};
 use lddgan::noise::Stream;
-use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{ModelFile, Provenance};
 
-use super::{kmeans, pca::PatchPca};
-use crate::adam::Adam;
-use crate::checkpoint::{Checkpoint, named};
+use super::step::{Trainer, scalar};
+use crate::checkpoint::{Metric, Position, Score, Stage};
+use crate::data::{ImageSet, prefetch};
+use crate::distributed::{self, Processes};
 use crate::preset::{AutoencoderTraining, Preset};
 use crate::progress::Progress;
-use crate::run::{Run, RunOptions, Sampler};
+use crate::run::{Run, RunOptions, Sampler, Snapshot};
 use crate::{files, grid};
 
-/// Adam's betas for both networks (as VQGAN).
-const BETAS: (f64, f64) = (0.5, 0.9);
 /// Images that the linear path is fitted on.
 const PCA_IMAGES: usize = 512;
-/// Latent vectors that the codebook is fitted on.
-const KMEANS_POINTS: usize = 40_000;
 /// Images in the picture of a checkpoint.
 const PICTURE_IMAGES: usize = 16;
 
@@ -41,163 +37,58 @@ pub struct Options {
     pub hold_encoder: bool,
 }
 
-/// The networks under training.
-struct Trainer {
-    options: AutoencoderTraining,
-    hold_encoder: bool,
-    encoder: Encoder,
-    decoder: Decoder,
-    parameters: Parameters,
-    optimizer: Adam,
-    critic: PatchDiscriminator,
-    critic_parameters: Parameters,
-    critic_optimizer: Adam,
+/// What goes into a checkpoint.
+fn snapshot(trainer: &Trainer, position: &Position, data: &Path, validation: &Validation) -> Result<Snapshot> {
+    let (psnr, count) = (validation.psnr(&trainer.encoder, &trainer.decoder)?, validation.count()?);
+    let provenance = Provenance {
+        name: format!("{}-autoencoder", position.preset.name),
+        data: files::name(data),
+        steps: [("autoencoder".to_string(), position.step)].into(),
+        images: [("autoencoder".to_string(), position.images)].into(),
+        metrics: [(format!("reconstruction PSNR in dB ({count} images)"), psnr)].into(),
+        revision: crate::revision(),
+    };
+    let autoencoder = position.preset.autoencoder.clone();
+    let config = FileConfig { autoencoder: Some(autoencoder), ..Default::default() };
+    let file = ModelFile { config, provenance, tensors: trainer.parameters.tensors() };
+    Ok(Snapshot {
+        state: trainer.state()?,
+        model: file.to_bytes(DType::F32)?,
+        score: Some(Score { metric: Metric::Psnr, value: psnr, count }),
+        picture: validation.picture(&trainer.encoder, &trainer.decoder)?,
+    })
 }
 
-/// The losses of one step.
-#[derive(Default)]
-struct Losses {
-    l1: f64,
-    quantization: f64,
-    adversarial: f64,
-    critic: f64,
+/// This process's share of a batch.
+struct Batch {
+    /// The positions of its samples in the endless sequence of epochs.
+    samples: Vec<u64>,
+    /// Which images they are.
+    indices: Vec<u32>,
+    /// (N, C, H, W), on the CPU.
+    images: Tensor,
 }
 
-impl Losses {
-    fn named(&self) -> [(&'static str, f64); 4] {
-        [
-            ("l1", self.l1),
-            ("quantization", self.quantization),
-            ("adversarial", self.adversarial),
-            ("discriminator", self.critic),
-        ]
-    }
-}
-
-impl Trainer {
-    fn new(preset: &Preset, seed: u64, hold_encoder: bool, device: &Device) -> Result<Self> {
-        let options = preset.autoencoder_training()?.clone();
-        let parameters = Parameters::new(seed, device);
-        let vb = parameters.var_builder();
-        let encoder = Encoder::new(vb.pp("encoder"), &preset.autoencoder)?;
-        let decoder = Decoder::new(vb.pp("decoder"), &preset.autoencoder)?;
-        let critic_parameters = Parameters::new(seed, device);
-        let critic = PatchDiscriminator::new(
-            critic_parameters.var_builder().pp("patch_discriminator"),
-            preset.autoencoder.image_channels,
-            options.discriminator_channels,
-            options.discriminator_layers,
-        )?;
-        Ok(Self {
-            optimizer: Adam::new(&parameters, options.learning_rate, BETAS)?,
-            critic_optimizer: Adam::new(&critic_parameters, options.discriminator_learning_rate, BETAS)?,
-            options,
-            hold_encoder,
-            encoder,
-            decoder,
-            parameters,
-            critic,
-            critic_parameters,
-        })
-    }
-
-    /// Starts from principal components, and from a codebook fitted to the first latents.
-    fn start(&self, preset: &Preset, images: &Tensor, seed: u64, device: &Device) -> Result<()> {
-        let config = &preset.autoencoder;
-        if config.linear_path {
-            PatchPca::fit(images, config.factor(), config.latent_channels)?
-                .set_linear_path(&self.parameters, device)?;
-        }
-        let latents = self.encoder.forward(&mut CandleBackend, images)?.detach();
-        let points = latents.permute((0, 2, 3, 1))?.contiguous()?.reshape(((), config.latent_channels))?;
-        let stride = points.dim(0)?.div_ceil(KMEANS_POINTS);
-        let chosen: Vec<u32> = (0..points.dim(0)? as u32).step_by(stride).collect();
-        let chosen = Tensor::from_vec(chosen.clone(), chosen.len(), device)?;
-        let codebook = kmeans::centres(&points.index_select(&chosen, 0)?, config.codes, seed)?;
-        for (name, var) in self.parameters.vars() {
-            if name == "decoder.codebook" {
-                var.set(&codebook.to_device(device)?)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn step(&mut self, images: &Tensor, adversarial: bool) -> Result<Losses> {
-        let backend = &mut CandleBackend;
-        let mut latent = self.encoder.forward(backend, images)?;
-        if self.hold_encoder {
-            latent = latent.detach();
-        }
-        let (n, c, h, w) = latent.dims4()?;
-        let codebook = self.decoder.codebook().context("only autoencoders with a codebook are trained here")?;
-        let codes = codebook.index_select(&nearest_codes(&latent, codebook)?, 0)?;
-        let codes = codes.reshape((n, h, w, c))?.permute((0, 3, 1, 2))?.contiguous()?;
-        // The decoder sees the codes; gradients pass straight through to the encoder.
-        let quantized = (&latent + (&codes - &latent)?.detach())?;
-        let restored = self.decoder.forward(backend, &quantized)?;
-
-        let l1 = (&restored - images)?.abs()?.mean_all()?;
-        let commitment = (&latent - codes.detach())?.sqr()?.mean_all()?;
-        let attraction = (&codes - latent.detach())?.sqr()?.mean_all()?;
-        let quantization = (attraction + (commitment * self.options.commitment)?)?;
-        let mut loss = (&l1 + &quantization)?;
-        let mut losses = Losses { l1: scalar(&l1)?, quantization: scalar(&quantization)?, ..Default::default() };
-        if adversarial {
-            let verdict = self.critic.forward(backend, &restored)?.mean_all()?.neg()?;
-            losses.adversarial = scalar(&verdict)?;
-            loss = (loss + (verdict * self.options.adversarial)?)?;
-        }
-        self.optimizer.step(&loss.backward()?)?;
-        if adversarial {
-            losses.critic = self.critic_step(images, &restored.detach())?;
-        }
-        Ok(losses)
-    }
-
-    /// Hinge loss of the patch discriminator.
-    fn critic_step(&mut self, real: &Tensor, fake: &Tensor) -> Result<f64> {
-        let backend = &mut CandleBackend;
-        let on_real = (1.0 - self.critic.forward(backend, real)?)?.relu()?.mean_all()?;
-        let on_fake = (self.critic.forward(backend, fake)? + 1.0)?.relu()?.mean_all()?;
-        let loss = ((on_real + on_fake)? * 0.5)?;
-        self.critic_optimizer.step(&loss.backward()?)?;
-        scalar(&loss)
-    }
-
-    fn state(&self) -> Result<TensorMap> {
-        let own = named("autoencoder", self.parameters.tensors()).chain(named("adam", self.optimizer.tensors()?));
-        let critic = named("critic", self.critic_parameters.tensors());
-        Ok(own.chain(critic).chain(named("critic_adam", self.critic_optimizer.tensors()?)).collect())
-    }
-
-    fn load(&mut self, checkpoint: &Checkpoint, file: &str) -> Result<()> {
-        self.parameters.load(&checkpoint.part("autoencoder"), file)?;
-        self.critic_parameters.load(&checkpoint.part("critic"), file)?;
-        self.optimizer.load(&checkpoint.part("adam"))?;
-        self.critic_optimizer.load(&checkpoint.part("critic_adam"))?;
-        Ok(())
-    }
-
-    /// Writes checkpoint, model file and picture.
-    fn save(&self, run: &mut Run, validation: &Validation) -> Result<f64> {
-        run.save(self.state()?)?;
-        let psnr = validation.psnr(&self.encoder, &self.decoder)?;
-        let position = &run.position;
-        let provenance = Provenance {
-            name: format!("{}-autoencoder", position.preset.name),
-            data: files::name(&run.options.data),
-            steps: [("autoencoder".to_string(), position.step)].into(),
-            images: [("autoencoder".to_string(), position.images)].into(),
-            metrics: [(format!("reconstruction PSNR in dB ({} images)", validation.count()?), psnr)].into(),
-            revision: crate::revision(),
+/// The batches from this position on, without end.
+fn batches(
+    images: ImageSet,
+    training: &AutoencoderTraining,
+    position: &Position,
+    processes: &Processes,
+) -> impl Iterator<Item = Result<Batch>> + Send + use<> {
+    let (seed, first, step) = (position.seed, position.images, position.step);
+    let (batch, crop, share) = (training.batch as u64, training.crop, processes.share());
+    let mut sampler = Sampler::new(seed, 2 * images.len());
+    (0..).map(move |i| {
+        let samples = share(first + i * batch..first + (i + 1) * batch);
+        let indices = sampler.batch(&samples);
+        let images = images.batch(&indices, &Device::Cpu)?;
+        let images = match crop {
+            Some(crop) => random_crop(&images, crop, &mut Stream::new(seed, step + i, "crop"))?,
+            None => images,
         };
-        let autoencoder = position.preset.autoencoder.clone();
-        let config = FileConfig { autoencoder: Some(autoencoder), ..Default::default() };
-        let file = ModelFile { config, provenance, tensors: self.parameters.tensors() };
-        files::write_atomic(&run.file("autoencoder.safetensors"), &file.to_bytes(DType::F32)?)?;
-        validation.picture(&self.encoder, &self.decoder, &run.file(&format!("grid-{:08}.png", run.position.images)))?;
-        Ok(psnr)
-    }
+        Ok(Batch { samples, indices, images })
+    })
 }
 
 /// A square of `size` pixels at the same random place of every image (N, C, H, W).
@@ -206,10 +97,6 @@ fn random_crop(images: &Tensor, size: usize, stream: &mut Stream) -> Result<Tens
     let mut place = |length: usize| stream.below((length - size + 1) as u32) as usize;
     let (top, left) = (place(h), place(w));
     Ok(images.narrow(2, top, size)?.narrow(3, left, size)?.contiguous()?)
-}
-
-fn scalar(tensor: &Tensor) -> Result<f64> {
-    Ok(f64::from(tensor.to_scalar::<f32>()?))
 }
 
 /// Images that are reconstructed at every checkpoint.
@@ -233,66 +120,70 @@ impl Validation {
     }
 
     /// Pairs of original and reconstruction.
-    fn picture(&self, encoder: &Encoder, decoder: &Decoder, path: &Path) -> Result<()> {
+    fn picture(&self, encoder: &Encoder, decoder: &Decoder) -> Result<RgbImage> {
         let images = self.images.narrow(0, 0, PICTURE_IMAGES.min(self.count()?))?;
         let restored = super::reconstruct(encoder, decoder, &images)?;
         let pairs = grid::to_images(&images)?.into_iter().zip(grid::to_images(&restored)?);
         let pictures: Vec<_> = pairs.flat_map(|(original, restored)| [original, restored]).collect();
-        Ok(files::write_atomic(path, &grid::to_png(&grid::arrange(&pictures, 8))?)?)
+        Ok(grid::arrange(&pictures, 8))
     }
 }
 
 /// Runs `lddgan train autoencoder`.
 pub fn train(options: &Options) -> Result<()> {
-    let device = Device::Cpu;
+    let device = options.run.device()?;
+    distributed::run(&device, |processes| train_among(processes, options, &device))
+}
+
+fn train_among(processes: &Processes, options: &Options, device: &Device) -> Result<()> {
     let preset = Preset::load(&options.run.preset)?;
-    let (mut run, checkpoint) = Run::open(&options.run, "autoencoder", &preset)?;
+    let training = preset.autoencoder_training()?;
+    let batch = training.batch;
+    processes.check_batch("train_autoencoder.batch", batch, 1)?;
+    let (mut run, checkpoint) = Run::open(&options.run, Stage::Autoencoder, &preset, processes)?;
     let size = preset.autoencoder.image_size;
     let images = crate::data::load(&options.run.data, size)?;
     let validation = match &options.validation {
-        Some(path) => crate::data::load(path, size)?.batch_all(&device)?,
-        None => images.batch(&(0..PICTURE_IMAGES.min(images.len()) as u32).collect::<Vec<_>>(), &device)?,
+        Some(path) => crate::data::load(path, size)?.batch_all(device)?,
+        None => images.batch(&(0..PICTURE_IMAGES.min(images.len()) as u32).collect::<Vec<_>>(), device)?,
     };
     let validation = Validation { images: validation };
 
     let seed = run.position.seed;
-    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, &device)?;
+    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, options.run.precision, device, processes)?;
     match checkpoint {
-        Some(checkpoint) => trainer.load(&checkpoint, &run.file("state.safetensors").display().to_string())?,
+        Some((checkpoint, path)) => trainer.load(&checkpoint, &path.display().to_string())?,
         None => {
             let first: Vec<u32> = (0..PCA_IMAGES.min(images.len()) as u32).collect();
-            trainer.start(&preset, &images.batch(&first, &device)?, seed, &device)?;
+            trainer.start(&preset, &images.batch(&first, device)?)?;
         }
     }
-    println!("before training: PSNR {:.2} dB", validation.psnr(&trainer.encoder, &trainer.decoder)?);
 
-    let training = preset.autoencoder_training()?;
-    let batch = training.batch;
     let total = options.run.images.unwrap_or(training.images);
-    let mut sampler = Sampler::new(seed, 2 * images.len());
+    processes.check_same(&format!("{:?} {total} {} {}", run.position, images.len(), options.hold_encoder))?;
+    let mut batches = prefetch(batches(images, training, &run.position, processes));
     let mut progress = Progress::new(run.position.images, total);
-    while !run.finished(total) {
-        let position = run.position.images;
-        let batch = images.batch(&sampler.batch(position, batch), &device)?;
-        let batch = match training.crop {
-            Some(crop) => random_crop(&batch, crop, &mut Stream::new(seed, run.position.step, "crop"))?,
-            None => batch,
-        };
-        let losses = trainer.step(&batch, position >= training.adversarial_from)?;
-        run.advance(batch.dim(0)?);
-        progress.update(run.position.images, &losses.named());
+    let snapshot = |trainer: &Trainer, position: &Position| snapshot(trainer, position, &options.run.data, &validation);
+    while !run.finished(total)? {
         if run.checkpoint_due() {
-            let psnr = trainer.save(&mut run, &validation)?;
-            progress.note(&format!("checkpoint at {} images: PSNR {psnr:.2} dB", run.position.images));
+            run.save(|position| snapshot(&trainer, position))?;
+            progress.note(&format!("checkpoint at {}", run.summary()));
         }
+        let Batch { samples, indices, images } =
+            batches.next().context("the thread that prepares batches gave up")??;
+        let images = images.to_device(device)?;
+        let adversarial = run.position.images >= training.adversarial_from;
+        let losses = trainer.step(&images, &samples, run.position.step, adversarial)?;
+        let values: Vec<_> = losses.named().into_iter().chain(trainer.gradient_norms()).collect();
+        run.guard(&values, &indices, &images, || Ok(trainer.state()?))?;
+        run.advance(batch, &values);
+        progress.update(run.position.images, &losses.named());
     }
-    let psnr = trainer.save(&mut run, &validation).context("the last checkpoint could not be written")?;
-    println!(
-        "{} images in {:.0} s: PSNR {psnr:.2} dB; wrote {}",
-        run.position.images,
-        run.position.seconds,
-        run.file("autoencoder.safetensors").display()
-    );
+    if processes.is_first() {
+        run.save(|position| snapshot(&trainer, position)).context("the last checkpoint could not be written")?;
+        let path = run.file("autoencoder.safetensors");
+        println!("{}; {:.0} s; wrote {}", run.summary(), run.position.seconds, path.display());
+    }
     Ok(())
 }
 

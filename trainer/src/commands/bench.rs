@@ -11,9 +11,12 @@ use lddgan::noise::Stream;
 use lddgan::parameters::Parameters;
 use lddgan::{Model, ModelConfig};
 use lddgan_trainer::bench::{Protocol, Timing};
+use lddgan_trainer::distributed::Processes;
 use lddgan_trainer::gan::{Step, Trainer};
 use lddgan_trainer::network::{BackendName, device};
+use lddgan_trainer::precision::Precision;
 use lddgan_trainer::preset::Preset;
+use lddgan_trainer::run::training_device;
 use lddgan_trainer::{files, revision};
 use lddgan_web::{Executor, Gpu};
 use serde::Serialize;
@@ -61,6 +64,12 @@ pub struct Train {
     /// Preset: a name, or the path of a TOML file
     #[arg(long, default_value = "faces64")]
     preset: String,
+    /// Who computes; `wgpu` cannot train
+    #[arg(long, default_value = "cpu")]
+    backend: BackendName,
+    /// What numbers it computes with
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     protocol: Protocol,
     /// File that gets the figures
@@ -142,16 +151,17 @@ impl Source {
 
 fn train(options: &Train) -> Result<()> {
     let preset = Preset::load(&options.preset)?;
-    let device = Device::Cpu;
-    let mut trainer = Trainer::new(&preset, 0, &device)?;
+    let device = training_device(options.backend, options.precision)?;
+    let mut trainer = Trainer::new(&preset, 0, options.precision, &device, &Processes::alone())?;
     let config = &preset.generator;
     let shape = (options.protocol.batch, config.latent_channels, config.latent_size, config.latent_size);
     let latents = Stream::new(0, 0, "latents").normals(shape.0 * shape.1 * shape.2 * shape.3);
     let latents = Tensor::from_vec(latents, shape, &device)?;
+    let samples: Vec<u64> = (0..options.protocol.batch as u64).collect();
     let mut number = 0;
     let seconds = options.protocol.time(|| {
         let step = Step { penalty: number % preset.train_gan.lazy_reg == 0, reconstruction_weight: 0.5 };
-        trainer.step(&latents, 0, number, step)?;
+        trainer.step(&latents, 0, &samples, step)?;
         number += 1;
         Ok(())
     })?;

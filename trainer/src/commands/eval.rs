@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Device};
+use candle_core::DType;
 use clap::Args;
 use lddgan::ModelFile;
-use lddgan::sampler::Model;
 use lddgan_trainer::data::{self, ImageSet};
 use lddgan_trainer::eval::{self, Evaluation, Figures, Metric};
 use lddgan_trainer::files;
+use lddgan_trainer::network::BackendName;
+use lddgan_trainer::sampling::Sampler;
 use serde::Serialize;
 
 use super::read_model;
@@ -25,6 +26,9 @@ pub struct Eval {
     /// What to measure
     #[arg(long, value_delimiter = ',', default_value = "swd,precision,recall")]
     metrics: Vec<Metric>,
+    /// Who computes the images
+    #[arg(long, default_value = "cpu")]
+    backend: BackendName,
     /// Number of generated images; as many as there are real ones unless given
     #[arg(long)]
     count: Option<u64>,
@@ -65,8 +69,8 @@ struct Report<'a> {
 
 pub fn eval(options: &Eval) -> Result<()> {
     let (mut file, name) = read_model(&options.model)?;
-    let model = file.model(&name, &Device::Cpu)?;
-    let real = data::load(&options.data, model.config.autoencoder.image_size)?;
+    let mut sampler = Sampler::new(&file, &name, options.backend)?;
+    let real = data::load(&options.data, sampler.model.config.autoencoder.image_size)?;
     let count = options.count.unwrap_or(real.len() as u64);
     let evaluation = Evaluation::prepare(
         &real,
@@ -78,7 +82,7 @@ pub fn eval(options: &Eval) -> Result<()> {
             seed: options.seed,
         },
     )?;
-    let generated = generate(&model, options, count)?;
+    let generated = generate(&mut sampler, options, count)?;
     let report = Report {
         model: &file.provenance.name,
         data: &options.data,
@@ -102,15 +106,15 @@ pub fn eval(options: &Eval) -> Result<()> {
 }
 
 /// The model's images, rounded to 8 bits.
-fn generate(model: &Model, options: &Eval, count: u64) -> Result<ImageSet> {
+fn generate(sampler: &mut Sampler, options: &Eval, count: u64) -> Result<ImageSet> {
     let end = options.seed.checked_add(count).context("--seed and --count together are too large")?;
-    let mut images = ImageSet::new(model.config.autoencoder.image_size);
+    let mut images = ImageSet::new(sampler.model.config.autoencoder.image_size);
     let progress = eval::bar(count, "images");
     let mut first = options.seed;
     while first < end {
         let next = first.saturating_add(options.batch.max(1)).min(end);
         let seeds: Vec<u64> = (first..next).collect();
-        images.append(&model.sample_seeds(&seeds, &Device::Cpu)?.image)?;
+        images.append(&sampler.images(&seeds)?)?;
         progress.inc(next - first);
         first = next;
     }

@@ -1,6 +1,7 @@
 //! The commands of the program, apart from training.
 
 mod bench;
+mod check;
 mod data;
 mod eval;
 mod export;
@@ -20,6 +21,7 @@ use lddgan::parameters::TensorMap;
 use lddgan_trainer::files;
 
 pub use bench::{Bench, bench};
+pub use check::{Check, MakeGolden, check, golden};
 pub use data::{Data, data};
 pub use eval::{Eval, eval};
 pub use export::{Export, export};

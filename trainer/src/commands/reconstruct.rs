@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use clap::Args;
+use lddgan_trainer::eval::lpips::Lpips;
 use lddgan_trainer::eval::ssim::ssim;
 use lddgan_trainer::{autoencoder, data, files, grid};
 
@@ -18,6 +19,9 @@ pub struct Reconstruct {
     /// Images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
+    /// Weights of LPIPS: torchvision's VGG-16 and the distance's own, PyTorch or safetensors files
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    lpips: Vec<PathBuf>,
     /// PNG file that gets the first images, each beside its reconstruction
     #[arg(long, value_name = "FILE")]
     grid: Option<PathBuf>,
@@ -31,7 +35,8 @@ pub fn reconstruct(options: &Reconstruct) -> Result<()> {
     let config = file.config.autoencoder.as_ref().context("the file holds no autoencoder")?;
     let images = data::load(&options.data, config.image_size)?;
     let mut pairs = Vec::new();
-    let (mut psnr_sum, mut ssim_sum) = (0.0, 0.0);
+    let lpips = (!options.lpips.is_empty()).then(|| Lpips::load(&options.lpips, &device)).transpose()?;
+    let (mut psnr_sum, mut ssim_sum, mut lpips_sum) = (0.0, 0.0, 0.0);
     for start in (0..images.len() as u32).step_by(BATCH) {
         let indices: Vec<u32> = (start..images.len() as u32).take(BATCH).collect();
         let batch = images.batch(&indices, &device)?;
@@ -39,6 +44,9 @@ pub fn reconstruct(options: &Reconstruct) -> Result<()> {
         let error = (&restored - &batch)?.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
         psnr_sum += error.into_iter().map(|error| autoencoder::psnr(f64::from(error))).sum::<f64>();
         ssim_sum += ssim(&restored, &batch)?.iter().sum::<f64>();
+        if let Some(lpips) = &lpips {
+            lpips_sum += f64::from(lpips.distances(&restored, &batch)?.sum_all()?.to_scalar::<f32>()?);
+        }
         if start == 0 {
             let both = grid::to_images(&batch)?.into_iter().zip(grid::to_images(&restored)?);
             pairs.extend(both.flat_map(|(original, restored)| [original, restored]));
@@ -48,6 +56,7 @@ pub fn reconstruct(options: &Reconstruct) -> Result<()> {
         files::write_atomic(path, &grid::to_png(&grid::arrange(&pairs, 8))?)?;
     }
     let count = images.len() as f64;
-    println!("mean PSNR of {count} images: {:.2} dB, mean SSIM {:.4}", psnr_sum / count, ssim_sum / count);
+    print!("mean PSNR of {count} images: {:.2} dB, mean SSIM {:.4}", psnr_sum / count, ssim_sum / count);
+    println!("{}", lpips.map(|_| format!(", mean LPIPS {:.4}", lpips_sum / count)).unwrap_or_default());
     Ok(())
 }

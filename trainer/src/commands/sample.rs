@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use candle_core::Device;
 use clap::Args;
+use lddgan_trainer::network::BackendName;
+use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::{files, grid};
 
 use super::read_model;
@@ -14,6 +15,9 @@ pub struct Sample {
     /// Model file
     #[arg(long)]
     model: PathBuf,
+    /// Who computes
+    #[arg(long, default_value = "cpu")]
+    backend: BackendName,
     /// Seed of the first image; the others follow it
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -34,14 +38,13 @@ pub struct Sample {
 pub fn sample(options: &Sample) -> Result<()> {
     anyhow::ensure!(options.out.is_some() || options.grid.is_some(), "say where to: --out FOLDER or --grid FILE");
     let (file, name) = read_model(&options.model)?;
-    let model = file.model(&name, &Device::Cpu)?;
+    let mut sampler = Sampler::new(&file, &name, options.backend)?;
     let end = options.seed.checked_add(options.count).context("--seed and --count together are too large")?;
     let seeds: Vec<u64> = (options.seed..end).collect();
     let started = std::time::Instant::now();
     let mut pictures = Vec::new();
     for seeds in seeds.chunks(options.batch.max(1)) {
-        let images = model.sample_seeds(seeds, &Device::Cpu)?.image;
-        pictures.extend(grid::to_images(&images)?);
+        pictures.extend(grid::to_images(&sampler.images(seeds)?)?);
     }
     let seconds = started.elapsed().as_secs_f64();
     if let Some(folder) = &options.out {

@@ -6,6 +6,7 @@ mod image_set;
 mod lmdb;
 pub mod manifest;
 mod parquet;
+mod prefetch;
 mod prepare;
 mod prepared;
 mod source;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use decode::picture;
 pub use image_set::{ImageSet, load};
+pub use prefetch::prefetch;
 pub use prepare::{Selection, prepare, select};
 pub use prepared::Prepared;
 pub use source::Source;

@@ -5,10 +5,12 @@ pub mod features;
 pub mod frechet;
 pub mod inception;
 pub mod kid;
+pub mod lpips;
 pub mod manifold;
 mod resample;
 pub mod ssim;
 pub mod swd;
+mod weights;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -14,8 +14,8 @@ const DATA_RANGE: f64 = 2.0;
 /// large as the window.
 pub fn ssim(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
     let (c1, c2) = ((0.01 * DATA_RANGE).powi(2), (0.03 * DATA_RANGE).powi(2));
-    // Variances are differences of nearly equal numbers.
-    let (a, b) = (a.to_dtype(DType::F64)?, b.to_dtype(DType::F64)?);
+    // Intensities are to be positive, and variances are differences of nearly equal numbers.
+    let (a, b) = ((a.to_dtype(DType::F64)? + 1.0)?, (b.to_dtype(DType::F64)? + 1.0)?);
     let window = window();
     let mean = |x: &Tensor| resample::apply(x, |size| resample::windows(size, &window));
     let (mean_a, mean_b) = (mean(&a)?, mean(&b)?);
@@ -55,19 +55,19 @@ mod tests {
     ///
     /// ```python
     /// g = [[math.exp(-((i-5)**2 + (j-5)**2) / (2 * 1.5**2)) for j in range(11)] for i in range(11)]  # / its sum
-    /// P = [(g[i][j], a(c, y+i, x+j), b(c, y+i, x+j)) for i in range(11) for j in range(11)]
+    /// P = [(g[i][j], a(c, y+i, x+j) + 1, b(c, y+i, x+j) + 1) for i in range(11) for j in range(11)]
     /// ma = sum(w*p for w, p, q in P); mb = sum(w*q for w, p, q in P)
     /// va = sum(w*(p-ma)**2 for w, p, q in P); vb = sum(w*(q-mb)**2 for w, p, q in P)
     /// cov = sum(w*(p-ma)*(q-mb) for w, p, q in P)
     /// (2*ma*mb + 0.0004) * (2*cov + 0.0036) / ((ma*ma + mb*mb + 0.0004) * (va + vb + 0.0036))
     /// ```
     ///
-    /// Its mean over c < 2, y < 3, x < 2 is 0.19422443337877957.
+    /// Its mean over c < 2, y < 3, x < 2 is 0.8954410913720942.
     #[test]
     fn agrees_with_the_definition() {
         let (a, b) = images();
         let found = ssim(&a, &b).unwrap();
-        assert!((found[0] - 0.19422443337877957).abs() < 1e-12, "{found:?}");
+        assert!((found[0] - 0.8954410913720942).abs() < 1e-12, "{found:?}");
         assert!((ssim(&a, &a).unwrap()[0] - 1.0).abs() < 1e-12);
     }
 

@@ -5,32 +5,27 @@ use candle_core::{Device, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use lddgan::backend::CandleBackend;
 use lddgan::networks::{Encoder, LOG_VARIANCE_RANGE};
-use lddgan::noise::Stream;
 
+use crate::autoencoder::channel_deviations;
 use crate::data::ImageSet;
+use crate::distributed::Processes;
+use crate::noise::normals;
 use crate::preset::LatentNormalization;
 
 /// Images encoded at a time.
 const BATCH: usize = 32;
 
-/// Scaled latents.
-pub struct Latents {
+/// Latents as the encoder gives them.
+pub struct Encoded {
     /// (2 x images, C, H, W)
-    means: Tensor,
+    pub means: Tensor,
     /// Of an encoder of the KL kind: the standard deviations of its distributions, as `means`.
-    deviations: Option<Tensor>,
-    /// What each channel was divided by.
-    pub scale: Vec<f32>,
+    pub deviations: Option<Tensor>,
 }
 
-impl Latents {
-    /// Encodes all images in both flips, and scales the latents.
-    pub fn encode(
-        encoder: &Encoder,
-        images: &ImageSet,
-        normalization: LatentNormalization,
-        device: &Device,
-    ) -> Result<Self> {
+impl Encoded {
+    /// Encodes all images in both flips.
+    pub fn new(encoder: &Encoder, images: &ImageSet, device: &Device) -> Result<Self> {
         let indices: Vec<u32> = (0..2 * images.len() as u32).collect();
         let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} latents, {eta} left")?;
         let bar = ProgressBar::new(indices.len() as u64).with_style(style);
@@ -47,17 +42,31 @@ impl Latents {
             bar.inc(indices.len() as u64);
         }
         bar.finish_and_clear();
-        let means = Tensor::cat(&means, 0)?;
+        println!("latents of {} images encoded", images.len());
+        let deviations = if deviations.is_empty() { None } else { Some(Tensor::cat(&deviations, 0)?) };
+        Ok(Self { means: Tensor::cat(&means, 0)?, deviations })
+    }
+}
+
+/// Scaled latents.
+pub struct Latents {
+    means: Tensor,
+    deviations: Option<Tensor>,
+    /// What each channel was divided by.
+    pub scale: Vec<f32>,
+}
+
+impl Latents {
+    pub fn new(Encoded { means, deviations }: Encoded, normalization: LatentNormalization) -> Result<Self> {
         let scale = match normalization {
             LatentNormalization::Fixed(scale) => vec![scale; means.dim(1)?],
             LatentNormalization::MaxAbs => vec![means.abs()?.max_all()?.to_scalar::<f32>()?; means.dim(1)?],
-            LatentNormalization::Standardize => standard_deviations(&means)?,
+            LatentNormalization::Standardize => {
+                channel_deviations(&means, &Processes::alone())?.flatten_all()?.to_vec1()?
+            }
         };
-        let divisor = Tensor::from_vec(scale.clone(), (1, scale.len(), 1, 1), device)?;
-        let deviations = match deviations.is_empty() {
-            true => None,
-            false => Some(Tensor::cat(&deviations, 0)?.broadcast_div(&divisor)?),
-        };
+        let divisor = Tensor::from_vec(scale.clone(), (1, scale.len(), 1, 1), means.device())?;
+        let deviations = deviations.map(|deviations| deviations.broadcast_div(&divisor)).transpose()?;
         Ok(Self { means: means.broadcast_div(&divisor)?, deviations, scale })
     }
 
@@ -66,14 +75,13 @@ impl Latents {
         self.means.dims()[0]
     }
 
-    /// The latents `indices`, (N, C, H, W). Of the KL kind they are samples of the encoder's distributions, with new
-    /// noise for each iteration `number` (as the reference's `get_first_stage_encoding`).
-    pub fn batch(&self, indices: &[u32], seed: u64, number: u64) -> Result<Tensor> {
+    /// The latents `indices`, (N, C, H, W). Of the KL kind they are samples of the encoder's distributions, with noise
+    /// of their own for each of the training samples numbered `samples` (as the reference's `get_first_stage_encoding`).
+    pub fn batch(&self, indices: &[u32], seed: u64, samples: &[u64]) -> Result<Tensor> {
         let indices = Tensor::from_vec(indices.to_vec(), indices.len(), self.means.device())?;
         let means = self.means.index_select(&indices, 0)?;
         let Some(deviations) = &self.deviations else { return Ok(means) };
-        let noise = Stream::new(seed, number, "latent").normals(means.elem_count());
-        let noise = Tensor::from_vec(noise, means.shape(), means.device())?;
+        let noise = normals(seed, samples, "latent", &means.dims()[1..], means.device())?;
         Ok((means + (deviations.index_select(&indices, 0)? * noise)?)?)
     }
 }
@@ -84,27 +92,20 @@ fn deviation(log_variance: &Tensor) -> Result<Tensor> {
     Ok((log_variance.clamp(least, most)? * 0.5)?.exp()?)
 }
 
-/// The standard deviation of each channel of (N, C, H, W).
-fn standard_deviations(latents: &Tensor) -> Result<Vec<f32>> {
-    let channels = latents.transpose(0, 1)?.contiguous()?.flatten_from(1)?;
-    let centred = channels.broadcast_sub(&channels.mean_keepdim(1)?)?;
-    Ok(centred.sqr()?.mean(1)?.sqrt()?.to_vec1::<f32>()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Of distributions with known means and deviations: samples of many iterations have them.
+    /// Of distributions with known means and deviations: many samples have them.
     #[test]
     fn samples_follow_the_encoders_distribution() {
         let tensor = |values: [f32; 2]| Tensor::new(&values, &Device::Cpu).unwrap().reshape((1, 2, 1, 1)).unwrap();
         let log_variance = deviation(&tensor([-100.0, 4f32.ln()])).unwrap();
         let latents = Latents { means: tensor([3.0, -1.0]), deviations: Some(log_variance), scale: vec![1.0; 2] };
-        let samples: Vec<Tensor> = (0..4000).map(|number| latents.batch(&[0], 0, number).unwrap()).collect();
-        let samples = Tensor::cat(&samples, 0).unwrap();
+        let samples = latents.batch(&[0; 4000], 0, &(0..4000).collect::<Vec<_>>()).unwrap();
         let mean = samples.mean(0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let deviations = standard_deviations(&samples).unwrap();
+        let deviations =
+            channel_deviations(&samples, &Processes::alone()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         // The log variance is clamped at -30.
         assert!((mean[0] - 3.0).abs() < 1e-5 && deviations[0] < 1e-5, "{mean:?} {deviations:?}");
         assert!((mean[1] + 1.0).abs() < 0.1 && (deviations[1] - 2.0).abs() < 0.1, "{mean:?} {deviations:?}");
@@ -115,6 +116,7 @@ mod tests {
         // Channel 0 alternates between 0 and 2, channel 1 between -3 and 3.
         let values: Vec<f32> = vec![0.0, 2.0, -3.0, 3.0, 2.0, 0.0, 3.0, -3.0];
         let latents = Tensor::from_vec(values, (2, 2, 1, 2), &Device::Cpu).unwrap();
-        assert_eq!(standard_deviations(&latents).unwrap(), [1.0, 3.0]);
+        let deviations = channel_deviations(&latents, &Processes::alone()).unwrap();
+        assert_eq!(deviations.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [1.0, 3.0]);
     }
 }

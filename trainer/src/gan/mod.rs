@@ -1,5 +1,6 @@
 //! Training generator and discriminator in the latent space.
 
+mod latent_cache;
 mod latents;
 mod step;
 mod train;

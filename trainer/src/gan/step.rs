@@ -1,6 +1,6 @@
 //! One training iteration of the diffusion GAN (reference: the inner loop of `train_ldgan.py`; paper, section 3).
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use lddgan::backend::CandleBackend;
 use lddgan::diffusion::Schedule;
 use lddgan::networks::{Discriminator, Generator};
@@ -10,6 +10,9 @@ use lddgan::{Error, Result};
 
 use crate::adam::Adam;
 use crate::checkpoint::named;
+use crate::distributed::Processes;
+use crate::noise::normals;
+use crate::precision::Precision;
 use crate::preset::{GanTraining, Preset};
 
 /// Adam's betas for both networks.
@@ -30,18 +33,18 @@ pub struct Draws {
 }
 
 impl Draws {
-    /// The draws of `half` (`d` or `g`) of iteration `step`.
-    fn new(seed: u64, step: u64, half: &str, shape: &[usize], steps: usize, z_dim: usize) -> Result<Self> {
-        let stream = |name: &str| Stream::new(seed, step, &format!("{half}/{name}"));
-        let normal = |name: &str, shape: &[usize]| -> Result<Tensor> {
-            Ok(Tensor::from_vec(stream(name).normals(shape.iter().product()), shape, &Device::Cpu)?)
-        };
-        let mut stream_t = stream("t");
+    /// The draws of `half` (`d` or `g`) of an iteration for the training samples numbered `samples`, whose latents have
+    /// the shape of `like` and are on its device.
+    fn new(seed: u64, samples: &[u64], half: &str, like: &Tensor, steps: usize, z_dim: usize) -> Result<Self> {
+        let shape = &like.dims()[1..];
+        let name = |draw: &str| format!("{half}/{draw}");
+        let normal = |draw: &str, shape: &[usize]| normals(seed, samples, &name(draw), shape, like.device());
+        let t = |&sample: &u64| Stream::new(seed, sample, &name("t")).below(steps as u32);
         Ok(Self {
-            t: (0..shape[0]).map(|_| stream_t.below(steps as u32)).collect(),
+            t: samples.iter().map(t).collect(),
             noise_tp1: normal("noise_tp1", shape)?,
             noise_t: normal("noise_t", shape)?,
-            z: normal("z", &[shape[0], z_dim])?,
+            z: normal("z", &[z_dim])?,
             noise_posterior: normal("noise_posterior", shape)?,
         })
     }
@@ -62,6 +65,16 @@ pub struct Losses {
     pub reconstruction: f64,
 }
 
+impl Losses {
+    /// Replaces the losses by their means over the processes.
+    fn average(&mut self, processes: &Processes) -> Result<()> {
+        let Self { real, fake, penalty, adversarial, reconstruction } = self;
+        let mut values: Vec<&mut f64> =
+            [real, fake, adversarial, reconstruction].into_iter().chain(penalty.as_mut()).collect();
+        Ok(processes.average(&mut values)?)
+    }
+}
+
 /// Which parts of an iteration depend on when it takes place.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
@@ -79,6 +92,7 @@ pub fn reconstruction_weight(progress: f64) -> f64 {
 
 /// Generator, discriminator and their optimisers.
 pub struct Trainer {
+    precision: Precision,
     generator: Generator,
     generator_parameters: Parameters,
     generator_optimizer: Adam,
@@ -87,6 +101,7 @@ pub struct Trainer {
     discriminator_optimizer: Adam,
     schedule: Schedule,
     options: GanTraining,
+    processes: Processes,
     /// Exponential moving average of the generator's parameters; empty before the first step.
     ema: TensorMap,
 }
@@ -113,40 +128,66 @@ pub fn gradient_penalty(logits: &Tensor, x_t: &Var, gamma: f64) -> Result<Tensor
 }
 
 impl Trainer {
-    pub fn new(preset: &Preset, seed: u64, device: &Device) -> Result<Self> {
+    pub fn new(
+        preset: &Preset,
+        seed: u64,
+        precision: Precision,
+        device: &Device,
+        processes: &Processes,
+    ) -> Result<Self> {
         let generator_parameters = Parameters::new(seed, device);
         let discriminator_parameters = Parameters::new(seed, device);
         let options = preset.train_gan.clone();
         let generator = Generator::new(generator_parameters.var_builder().pp("generator"), &preset.generator)?;
         let vb = discriminator_parameters.var_builder();
         let discriminator = Discriminator::new(vb.pp("discriminator"), &preset.discriminator)?;
+        let adam = |parameters: &Parameters, learning_rate: f64| -> Result<Adam> {
+            Ok(Adam::new(parameters, learning_rate, BETAS)?.with_clip(options.gradient_clip))
+        };
         Ok(Self {
-            generator_optimizer: Adam::new(&generator_parameters, options.generator_learning_rate, BETAS)?,
-            discriminator_optimizer: Adam::new(&discriminator_parameters, options.discriminator_learning_rate, BETAS)?,
+            precision,
+            generator_optimizer: adam(&generator_parameters, options.generator_learning_rate)?,
+            discriminator_optimizer: adam(&discriminator_parameters, options.discriminator_learning_rate)?,
             generator,
             generator_parameters,
             discriminator,
             discriminator_parameters,
             schedule: Schedule::new(&preset.diffusion)?,
             options,
+            processes: processes.clone(),
             ema: TensorMap::new(),
         })
     }
 
-    /// One iteration on a batch of scaled latents with the draws of iteration number `number`.
-    pub fn step(&mut self, real: &Tensor, seed: u64, number: u64, step: Step) -> Result<Losses> {
+    /// One iteration on a batch of scaled latents with the draws of the training samples numbered `samples`.
+    pub fn step(&mut self, real: &Tensor, seed: u64, samples: &[u64], step: Step) -> Result<Losses> {
         let z_dim = self.generator.config().z_dim;
-        let draws = |half: &str| Draws::new(seed, number, half, real.dims(), self.schedule.steps(), z_dim);
+        let draws = |half: &str| Draws::new(seed, samples, half, real, self.schedule.steps(), z_dim);
         let (d, g) = (draws("d")?, draws("g")?);
         self.step_with(real, &d, &g, step)
     }
 
     /// One iteration with given draws: first the discriminator, then the generator against the updated discriminator.
+    /// It ends early at a gradient that is not finite, see [`Self::gradient_norms`].
     pub fn step_with(&mut self, real: &Tensor, d: &Draws, g: &Draws, step: Step) -> Result<Losses> {
         let mut losses = self.discriminator_step(real, d, step.penalty)?;
+        if !self.discriminator_optimizer.gradient_norm().is_finite() {
+            return Ok(losses);
+        }
         (losses.adversarial, losses.reconstruction) = self.generator_step(real, g, step.reconstruction_weight)?;
-        self.update_ema()?;
+        if self.generator_optimizer.gradient_norm().is_finite() {
+            self.update_ema()?;
+        }
+        losses.average(&self.processes)?;
         Ok(losses)
+    }
+
+    /// The norms of the last gradients, before they were clipped.
+    pub fn gradient_norms(&self) -> [(&'static str, f64); 2] {
+        [
+            ("gradient_norm/discriminator", self.discriminator_optimizer.gradient_norm()),
+            ("gradient_norm/generator", self.generator_optimizer.gradient_norm()),
+        ]
     }
 
     fn discriminator_step(&mut self, real: &Tensor, draws: &Draws, penalty: bool) -> Result<Losses> {
@@ -164,7 +205,8 @@ impl Trainer {
         let (_, fake) = self.generate(&x_tp1, draws)?;
         let on_fake = softplus_mean(&self.discriminate(&fake.detach(), &draws.t, &x_tp1)?)?;
         losses.fake = scalar(&on_fake)?;
-        self.discriminator_optimizer.step(&(loss + on_fake)?.backward()?)?;
+        let gradients = self.processes.backward(&(loss + on_fake)?, &self.discriminator_parameters)?;
+        self.discriminator_optimizer.step(&gradients)?;
         Ok(losses)
     }
 
@@ -174,19 +216,21 @@ impl Trainer {
         let adversarial = softplus_mean(&self.discriminate(&fake, &draws.t, &x_tp1)?.neg()?)?;
         let reconstruction = (x_0 - real)?.abs()?.mean_all()?;
         let loss = (&adversarial + (&reconstruction * reconstruction_weight)?)?;
-        self.generator_optimizer.step(&loss.backward()?)?;
+        self.generator_optimizer.step(&self.processes.backward(&loss, &self.generator_parameters)?)?;
         Ok((scalar(&adversarial)?, scalar(&reconstruction)?))
     }
 
     fn discriminate(&self, x_t: &Tensor, t: &[u32], x_tp1: &Tensor) -> Result<Tensor> {
         let sinusoids = self.discriminator.time_sinusoids(t, x_t.device())?;
-        self.discriminator.forward(&mut CandleBackend, x_t, &sinusoids, x_tp1)
+        let (x_t, x_tp1) = (self.precision.of(x_t)?, self.precision.of(x_tp1)?);
+        self.discriminator.forward(&mut CandleBackend, &x_t, &sinusoids, &x_tp1)
     }
 
     /// The predicted x_0, and x_t drawn from the posterior around it.
     fn generate(&self, x_tp1: &Tensor, draws: &Draws) -> Result<(Tensor, Tensor)> {
         let sinusoids = self.generator.time_sinusoids(&draws.t, x_tp1.device())?;
-        let x_0 = self.generator.forward(&mut CandleBackend, x_tp1, &sinusoids, &draws.z)?;
+        let input = self.precision.of(x_tp1)?;
+        let x_0 = self.generator.forward(&mut CandleBackend, &input, &sinusoids, &draws.z)?.to_dtype(DType::F32)?;
         let x_t = self.schedule.sample_posterior(&x_0, x_tp1, &draws.t, &draws.noise_posterior)?;
         Ok((x_0, x_t))
     }
@@ -227,7 +271,9 @@ impl Trainer {
         self.discriminator_parameters.load(&part("discriminator"), file)?;
         self.generator_optimizer.load(&part("generator_adam"))?;
         self.discriminator_optimizer.load(&part("discriminator_adam"))?;
-        self.ema = part("ema");
+        let device = self.generator_parameters.device();
+        let to_device = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(device)?));
+        self.ema = part("ema").into_iter().map(to_device).collect::<Result<_>>()?;
         Ok(())
     }
 }
@@ -242,6 +288,26 @@ mod tests {
         for (progress, expected) in [(0.0, 0.99753), (0.5, 0.5), (1.0, 0.00247)] {
             assert!((reconstruction_weight(progress) - expected).abs() < 1e-5);
         }
+    }
+
+    /// bfloat16 has 8 bits of mantissa, so a few units of 1/256 are the rounding of two networks; Adam's first steps, which
+    /// go by the sign of gradients, add some more.
+    #[test]
+    fn bf16_stays_close_to_f32() {
+        let preset = Preset::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny.toml")).unwrap();
+        let config = &preset.generator;
+        let shape = [4, config.latent_channels, config.latent_size, config.latent_size];
+        let latents = Stream::new(0, 0, "latents").normals(shape.iter().product());
+        let latents = Tensor::from_vec(latents, &shape, &Device::Cpu).unwrap();
+        let [exact, rounded] = [Precision::F32, Precision::Bf16].map(|precision| {
+            let mut trainer = Trainer::new(&preset, 0, precision, &Device::Cpu, &Processes::alone()).unwrap();
+            let step = Step { penalty: false, reconstruction_weight: 0.5 };
+            let losses = [[0, 1, 2, 3], [4, 5, 6, 7]].map(|samples| trainer.step(&latents, 0, &samples, step).unwrap());
+            losses.map(|losses| [losses.real, losses.fake, losses.adversarial, losses.reconstruction])
+        });
+        let pairs = exact.as_flattened().iter().zip(rounded.as_flattened());
+        let largest = pairs.map(|(exact, rounded)| ((exact - rounded) / exact).abs()).fold(0.0, f64::max);
+        assert!(largest > 0.0 && largest < 0.05, "{exact:?} {rounded:?}");
     }
 
     #[test]

@@ -3,17 +3,24 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use lddgan::model_file::FileConfig;
 use lddgan::{ModelFile, Provenance};
 
-use super::latents::Latents;
+use super::latent_cache::Cache;
+use super::latents::{Encoded, Latents};
 use super::step::{Losses, Step, Trainer, reconstruction_weight};
+use crate::checkpoint::{Metric, Position, Score, Stage};
+use crate::data::ImageSet;
+use crate::distributed::{self, Processes};
+use crate::eval::swd;
 use crate::preset::Preset;
 use crate::progress::Progress;
-use crate::run::{Run, RunOptions, Sampler};
+use crate::run::{Run, RunOptions, Sampler, Snapshot};
 use crate::{files, grid};
 
+/// Samples that the discriminator compares with each other.
+const GROUP: usize = 4;
 /// Images in the picture of a checkpoint, made from the seeds 0, 1, ….
 const PICTURE_IMAGES: u64 = 64;
 
@@ -25,6 +32,10 @@ pub struct Options {
     /// The file that `lddgan train autoencoder` wrote; of no use to presets of the kinds `identity` and `haar`
     #[arg(long, value_name = "FILE")]
     pub autoencoder: Option<PathBuf>,
+    /// File that keeps the encoded images, for further runs with this autoencoder and this data (default:
+    /// latents.safetensors in the output folder, where the autoencoder has weights)
+    #[arg(long, value_name = "FILE")]
+    pub latents: Option<PathBuf>,
 }
 
 /// The autoencoder's file, or one without weights for the kinds that have none.
@@ -51,8 +62,7 @@ fn read_autoencoder(options: &Options, preset: &Preset) -> Result<(ModelFile, St
 }
 
 /// The model file: averaged generator, and the decoder of the autoencoder's file.
-fn model_file(trainer: &Trainer, autoencoder: &ModelFile, run: &Run) -> ModelFile {
-    let position = &run.position;
+fn model_file(trainer: &Trainer, autoencoder: &ModelFile, position: &Position) -> ModelFile {
     let decoder = autoencoder.tensors.iter().filter(|(name, _)| name.starts_with("decoder."));
     let mut tensors = trainer.averaged_generator();
     tensors.extend(decoder.map(|(name, tensor)| (name.clone(), tensor.clone())));
@@ -71,20 +81,44 @@ fn model_file(trainer: &Trainer, autoencoder: &ModelFile, run: &Run) -> ModelFil
     ModelFile { config, provenance, tensors }
 }
 
-/// Writes checkpoint, model file and picture.
-fn save(trainer: &Trainer, autoencoder: &ModelFile, run: &mut Run, device: &Device) -> Result<()> {
-    run.save(trainer.state()?)?;
-    let path = run.file("model.safetensors");
-    let bytes = model_file(trainer, autoencoder, run).to_bytes(DType::F16)?;
-    files::write_atomic(&path, &bytes)?;
+/// Some training images, which generated ones are compared with: as many as the picture of a checkpoint shows.
+fn sample(images: &ImageSet, device: &Device) -> Result<ImageSet> {
+    let count = images.len().min(PICTURE_IMAGES as usize);
+    // Spread evenly: a set may be in some order.
+    let indices: Vec<u32> = (0..count).map(|i| (i * images.len() / count) as u32).collect();
+    let mut sample = ImageSet::new(images.size());
+    sample.append(&images.batch(&indices, device)?)?;
+    Ok(sample)
+}
+
+/// The sliced Wasserstein distance between generated and training images; too small images have none.
+fn score(real: &ImageSet, generated: &Tensor) -> Result<Option<Score>> {
+    if swd::levels(real.size()).is_err() {
+        return Ok(None);
+    }
+    let mut images = ImageSet::new(real.size());
+    images.append(generated)?;
+    let distances = swd::distances(real, &images, 0)?;
+    let value = distances.iter().map(|(_, distance)| distance).sum::<f64>() / distances.len() as f64;
+    Ok(Some(Score { metric: Metric::Swd, value, count: real.len().min(images.len()) }))
+}
+
+/// What goes into a checkpoint.
+fn snapshot(
+    trainer: &Trainer,
+    autoencoder: &ModelFile,
+    real: &ImageSet,
+    position: &Position,
+    device: &Device,
+) -> Result<Snapshot> {
+    let bytes = model_file(trainer, autoencoder, position).to_bytes(DType::F16)?;
     // The picture is made from the file, so that it shows what the file holds.
-    let name = path.display().to_string();
-    let model = ModelFile::from_bytes(&bytes, &name)?.model(&name, device)?;
+    let name = "the model file of the checkpoint";
+    let model = ModelFile::from_bytes(&bytes, name)?.model(name, device)?;
     let seeds: Vec<u64> = (0..PICTURE_IMAGES).collect();
     let images = model.sample_seeds(&seeds, device)?.image;
     let picture = grid::arrange(&grid::to_images(&images)?, 8);
-    let path = run.file(&format!("grid-{:08}.png", run.position.images));
-    Ok(files::write_atomic(&path, &grid::to_png(&picture)?)?)
+    Ok(Snapshot { state: trainer.state()?, model: bytes, score: score(real, &images)?, picture })
 }
 
 fn named(losses: &Losses) -> Vec<(&'static str, f64)> {
@@ -96,43 +130,72 @@ fn named(losses: &Losses) -> Vec<(&'static str, f64)> {
     ]
 }
 
+/// As [`named`], with what is not shown but logged and watched.
+fn logged(trainer: &Trainer, losses: &Losses) -> Vec<(&'static str, f64)> {
+    let norms = trainer.gradient_norms();
+    named(losses).into_iter().chain(losses.penalty.map(|penalty| ("penalty", penalty))).chain(norms).collect()
+}
+
 /// Runs `lddgan train gan`.
 pub fn train(options: &Options) -> Result<()> {
-    let device = Device::Cpu;
+    let device = options.run.device()?;
+    distributed::run(&device, |processes| train_among(processes, options, &device))
+}
+
+fn train_among(processes: &Processes, options: &Options, device: &Device) -> Result<()> {
     let preset = Preset::load(&options.run.preset)?;
-    let (mut run, checkpoint) = Run::open(&options.run, "gan", &preset)?;
+    let batch = preset.train_gan.batch;
+    processes.check_batch("train_gan.batch", batch, GROUP)?;
+    let (mut run, checkpoint) = Run::open(&options.run, Stage::Gan, &preset, processes)?;
     let (mut autoencoder, file) = read_autoencoder(options, &preset)?;
-    let encoder = autoencoder.encoder(&file, &device)?;
+    let encoder = autoencoder.encoder(&file, device)?;
     let images = crate::data::load(&options.run.data, preset.autoencoder.image_size)?;
-    let latents = Latents::encode(&encoder, &images, preset.train_gan.latent_normalization, &device)?;
+    let cache = preset.autoencoder.kind.is_learned().then(|| run.file("latents.safetensors"));
+    let encode = || Encoded::new(&encoder, &images, device);
+    let encoded = match options.latents.clone().or(cache) {
+        Some(path) => Cache::new(path, &autoencoder, &images)?.take(device, encode)?,
+        None => encode()?,
+    };
+    let latents = Latents::new(encoded, preset.train_gan.latent_normalization)?;
     autoencoder.config.latent_scale = latents.scale.clone();
+    let real = sample(&images, device)?;
     drop(images);
 
     let seed = run.position.seed;
-    let mut trainer = Trainer::new(&preset, seed, &device)?;
-    if let Some(checkpoint) = checkpoint {
-        trainer.load(|part| checkpoint.part(part), &run.file("state.safetensors").display().to_string())?;
+    let mut trainer = Trainer::new(&preset, seed, options.run.precision, device, processes)?;
+    if let Some((checkpoint, path)) = checkpoint {
+        trainer.load(|part| checkpoint.part(part), &path.display().to_string())?;
     }
     let total = options.run.images.unwrap_or(preset.train_gan.images);
+    processes.check_same(&format!("{:?} {total} {:?}", run.position, latents.scale))?;
     let mut sampler = Sampler::new(seed, latents.len());
     let mut progress = Progress::new(run.position.images, total);
-    while !run.finished(total) {
-        let indices = sampler.batch(run.position.images, preset.train_gan.batch);
+    let share = processes.share();
+    while !run.finished(total)? {
+        if run.checkpoint_due() {
+            run.save(|position| snapshot(&trainer, &autoencoder, &real, position, device))?;
+            progress.note(&format!("checkpoint at {}", run.summary()));
+        }
+        let samples = share(run.position.images..run.position.images + batch as u64);
+        let indices = sampler.batch(&samples);
         let weight = reconstruction_weight(run.position.images as f64 / total as f64);
         let step = Step {
             penalty: run.position.step % preset.train_gan.lazy_reg == 0,
             reconstruction_weight: if preset.train_gan.reconstruction { weight } else { 0.0 },
         };
-        let losses = trainer.step(&latents.batch(&indices, seed, run.position.step)?, seed, run.position.step, step)?;
-        run.advance(indices.len());
+        let latents = latents.batch(&indices, seed, &samples)?;
+        let losses = trainer.step(&latents, seed, &samples, step)?;
+        let values = logged(&trainer, &losses);
+        run.guard(&values, &indices, &latents, || Ok(trainer.state()?))?;
+        run.advance(batch, &values);
         progress.update(run.position.images, &named(&losses));
-        if run.checkpoint_due() {
-            save(&trainer, &autoencoder, &mut run, &device)?;
-            progress.note(&format!("checkpoint at {} images", run.position.images));
-        }
     }
-    save(&trainer, &autoencoder, &mut run, &device).context("the last checkpoint could not be written")?;
+    if !processes.is_first() {
+        return Ok(());
+    }
+    run.save(|position| snapshot(&trainer, &autoencoder, &real, position, device))
+        .context("the last checkpoint could not be written")?;
     let path = run.file("model.safetensors");
-    println!("{} images in {:.0} s; wrote {}", run.position.images, run.position.seconds, path.display());
+    println!("{}; {:.0} s; wrote {}", run.summary(), run.position.seconds, path.display());
     Ok(())
 }

@@ -9,8 +9,7 @@ use std::path::Path;
 use candle_core::{Device, Module, Result, Tensor};
 use lddgan::parameters::{TensorMap, Weights};
 
-use super::{EvalError, resample};
-use crate::import::pytorch::PytorchFile;
+use super::{EvalError, resample, weights};
 use block::{Conv, Mixed, Pool};
 
 /// Side of the images that the network was made for.
@@ -28,18 +27,7 @@ impl Inception {
     /// From the bytes of a PyTorch checkpoint or a safetensors file (told apart by the name `path`) that holds the
     /// state dictionary.
     pub fn from_bytes(bytes: Vec<u8>, path: &Path, device: &Device) -> std::result::Result<Self, EvalError> {
-        let tensors: TensorMap = if path.extension().is_some_and(|extension| extension == "safetensors") {
-            let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
-            let fail = |reason: candle_core::Error| EvalError::file(path, format!("not readable: {reason}"));
-            tensors.map_err(fail)?.into_iter().filter(|(name, _)| plays_part(name)).collect()
-        } else {
-            let file = PytorchFile::from_bytes(bytes, path)?;
-            let state = file.state_dict(&["state_dict"])?;
-            let names = state.shapes().map(|(name, _)| name).filter(|name| plays_part(name));
-            names
-                .map(|name| Ok((name.to_string(), state.tensor(name)?)))
-                .collect::<std::result::Result<_, EvalError>>()?
-        };
+        let tensors = weights::read(bytes, path, plays_part)?;
         Ok(Self::new(tensors, &path.display().to_string(), device)?)
     }
 

@@ -1,0 +1,199 @@
+//! The cross-platform check: what an executor makes of a few seeds, stage by stage, against recorded tensors.
+
+use std::collections::HashMap;
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::parameters::TensorMap;
+use crate::sampler::{Model, Trajectory};
+
+/// The key in the safetensors metadata of golden files.
+const KEY: &str = "lddgan-golden";
+/// The largest difference of a latent (scaled, so that its values are around one) that passes.
+const LATENT_TOLERANCE: f64 = 1e-3;
+/// The least peak signal-to-noise ratio of an image, in dB, that passes.
+const IMAGE_PSNR: f64 = 40.0;
+/// Stands for the PSNR of equal images, which JSON has no number for.
+const EQUAL_PSNR: f64 = 999.0;
+
+/// Which model and seeds recorded tensors belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// The model's name, to show.
+    pub model: String,
+    /// SHA-256 of the model file, in hexadecimal.
+    pub sha256: String,
+    pub seeds: Vec<u64>,
+}
+
+/// The recorded tensors of all stages: the noise as [`Model::draw`] names it, `latent/<t>` for t = T, …, 0, and `image`.
+#[derive(Debug, Clone)]
+pub struct Golden {
+    pub subject: Subject,
+    pub stages: TensorMap,
+}
+
+/// How far one stage is from the recording.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    pub name: String,
+    pub max_error: f64,
+    pub mean_error: f64,
+    /// Of the image; 999 where it is equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psnr: Option<f64>,
+    pub passed: bool,
+}
+
+/// The outcome of a check, as it is stored and compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub subject: Subject,
+    /// Who computed: `cpu`, `cuda`, `wgpu`; in a page `webgpu` or `candle`.
+    pub executor: String,
+    /// The device or adapter, as a person should see it.
+    pub device: String,
+    /// Operating system and architecture, or the browser.
+    pub platform: String,
+    /// Git revision of the program.
+    pub revision: String,
+    pub stages: Vec<Stage>,
+    pub passed: bool,
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the executor made of each stage; the noise is added here.
+pub fn stages(model: &Model, seeds: &[u64], trajectory: &Trajectory<Tensor>) -> Result<TensorMap> {
+    let on_cpu = |tensor: &Tensor| tensor.to_device(&Device::Cpu);
+    let mut stages = TensorMap::new();
+    for noise in model.draw(seeds) {
+        stages.insert(noise.name, Tensor::from_vec(noise.values, noise.shape, &Device::Cpu)?);
+    }
+    let last = trajectory.latents.len().saturating_sub(1);
+    for (i, latent) in trajectory.latents.iter().enumerate() {
+        stages.insert(format!("latent/{}", last - i), on_cpu(latent)?);
+    }
+    stages.insert("image".to_string(), on_cpu(&trajectory.image)?);
+    Ok(stages)
+}
+
+impl Golden {
+    /// The bytes of the file.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let json = serde_json::to_string(&self.subject)
+            .map_err(|error| Error::ModelFile { file: self.subject.model.clone(), reason: error.to_string() })?;
+        let metadata = HashMap::from([(KEY.to_string(), json)]);
+        Ok(safetensors::serialize(&self.stages, Some(metadata)).map_err(candle_core::Error::from)?)
+    }
+
+    /// Reads a file; `file` is its name in errors.
+    pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Self> {
+        let fail = |reason: String| Error::ModelFile { file: file.to_string(), reason };
+        let (_, header) = safetensors::SafeTensors::read_metadata(bytes)
+            .map_err(|error| fail(format!("not a whole safetensors file ({error}); download or copy it again")))?;
+        let json = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+        let json = json.ok_or_else(|| fail(format!("without `{KEY}` metadata: not a file of golden tensors")))?;
+        let subject = serde_json::from_str(json).map_err(|error| fail(error.to_string()))?;
+        let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu);
+        let stages = tensors.map_err(|error| fail(format!("its tensors cannot be read: {error}")))?;
+        Ok(Self { subject, stages: stages.into_iter().collect() })
+    }
+
+    /// Compares each stage with what was found, in the order noise, latents, image.
+    pub fn compare(&self, found: &TensorMap) -> Result<Vec<Stage>> {
+        let mut names: Vec<&String> = self.stages.keys().collect();
+        // x, z and noise before latents from the noisiest on, then the image.
+        let rank = |name: &str| match name.split_once('/') {
+            Some(("latent", t)) => (1, -t.parse::<i64>().unwrap_or(0)),
+            _ if name == "image" => (2, 0),
+            _ => (0, 0),
+        };
+        names.sort_by_key(|name| (rank(name), name.to_string()));
+        names.into_iter().map(|name| self.compare_stage(name, found)).collect()
+    }
+
+    fn compare_stage(&self, name: &str, found: &TensorMap) -> Result<Stage> {
+        let expected = &self.stages[name];
+        let found = found.get(name).filter(|found| found.shape() == expected.shape());
+        let found = found.ok_or_else(|| Error::Shape {
+            op: "check",
+            reason: format!("the executor has no {name} of {:?}", expected.shape()),
+        })?;
+        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+        let (expected, found) = (values(expected)?, values(found)?);
+        let differences = || expected.iter().zip(&found).map(|(a, b)| f64::from(a - b).abs());
+        let count = expected.len().max(1) as f64;
+        // Infinity for what is no number, which `max` would pass over.
+        let max_error = differences().fold(0.0, |max, x| if x.is_nan() { f64::INFINITY } else { x.max(max) });
+        let mean_error = differences().sum::<f64>() / count;
+        let squares = differences().map(|x| x * x).sum::<f64>() / count;
+        let psnr = (name == "image").then(|| (10.0 * (4.0 / squares).log10()).min(EQUAL_PSNR));
+        let passed = match psnr {
+            Some(psnr) => psnr >= IMAGE_PSNR,
+            None if name.starts_with("latent/") => max_error <= LATENT_TOLERANCE,
+            None => max_error == 0.0,
+        };
+        let finite = |x: f64| if x.is_finite() { x } else { f64::MAX };
+        let (max_error, mean_error) = (finite(max_error), finite(mean_error));
+        Ok(Stage { name: name.to_string(), max_error, mean_error, psnr: psnr.map(finite), passed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn golden() -> Golden {
+        let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
+        let stages = [("image", [0.0, 1.0]), ("x", [1.0, 2.0]), ("latent/1", [3.0, 4.0]), ("latent/0", [5.0, 6.0])];
+        let stages = stages.map(|(name, values)| (name.to_string(), tensor(&values)));
+        let subject = Subject { model: "m".to_string(), sha256: sha256(b"abc"), seeds: vec![0] };
+        Golden { subject, stages: stages.into() }
+    }
+
+    fn set(golden: &mut Golden, name: &str, values: &[f32]) {
+        golden.stages.insert(name.to_string(), Tensor::new(values, &Device::Cpu).unwrap());
+    }
+
+    #[test]
+    fn a_recording_survives_its_file_and_equals_itself() {
+        let golden = golden();
+        // The example of the standard.
+        assert!(golden.subject.sha256.starts_with("ba7816bf") && golden.subject.sha256.len() == 64);
+        let read = Golden::from_bytes(&golden.to_bytes().unwrap(), "f").unwrap();
+        assert_eq!(read.subject, golden.subject);
+        let stages = read.compare(&golden.stages).unwrap();
+        let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+        assert_eq!(names, ["x", "latent/1", "latent/0", "image"]);
+        assert!(stages.iter().all(|stage| stage.passed && stage.max_error == 0.0));
+    }
+
+    /// Noise must be equal, latents close, images alike to 40 dB: errors of 1 % of the range, 2, are just that.
+    #[test]
+    fn each_stage_has_its_tolerance() {
+        let passed = |name: &str, values: &[f32]| {
+            let mut found = golden();
+            set(&mut found, name, values);
+            let stages = golden().compare(&found.stages).unwrap();
+            stages.into_iter().find(|stage| stage.name == name).unwrap().passed
+        };
+        assert!(!passed("x", &[1.0, 2.000_001]));
+        assert!(passed("latent/1", &[3.0009, 4.0]) && !passed("latent/1", &[3.002, 4.0]));
+        assert!(!passed("latent/0", &[f32::NAN, 6.0]));
+        assert!(passed("image", &[0.019, 1.019]) && !passed("image", &[0.021, 1.021]));
+    }
+
+    #[test]
+    fn a_stage_of_another_shape_is_an_error() {
+        let mut found = golden();
+        set(&mut found, "image", &[1.0, 2.0, 3.0]);
+        assert!(golden().compare(&found.stages).unwrap_err().to_string().contains("image"));
+    }
+}

@@ -1,0 +1,287 @@
+//! One training iteration of the autoencoder (reference: `VQLPIPSWithDiscriminator` of VQGAN).
+
+use candle_core::{DType, Device, Tensor, Var};
+use lddgan::Result;
+use lddgan::backend::CandleBackend;
+use lddgan::networks::{Decoder, Encoder, LOG_VARIANCE_RANGE, PatchDiscriminator, Posterior};
+use lddgan::parameters::{Parameters, TensorMap};
+
+use super::codebook::Codebook;
+use super::pca::PatchPca;
+use super::structure;
+use crate::adam::Adam;
+use crate::checkpoint::{Checkpoint, named};
+use crate::distributed::Processes;
+use crate::noise::normals;
+use crate::precision::Precision;
+use crate::preset::{AutoencoderTraining, Preset};
+
+/// Adam's betas for both networks (as VQGAN).
+const BETAS: (f64, f64) = (0.5, 0.9);
+/// Log variance that an encoder of the KL kind starts with.
+const FIRST_LOG_VARIANCE: f32 = -6.0;
+/// The adversarial gradient is scaled by no more than this.
+const MOST_ADAPTIVE_WEIGHT: f64 = 1e4;
+
+/// Encoder, decoder, patch discriminator and their optimisers.
+pub struct Trainer {
+    pub encoder: Encoder,
+    pub decoder: Decoder,
+    pub parameters: Parameters,
+    options: AutoencoderTraining,
+    precision: Precision,
+    processes: Processes,
+    hold_encoder: bool,
+    seed: u64,
+    optimizer: Adam,
+    codebook: Option<Codebook>,
+    discriminator: PatchDiscriminator,
+    discriminator_parameters: Parameters,
+    discriminator_optimizer: Adam,
+}
+
+/// The losses of one step; those that it did without are absent.
+#[derive(Debug, Default)]
+pub struct Losses {
+    /// Mean |reconstruction - image|.
+    pub l1: f64,
+    /// 1 - structural similarity.
+    pub structure: Option<f64>,
+    /// Squared distance of latents and codes, with the commitment.
+    pub quantization: Option<f64>,
+    /// The negative verdict on reconstructions.
+    pub adversarial: Option<f64>,
+    /// The discriminator's own hinge loss.
+    pub discriminator: Option<f64>,
+}
+
+impl Losses {
+    /// Replaces the losses by their means over the processes.
+    fn average(&mut self, processes: &Processes) -> Result<()> {
+        let Self { l1, structure, quantization, adversarial, discriminator } = self;
+        let optional = [structure, quantization, adversarial, discriminator].into_iter().flatten();
+        Ok(processes.average(&mut [l1].into_iter().chain(optional).collect::<Vec<_>>())?)
+    }
+
+    pub fn named(&self) -> Vec<(&'static str, f64)> {
+        let optional = [
+            ("structure", self.structure),
+            ("quantization", self.quantization),
+            ("adversarial", self.adversarial),
+            ("discriminator", self.discriminator),
+        ];
+        let optional = optional.into_iter().filter_map(|(name, loss)| Some((name, loss?)));
+        [("l1", self.l1)].into_iter().chain(optional).collect()
+    }
+}
+
+pub fn scalar(tensor: &Tensor) -> Result<f64> {
+    Ok(f64::from(tensor.to_scalar::<f32>()?))
+}
+
+/// The square of the Euclidean norm of a gradient.
+fn squared_norm(gradient: &Tensor) -> Result<f64> {
+    scalar(&gradient.sqr()?.sum_all()?)
+}
+
+/// Standard normal noise of the shape of `like`, a value for each of the training samples numbered `samples`.
+fn noise(like: &Tensor, seed: u64, samples: &[u64], draw: &str) -> Result<Tensor> {
+    normals(seed, samples, draw, &like.dims()[1..], like.device())
+}
+
+impl Trainer {
+    pub fn new(
+        preset: &Preset,
+        seed: u64,
+        hold_encoder: bool,
+        precision: Precision,
+        device: &Device,
+        processes: &Processes,
+    ) -> anyhow::Result<Self> {
+        let options = preset.autoencoder_training()?.clone();
+        let parameters = Parameters::new(seed, device);
+        let vb = parameters.var_builder();
+        let encoder = Encoder::new(vb.pp("encoder"), &preset.autoencoder)?;
+        let decoder = Decoder::new(vb.pp("decoder"), &preset.autoencoder)?;
+        let discriminator_parameters = Parameters::new(seed, device);
+        let discriminator = PatchDiscriminator::new(
+            discriminator_parameters.var_builder().pp("patch_discriminator"),
+            preset.autoencoder.image_channels,
+            options.discriminator_channels,
+            options.discriminator_layers,
+        )?;
+        let adam = |parameters: &Parameters, learning_rate: f64| -> Result<Adam> {
+            Ok(Adam::new(parameters, learning_rate, BETAS)?.with_clip(options.gradient_clip))
+        };
+        Ok(Self {
+            optimizer: adam(&parameters, options.learning_rate)?,
+            discriminator_optimizer: adam(&discriminator_parameters, options.discriminator_learning_rate)?,
+            codebook: Codebook::new(&parameters, options.restart_codes_after)?,
+            options,
+            precision,
+            processes: processes.clone(),
+            hold_encoder,
+            seed,
+            encoder,
+            decoder,
+            parameters,
+            discriminator,
+            discriminator_parameters,
+        })
+    }
+
+    /// Starts from principal components, and from a codebook fitted to the first latents.
+    pub fn start(&self, preset: &Preset, images: &Tensor) -> Result<()> {
+        let config = &preset.autoencoder;
+        if config.linear_path {
+            PatchPca::fit(images, config.factor(), config.latent_channels)?.set_linear_path(&self.parameters)?;
+        }
+        if let Some(var) = self.parameters.var("encoder.quant_conv.bias")
+            && self.codebook.is_none()
+        {
+            let means = config.latent_channels;
+            let bias = (0..var.elem_count()).map(|i| if i < means { 0.0 } else { FIRST_LOG_VARIANCE }).collect();
+            var.set(&Tensor::from_vec(bias, var.shape(), var.device())?)?;
+        }
+        if let Some(codebook) = &self.codebook {
+            codebook.fit(&self.encoder.forward(&mut CandleBackend, images)?, self.seed)?;
+        }
+        // Processors may differ in the last bits.
+        Ok(self.processes.copy_first(&self.parameters)?)
+    }
+
+    /// One iteration, number `number`, on images (N, C, H, W), the training samples numbered `samples`.
+    pub fn step(&mut self, images: &Tensor, samples: &[u64], number: u64, adversarial: bool) -> Result<Losses> {
+        let mut losses = Losses::default();
+        let (latent, quantization) = self.latent(images, samples, number)?;
+        let restored = self.decoder.forward(&mut CandleBackend, &self.precision.of(&latent)?)?.to_dtype(DType::F32)?;
+        let gradient = self.image_gradient(&restored, images, adversarial, &mut losses)?;
+        // Its gradient is that of all losses on the image.
+        let mut loss = (&restored * gradient)?.sum_all()?;
+        if let Some(quantization) = quantization {
+            losses.quantization = Some(scalar(&quantization)?);
+            loss = (loss + quantization)?;
+        }
+        self.optimizer.step(&self.processes.backward(&loss, &self.parameters)?)?;
+        if adversarial {
+            losses.discriminator = Some(self.discriminator_step(images, &restored.detach())?);
+        }
+        losses.average(&self.processes)?;
+        Ok(losses)
+    }
+
+    /// What the decoder is to see, and the quantisation loss of the VQ kind.
+    fn latent(&mut self, images: &Tensor, samples: &[u64], number: u64) -> Result<(Tensor, Option<Tensor>)> {
+        let images = self.precision.of(images)?;
+        let mut latent = match self.encoder.posterior(&mut CandleBackend, &images)? {
+            Some(Posterior { mean, log_variance }) => {
+                let (mean, log_variance) = (mean.to_dtype(DType::F32)?, log_variance.to_dtype(DType::F32)?);
+                let (least, most) = LOG_VARIANCE_RANGE;
+                let deviation = (log_variance.clamp(least, most)? * 0.5)?.exp()?;
+                let noise = noise(&mean, self.seed, samples, "posterior")?;
+                (mean + (deviation * noise)?)?
+            }
+            None => self.encoder.forward(&mut CandleBackend, &images)?.to_dtype(DType::F32)?,
+        };
+        if self.hold_encoder {
+            latent = latent.detach();
+        }
+        if self.options.latent_noise > 0.0 {
+            let noise = noise(&latent, self.seed, samples, "latent_noise")?;
+            let deviations = super::channel_deviations(&latent.detach(), &self.processes)?;
+            latent = (latent + (noise.broadcast_mul(&deviations)? * self.options.latent_noise)?)?;
+        }
+        match &mut self.codebook {
+            Some(codebook) => {
+                let (quantized, loss) = codebook.quantize(&latent, self.options.commitment, &self.processes)?;
+                codebook.restart(&latent, self.seed, number, &self.processes)?;
+                Ok((quantized, Some(loss)))
+            }
+            None => Ok((latent, None)),
+        }
+    }
+
+    /// The gradient of the losses on the reconstructed image. The adversarial part is scaled to `adversarial` times the
+    /// norm of the others (VQGAN's adaptive weight, which it takes at the last layer's weights).
+    fn image_gradient(
+        &self,
+        restored: &Tensor,
+        images: &Tensor,
+        adversarial: bool,
+        losses: &mut Losses,
+    ) -> Result<Tensor> {
+        // A graph of its own: it ends at the image.
+        let restored = Var::from_tensor(&restored.detach())?;
+        let l1 = (restored.as_tensor() - images)?.abs()?.mean_all()?;
+        losses.l1 = scalar(&l1)?;
+        let mut loss = l1;
+        if self.options.structure > 0.0 {
+            let structure = structure::dissimilarity(&restored, images)?;
+            losses.structure = Some(scalar(&structure)?);
+            loss = (loss + (structure * self.options.structure)?)?;
+        }
+        let gradient = |loss: &Tensor| -> Result<Tensor> {
+            let gradient = loss.backward()?.remove(&restored).map(|gradient| gradient.detach());
+            Ok(match gradient {
+                Some(gradient) => gradient,
+                None => restored.zeros_like()?,
+            })
+        };
+        let reconstruction = gradient(&loss)?;
+        if !adversarial {
+            return Ok(reconstruction);
+        }
+        let verdict = self.judge(&restored)?.mean_all()?.neg()?;
+        losses.adversarial = Some(scalar(&verdict)?);
+        let verdict = gradient(&verdict)?;
+        let (mut of_reconstruction, mut of_verdict) = (squared_norm(&reconstruction)?, squared_norm(&verdict)?);
+        self.processes.average(&mut [&mut of_reconstruction, &mut of_verdict])?;
+        let adaptive = (of_reconstruction.sqrt() / (of_verdict.sqrt() + 1e-12)).min(MOST_ADAPTIVE_WEIGHT);
+        Ok((reconstruction + (verdict * (adaptive * self.options.adversarial))?)?)
+    }
+
+    /// The patch discriminator's logits.
+    fn judge(&self, images: &Tensor) -> Result<Tensor> {
+        let logits = self.discriminator.forward(&mut CandleBackend, &self.precision.of(images)?)?;
+        Ok(logits.to_dtype(DType::F32)?)
+    }
+
+    /// Hinge loss of the patch discriminator.
+    fn discriminator_step(&mut self, real: &Tensor, fake: &Tensor) -> Result<f64> {
+        let on_real = (1.0 - self.judge(real)?)?.relu()?.mean_all()?;
+        let on_fake = (self.judge(fake)? + 1.0)?.relu()?.mean_all()?;
+        let loss = ((on_real + on_fake)? * 0.5)?;
+        let gradients = self.processes.backward(&loss, &self.discriminator_parameters)?;
+        self.discriminator_optimizer.step(&gradients)?;
+        scalar(&loss)
+    }
+
+    /// The norms of the last gradients, before they were clipped.
+    pub fn gradient_norms(&self) -> [(&'static str, f64); 2] {
+        [
+            ("gradient_norm/autoencoder", self.optimizer.gradient_norm()),
+            ("gradient_norm/discriminator", self.discriminator_optimizer.gradient_norm()),
+        ]
+    }
+
+    /// Everything that is needed to go on.
+    pub fn state(&self) -> Result<TensorMap> {
+        let own = named("autoencoder", self.parameters.tensors()).chain(named("adam", self.optimizer.tensors()?));
+        let critic = named("critic", self.discriminator_parameters.tensors());
+        let critic = critic.chain(named("critic_adam", self.discriminator_optimizer.tensors()?));
+        let codebook = self.codebook.as_ref().map(Codebook::state).transpose()?.unwrap_or_default();
+        Ok(own.chain(critic).chain(named("codebook", codebook)).collect())
+    }
+
+    /// Takes up a saved state.
+    pub fn load(&mut self, checkpoint: &Checkpoint, file: &str) -> Result<()> {
+        self.parameters.load(&checkpoint.part("autoencoder"), file)?;
+        self.discriminator_parameters.load(&checkpoint.part("critic"), file)?;
+        self.optimizer.load(&checkpoint.part("adam"))?;
+        self.discriminator_optimizer.load(&checkpoint.part("critic_adam"))?;
+        match &mut self.codebook {
+            Some(codebook) => codebook.load(&checkpoint.part("codebook")),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Which process of a run this is, from the environment of whatever started it.
+
+use super::DistributedError;
+
+/// This process among those that were started together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launch {
+    /// 0 to `size` - 1.
+    pub rank: usize,
+    /// How many processes there are.
+    pub size: usize,
+    /// This process among those of its machine: the number of its GPU.
+    pub local_rank: usize,
+}
+
+/// The environment variables of one way to start processes.
+struct Launcher {
+    rank: &'static str,
+    size: &'static str,
+    local_rank: &'static str,
+}
+
+/// Of SLURM it is the size of the step, which `srun` sets: SLURM_NTASKS is there in a batch script too, whose commands
+/// run once. PMI stands for MPICH and its relatives.
+const LAUNCHERS: [Launcher; 4] = [
+    Launcher { rank: "OMPI_COMM_WORLD_RANK", size: "OMPI_COMM_WORLD_SIZE", local_rank: "OMPI_COMM_WORLD_LOCAL_RANK" },
+    Launcher { rank: "SLURM_PROCID", size: "SLURM_STEP_NUM_TASKS", local_rank: "SLURM_LOCALID" },
+    Launcher { rank: "PMI_RANK", size: "PMI_SIZE", local_rank: "MPI_LOCALRANKID" },
+    Launcher { rank: "RANK", size: "WORLD_SIZE", local_rank: "LOCAL_RANK" },
+];
+
+impl Launch {
+    /// As `mpirun`, `srun` or `torchrun` say it; a process that none of them started is alone.
+    pub fn from_environment() -> Result<Self, DistributedError> {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, DistributedError> {
+        let number = |name: &'static str| {
+            let value = variable(name).ok_or(DistributedError::Variable { name, value: String::new() })?;
+            value.parse::<usize>().map_err(|_| DistributedError::Variable { name, value })
+        };
+        let Some(launcher) = LAUNCHERS.iter().find(|launcher| variable(launcher.size).is_some()) else {
+            return Ok(Self { rank: 0, size: 1, local_rank: 0 });
+        };
+        let (rank, size) = (number(launcher.rank)?, number(launcher.size)?);
+        if rank >= size {
+            return Err(DistributedError::Variable { name: launcher.rank, value: rank.to_string() });
+        }
+        Ok(Self { rank, size, local_rank: number(launcher.local_rank)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launch(variables: &[(&str, &str)]) -> Result<Launch, String> {
+        let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string());
+        Launch::from_variables(find).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_launcher_is_known_by_its_variables() {
+        assert_eq!(launch(&[("HOME", "/root")]), Ok(Launch { rank: 0, size: 1, local_rank: 0 }));
+        for Launcher { rank, size, local_rank } in LAUNCHERS {
+            let found = launch(&[(rank, "5"), (size, "8"), (local_rank, "1")]);
+            assert_eq!(found, Ok(Launch { rank: 5, size: 8, local_rank: 1 }));
+        }
+    }
+
+    /// What SLURM sets in the shell of a batch script, where a command runs once.
+    #[test]
+    fn a_batch_script_is_one_process() {
+        let variables = [("SLURM_NTASKS", "4"), ("SLURM_PROCID", "0"), ("SLURM_LOCALID", "0")];
+        assert_eq!(launch(&variables).map(|launch| launch.size), Ok(1));
+    }
+
+    #[test]
+    fn half_an_environment_is_an_error() {
+        let error = launch(&[("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "2")]).unwrap_err();
+        assert!(error.contains("SLURM_LOCALID"), "{error}");
+        let error = launch(&[("RANK", "2"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")]).unwrap_err();
+        assert!(error.contains("RANK"), "{error}");
+        let error = launch(&[("RANK", "one"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")]).unwrap_err();
+        assert!(error.contains("one"), "{error}");
+    }
+}

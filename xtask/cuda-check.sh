@@ -1,0 +1,57 @@
+#!/bin/sh
+# Correctness and speed of the program on this machine's NVIDIA GPU. Self-contained: it needs this folder, a driver, and
+# CUDA's libraries, from a toolkit or from Python's nvidia wheels (as PyTorch brings them).
+#   ./check.sh [FOLDER FOR THE RESULTS]
+set -eu
+cd "$(dirname "$0")"
+out=${1:-results}
+mkdir -p "$out"
+
+wheels=$(python3 -c 'import glob, nvidia; print(":".join(d for p in nvidia.__path__ for d in glob.glob(p + "/*/lib")))' \
+    2>/dev/null || true)
+export LD_LIBRARY_PATH="${wheels:+$wheels:}${LD_LIBRARY_PATH:-}"
+if ldd ./lddgan | grep 'not found'; then
+    echo "error: the libraries above are missing; put their folders into LD_LIBRARY_PATH" >&2
+    exit 1
+fi
+if ! nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv >"$out/gpu.csv"; then
+    echo "error: there is no NVIDIA GPU or no driver" >&2
+    exit 1
+fi
+cat "$out/gpu.csv"
+failed=0
+
+# Prints what is run, keeps its output, and notes a failure without stopping.
+step() {
+    name=$1
+    shift
+    echo "--- $name: $*"
+    "$@" >"$out/$name.log" 2>&1 || { failed=1; echo "FAILED: $name"; }
+    tail -n 8 "$out/$name.log"
+}
+
+# Second-order gradients need this; the programs' own runs set it themselves.
+export CANDLE_GRAD_DO_NOT_DETACH=1
+unset RUST_BACKTRACE # errors are whole sentences
+step operations ./operations cuda --nocapture --test-threads=1
+if grep -q 'NOT RUN' "$out/operations.log"; then
+    failed=1
+    echo "FAILED: there was no CUDA device to compare with the CPU"
+fi
+
+# Noise, latents and images of a whole model against the CPU.
+step faces64 ./lddgan check --model faces64.safetensors --backend cuda --json "$out/check.json"
+step faces ./lddgan sample --model faces64.safetensors --backend cuda --count 64 --grid "$out/faces64.png"
+
+for precision in f32 tf32 bf16; do
+    for preset in faces64 cifar10 celebahq256; do
+        step "train-$preset-$precision" ./lddgan bench train --preset $preset --backend cuda --precision $precision \
+            --batch 64 --seconds 8 --json "$out/train-$preset-$precision.json"
+    done
+done
+for preset in faces64 cifar10 celebahq256 church256; do
+    step "sample-$preset" ./lddgan bench sample --preset $preset --backend cuda --batch 100 --seconds 10 \
+        --json "$out/sample-$preset.json"
+done
+[ $failed = 0 ] && echo "all checks passed; figures are in $out"
+exit $failed
