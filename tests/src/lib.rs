@@ -1,10 +1,11 @@
 //! What the tests that span crates share.
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Encoder, Generator};
+use lddgan::noise::Stream;
 use lddgan::parameters::Parameters;
-use lddgan::{AutoencoderConfig, DiffusionConfig, ModelFile, Provenance};
+use lddgan::{AutoencoderConfig, AutoencoderKind, DiffusionConfig, ModelFile, Provenance};
 
 mod tolerance;
 
@@ -60,6 +61,33 @@ pub fn faces_config() -> FileConfig {
     FileConfig { diffusion: tiny_config().diffusion, ..config }
 }
 
+/// A model of every kind that has a wiring of its own, by name.
+pub fn configs() -> [(&'static str, FileConfig); 6] {
+    let mut kl = tiny_config();
+    if let Some(autoencoder) = &mut kl.autoencoder {
+        (autoencoder.kind, autoencoder.codes) = (AutoencoderKind::Kl, 0);
+    }
+    [
+        ("tiny", tiny_config()),
+        ("faces", faces_config()),
+        ("kl", kl),
+        ("pixels", fixed_config("identity", 3)),
+        ("wavelets", fixed_config("haar", 12)),
+        ("wavelets of two levels", fixed_config("haar", 48)),
+    ]
+}
+
+/// Normally distributed values that depend on the name and the shape alone.
+pub fn normal(name: &str, shape: &[usize]) -> Tensor {
+    let values = Stream::new(7, 0, name).normals(shape.iter().product());
+    Tensor::from_vec(values, shape, &Device::Cpu).expect("there are as many values as the shape has")
+}
+
+/// The values of an f32 tensor in the order of its shape.
+pub fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().and_then(|tensor| tensor.to_vec1()).expect("an f32 tensor on the CPU")
+}
+
 /// A whole model with random weights.
 pub fn random_model_file(config: &FileConfig, seed: u64) -> lddgan::Result<ModelFile> {
     let parameters = Parameters::new(seed, &Device::Cpu);
@@ -84,8 +112,8 @@ pub fn randomize(parameters: &Parameters, seed: u64) -> lddgan::Result<()> {
         // Layers that start at zero or one get noise of the size that trained weights have.
         let fan_in = var.dims().iter().skip(1).product::<usize>().max(1);
         let spread = if var.dims().len() > 1 { (1.0 / fan_in as f64).sqrt() } else { 0.1 };
-        let noise = lddgan::noise::Stream::new(seed, 1, &name).normals(var.elem_count());
-        let noise = candle_core::Tensor::from_vec(noise, var.shape(), &Device::Cpu)?.affine(spread, 0.0)?;
+        let noise = Stream::new(seed, 1, &name).normals(var.elem_count());
+        let noise = Tensor::from_vec(noise, var.shape(), &Device::Cpu)?.affine(spread, 0.0)?;
         let centre = if var.dims().len() > 1 { 0.0 } else { 1.0 };
         var.set(&(var.as_tensor().affine(centre, 0.0)? + noise)?)?;
     }

@@ -8,7 +8,8 @@ use lddgan::backend::{Backend, Recorder};
 use lddgan::noise::Stream;
 use lddgan::sampler::to_byte;
 use lddgan_tests::{faces_config, random_model_file, tiny_config};
-use lddgan_web::{Error, Executor, Gpu, Painter};
+use lddgan_web::executor::summarise;
+use lddgan_web::{Error, Executor, Gpu, Painter, ceilings};
 use pollster::block_on;
 use wgpu::TextureFormat;
 
@@ -67,12 +68,43 @@ fn a_lost_device_is_an_error() {
 fn weights_are_uploaded_once() {
     let file = random_model_file(&faces_config(), 1).unwrap();
     let executed = file.tensors.iter().filter(|(name, _)| !name.starts_with("encoder."));
-    let bytes: usize = executed.map(|(_, tensor)| 4 * tensor.elem_count()).sum();
+    // Weights are as in the file, f16; biases, norms and the codebook f32.
+    let size = |name: &str, rank: usize| if rank > 1 && !name.ends_with("codebook") { 2 } else { 4 };
+    let bytes: usize = executed.map(|(name, tensor)| size(name, tensor.rank()) * tensor.elem_count()).sum();
     let model = file.model("random", &Device::Cpu).unwrap();
     // Four steps use the generator's weights four times; the layers of the time embedding are computed at compile time.
     let executor = block_on(Executor::new(&gpu(), &model.record(1).unwrap())).unwrap();
     let uploaded = executor.weight_bytes() as f64 / bytes as f64;
     assert!((0.9..1.1).contains(&uploaded), "{uploaded} times the model's weights were uploaded");
+}
+
+#[test]
+fn every_dispatch_is_timed() {
+    let gpu = gpu();
+    let config = tiny_config();
+    let decoder = random_model_file(&config, 1).unwrap().decoder("random", &Device::Cpu).unwrap();
+    let graph = decoder.record(config.autoencoder.as_ref().unwrap()).unwrap();
+    let executor = block_on(Executor::new(&gpu, &graph)).unwrap();
+    let latent = Stream::new(1, 0, "latent").normals(3 * 4 * 4);
+    let profile = || block_on(executor.profile([("latent", latent.as_slice())]));
+    let times = match profile() {
+        Err(Error::NoTimestamps(adapter)) => {
+            assert!(!gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY), "{adapter}");
+            println!("not tested: {adapter} has no timestamp queries");
+            return;
+        }
+        times => times.unwrap(),
+    };
+    let profiled = block_on(executor.read("image")).unwrap();
+    assert_eq!(times.len(), executor.dispatches());
+    assert!(times.iter().all(|time| time.seconds.is_finite() && time.seconds >= 0.0 && time.work.bytes > 0));
+    assert_eq!(times.iter().map(|time| time.work.flops).sum::<u64>(), graph.flops());
+    executor.run([("latent", latent.as_slice())]).unwrap();
+    assert_eq!(profiled, block_on(executor.read("image")).unwrap());
+    let kernels = summarise(&[times, profile().unwrap()]);
+    assert_eq!(kernels.iter().map(|kernel| kernel.dispatches).sum::<usize>(), executor.dispatches());
+    let ceilings = block_on(ceilings::measure(&gpu)).unwrap();
+    assert!(ceilings.flops_per_second > 0.0 && ceilings.bytes_per_second > 0.0, "{ceilings:?}");
 }
 
 #[test]

@@ -7,10 +7,9 @@ use lddgan::backend::{Activation, Backend, CandleBackend, FirMode, NodeId, Recor
 use lddgan::layers::{Conv2d, ConvGeometry, GroupNorm, Linear};
 use lddgan::model_file::FileConfig;
 use lddgan::networks::Discriminator;
-use lddgan::noise::Stream;
 use lddgan::parameters::Parameters;
 use lddgan::{DiscriminatorConfig, Graph, Model};
-use lddgan_tests::{Tolerance, faces_config, fixed_config, random_model_file, randomize, tiny_config};
+use lddgan_tests::{Tolerance, configs, normal, random_model_file, randomize, values};
 use lddgan_web::{Executor, Gpu};
 
 /// What the executors may differ by, everywhere.
@@ -19,16 +18,6 @@ const PARITY: Tolerance = Tolerance { max_abs: 1e-4 };
 fn gpu() -> Gpu {
     // The error says what to install.
     pollster::block_on(Gpu::new()).unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// Normally distributed values that depend on the name and the shape alone.
-fn normal(name: &str, shape: &[usize]) -> Tensor {
-    let values = Stream::new(7, 0, name).normals(shape.iter().product());
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
-
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 fn record_inputs(recorder: &mut Recorder, inputs: &[Tensor]) -> Vec<NodeId> {
@@ -309,16 +298,6 @@ fn what_depends_on_no_input() {
         b.concat(&constant, &x[0])
     });
     check!(gpu, "an input that is an output", vec![normal("x", &[2, 5, 4, 4])], |b, x| same(b, &x[0]));
-}
-
-fn configs() -> [(&'static str, FileConfig); 5] {
-    [
-        ("tiny", tiny_config()),
-        ("faces", faces_config()),
-        ("pixels", fixed_config("identity", 3)),
-        ("wavelets", fixed_config("haar", 12)),
-        ("wavelets of two levels", fixed_config("haar", 48)),
-    ]
 }
 
 fn model(config: &FileConfig) -> Model {

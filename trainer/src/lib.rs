@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod distributed;
 pub mod eval;
+pub mod export;
 pub mod files;
 pub mod gan;
 pub mod grid;

@@ -32,6 +32,8 @@ enum Command {
     Eval(Box<commands::Eval>),
     /// Turn the authors' PyTorch checkpoints into a model file
     Import(Box<commands::Import>),
+    /// Write generator and decoder as ONNX files, for other runtimes
+    Export(commands::Export),
     /// Run one network of a model file on given tensors
     Run(commands::Run),
     /// Show what a model file or a preset holds
@@ -81,6 +83,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Reconstruct(options) => commands::reconstruct(options),
         Command::Eval(options) => commands::eval(options),
         Command::Import(options) => commands::import(options),
+        Command::Export(options) => commands::export(options),
         Command::Run(options) => commands::run(options),
         Command::Info(options) => commands::info(options),
         Command::Golden(options) => commands::golden(options),

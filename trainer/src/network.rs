@@ -8,6 +8,7 @@ use lddgan::backend::{CandleBackend, nearest_codes};
 use lddgan::networks::{Decoder, Discriminator, Encoder, Generator, LOG_VARIANCE_RANGE};
 use lddgan::parameters::TensorMap;
 use lddgan::{Backend, ModelFile, Recorder};
+use lddgan_web::executor::NumberType;
 use lddgan_web::{Executor, Gpu};
 
 /// A network that can be run by itself.
@@ -31,6 +32,30 @@ pub enum BackendName {
     Cuda,
     /// WebGPU, on a graphics card or a software adapter
     Wgpu,
+}
+
+/// The numbers that something is computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Dtype {
+    F32,
+    /// Half the memory; for devices with f16 arithmetic
+    F16,
+}
+
+impl Dtype {
+    pub fn candle(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+        }
+    }
+
+    pub fn web(self) -> NumberType {
+        match self {
+            Self::F32 => NumberType::F32,
+            Self::F16 => NumberType::F16,
+        }
+    }
 }
 
 impl std::fmt::Display for BackendName {

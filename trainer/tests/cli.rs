@@ -38,6 +38,28 @@ fn a_model_makes_the_same_images_for_the_same_seeds() {
     fail(&wrong.output().unwrap(), &["model.safetensors", "no encoder"]);
 }
 
+/// What the files compute is tested by another runtime, in the tests that span crates.
+#[test]
+fn a_model_is_exported() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &["--images", "4"]));
+    succeed(&folder.train("gan", "gan", &["--images", "4"]));
+    let export = |model: &str, out: &str, more: &[&str]| {
+        let mut command = program(&["export", "--model"]);
+        command.arg(folder.path(model)).arg("--onnx").arg(folder.path(out)).args(more).output().unwrap()
+    };
+    let bytes = |name: &str| std::fs::metadata(folder.path(name)).unwrap().len() as f64;
+    let said = succeed(&export("gan/model.safetensors", "f32", &[]));
+    assert!(said.contains("generator.onnx") && said.contains("decoder.onnx"), "{said}");
+    succeed(&export("gan/model.safetensors", "f16", &["--dtype", "f16"]));
+    assert!(bytes("f16/generator.onnx") < 0.8 * bytes("f32/generator.onnx"));
+    // An autoencoder has no generator.
+    succeed(&export(&format!("ae/{AUTOENCODER}"), "ae-onnx", &[]));
+    assert!(bytes("ae-onnx/decoder.onnx") > 0.0 && !folder.path("ae-onnx/generator.onnx").exists());
+    fail(&export("images/1.png", "none", &[]), &["1.png", "safetensors"]);
+    assert!(!folder.path("none").exists());
+}
+
 #[test]
 fn a_model_is_measured() {
     let folder = Folder::new();

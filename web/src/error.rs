@@ -11,6 +11,12 @@ pub enum Error {
     /// The adapter gave no device.
     #[error("the adapter {adapter} gave no WebGPU device: {reason}")]
     NoDevice { adapter: String, reason: String },
+    /// Nothing can be timed on this adapter.
+    #[error("the adapter {0} has no timestamp queries, so single kernels cannot be timed")]
+    NoTimestamps(String),
+    /// f16 was asked for.
+    #[error("the adapter {0} has no f16 numbers; use f32")]
+    NoF16(String),
     /// Something is larger than the device allows; a smaller batch may fit.
     #[error("{what} needs {needed} {unit}, the limit of this device is {limit}; try a smaller batch")]
     LimitExceeded { what: String, unit: &'static str, needed: u64, limit: u64 },

@@ -22,12 +22,16 @@ struct Incidents {
     error: Option<Error>,
 }
 
+/// What is used where an adapter has it; nothing needs it.
+const USEFUL_FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SHADER_F16);
+
 fn lock(incidents: &Mutex<Incidents>) -> MutexGuard<'_, Incidents> {
     incidents.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Gpu {
-    /// Asks for the fastest adapter and for a device with WebGPU's default limits.
+    /// Asks for the fastest adapter and for a device with WebGPU's default limits, and with those of the features that
+    /// kernels and measurements make use of that the adapter has.
     pub async fn new() -> Result<Self> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let options = wgpu::RequestAdapterOptions {
@@ -37,7 +41,11 @@ impl Gpu {
         let adapter = instance.request_adapter(&options).await;
         let adapter = adapter.map_err(|error| Error::NoAdapter(error.to_string()))?;
         let info = adapter.get_info();
-        let descriptor = wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
+        let descriptor = wgpu::DeviceDescriptor {
+            required_features: adapter.features() & USEFUL_FEATURES,
+            required_limits: wgpu::Limits::default(),
+            ..Default::default()
+        };
         let device = adapter.request_device(&descriptor).await;
         let (device, queue) =
             device.map_err(|error| Error::NoDevice { adapter: info.name.clone(), reason: error.to_string() })?;
@@ -70,6 +78,11 @@ impl Gpu {
         self.info.device_type == wgpu::DeviceType::Cpu
     }
 
+    /// Whether kernels may use f16 numbers.
+    pub fn has_f16(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SHADER_F16)
+    }
+
     /// Why the device was lost, if it was.
     pub fn lost(&self) -> Option<String> {
         lock(&self.incidents).lost.clone()
@@ -94,6 +107,33 @@ impl Gpu {
         self.poll()?;
         receiver.await.map_err(|_| Error::DeviceLost(self.lost().unwrap_or_default()))?;
         self.check()
+    }
+
+    /// Waits for what was submitted and reads a part of a buffer; `what` is its name in errors.
+    pub(crate) async fn read(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64, what: &str) -> Result<Vec<u8>> {
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("staging"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |mapped| {
+            // Nobody waits any more if the receiver is gone.
+            sender.send(mapped).unwrap_or_default();
+        });
+        self.poll()?;
+        let mapped = receiver.await;
+        // A cause that WebGPU reported says more than that the mapping failed.
+        self.check()?;
+        let failed = |reason: String| Error::WebGpu(format!("{what} cannot be read: {reason}"));
+        mapped.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+        let view = staging.get_mapped_range(..).map_err(|error| failed(error.to_string()))?;
+        Ok(view.to_vec())
     }
 
     /// Native devices make progress when polled; a browser needs no help.

@@ -1,10 +1,12 @@
 //! LDDGAN on WebGPU: an executor for recorded networks, native and wasm32, and the page's program.
 
+pub mod ceilings;
 mod error;
 pub mod executor;
 mod gpu;
 mod page;
 mod painter;
+mod timestamps;
 
 pub use error::{Error, Result};
 pub use executor::Executor;

@@ -59,23 +59,29 @@ pub struct Graph {
     pub outputs: Vec<(String, NodeId)>,
 }
 
-impl Graph {
-    /// Floating-point operations of one run: two per multiply-add of convolutions, linear layers, attention and
-    /// quantisation; `u64::MAX` if they are more.
+impl Node {
+    /// Floating-point operations: two per multiply-add of convolutions, linear layers, attention and quantisation;
+    /// `u64::MAX` if they are more.
     pub fn flops(&self) -> u64 {
         let product = |sizes: &[usize]| sizes.iter().fold(1u64, |product, &size| product.saturating_mul(size as u64));
-        let per_output = |node: &Node| match &node.op {
+        let per_output = match &self.op {
             Op::Conv2d(Conv2d { weight, .. }) | Op::Linear(Linear { weight, .. }, _) => {
                 product(weight.dims().get(1..).unwrap_or_default())
             }
             // Every position meets every other twice: for the weights, and for the sum.
-            Op::Attention => product(node.shape.get(2..).unwrap_or_default()).saturating_mul(2),
+            Op::Attention => product(self.shape.get(2..).unwrap_or_default()).saturating_mul(2),
             // The distance to every code.
             Op::Quantize(codebook) => codebook.dims().first().map_or(0, |&codes| codes as u64),
             _ => 0,
         };
-        let flops = |node: &Node| per_output(node).saturating_mul(product(&node.shape)).saturating_mul(2);
-        self.nodes.iter().map(flops).fold(0, u64::saturating_add)
+        per_output.saturating_mul(product(&self.shape)).saturating_mul(2)
+    }
+}
+
+impl Graph {
+    /// Floating-point operations of one run, see [`Node::flops`].
+    pub fn flops(&self) -> u64 {
+        self.nodes.iter().map(Node::flops).fold(0, u64::saturating_add)
     }
 }
 

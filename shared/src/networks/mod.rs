@@ -5,6 +5,7 @@ mod autoencoder;
 mod discriminator;
 mod generator;
 mod patch_discriminator;
+mod record;
 
 pub use attention::{AttentionBlock, AttentionStyle};
 pub use autoencoder::{Decoder, Encoder, LOG_VARIANCE_RANGE, Posterior};

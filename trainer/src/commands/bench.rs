@@ -21,12 +21,15 @@ use lddgan_trainer::{files, revision};
 use lddgan_web::{Executor, Gpu};
 use serde::Serialize;
 
+use super::kernels::{Kernels, kernels};
 use super::read_model;
 
 #[derive(Subcommand)]
 pub enum Bench {
     /// Sampling: all denoising steps and the decoder, from one fixed noise
     Sample(Sample),
+    /// Each WebGPU kernel of sampling, beside what the adapter reaches at most
+    Kernels(Kernels),
     /// The training step of generator and discriminator, on random latents
     Train(Train),
 }
@@ -47,7 +50,7 @@ pub struct Sample {
 
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-struct Source {
+pub struct Source {
     /// Model file
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -88,6 +91,7 @@ struct Report {
 pub fn bench(options: &Bench) -> Result<()> {
     match options {
         Bench::Sample(options) => sample(options),
+        Bench::Kernels(options) => kernels(options),
         Bench::Train(options) => train(options),
     }
 }
@@ -119,12 +123,18 @@ async fn sample_on_gpu(model: &Model, seeds: &[u64], protocol: &Protocol) -> Res
         executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
         Ok(pollster::block_on(gpu.finish())?)
     })?;
+    Ok((adapter(&gpu), timing))
+}
+
+/// The adapter's name, marked if it computes on the CPU.
+pub fn adapter(gpu: &Gpu) -> String {
     let software = if gpu.is_software() { " (a software adapter)" } else { "" };
-    Ok((format!("{}{software}", gpu.name()), timing))
+    format!("{}{software}", gpu.name())
 }
 
 impl Source {
-    fn model(&self, device: &Device) -> Result<(String, Model)> {
+    /// Its name and the model.
+    pub fn model(&self, device: &Device) -> Result<(String, Model)> {
         if let Some(path) = &self.model {
             let (file, name) = read_model(path)?;
             return Ok((file.provenance.name.clone(), file.model(&name, device)?));

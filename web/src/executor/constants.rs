@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Tensor, TensorId};
+use half::f16;
 
-use super::layout::{Shape, pack_weights};
+use super::layout::{NumberType, Shape, pack_weights};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -15,10 +16,39 @@ enum Key {
     Bias(Option<TensorId>, Option<TensorId>, usize),
 }
 
+/// A constant as it lies in the GPU's memory.
+#[derive(Debug)]
+pub enum Packed {
+    F32(Vec<f32>),
+    /// The bits of f16 numbers.
+    F16(Vec<u16>),
+}
+
+impl Packed {
+    /// Weights as f16 if that changes none of them, as in models that come from files of f16.
+    fn weights(values: Vec<f32>) -> Self {
+        let half = |&value: &f32| {
+            let half = f16::from_f32(value);
+            (half.to_f32().to_bits() == value.to_bits()).then(|| half.to_bits())
+        };
+        match values.iter().map(half).collect() {
+            Some(halves) => Self::F16(halves),
+            None => Self::F32(values),
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::F32(values) => bytemuck::cast_slice(values),
+            Self::F16(bits) => bytemuck::cast_slice(bits),
+        }
+    }
+}
+
 /// The packed constants of a program.
 #[derive(Debug, Default)]
 pub struct Constants {
-    pub packed: Vec<Vec<f32>>,
+    pub packed: Vec<Packed>,
     known: HashMap<Key, usize>,
 }
 
@@ -29,22 +59,25 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
 impl Constants {
     /// An image or vectors, or the rows of a codebook.
     pub fn image(&mut self, tensor: &Tensor) -> Result<usize> {
-        let pack = || Ok(Shape::new(tensor.dims())?.pack(&values(tensor)?));
+        let pack = || Ok(Packed::F32(Shape::new(tensor.dims())?.pack(&values(tensor)?)));
         self.add(Key::Image(tensor.id()), pack)
     }
 
-    /// The weights of a convolution (out, in, k, k) or of a linear layer (out, in).
-    pub fn weights(&mut self, tensor: &Tensor) -> Result<usize> {
+    /// The weights of a convolution (out, in, k, k) or of a linear layer (out, in), and their type.
+    pub fn weights(&mut self, tensor: &Tensor) -> Result<(usize, NumberType)> {
         let &[outputs, inputs, ref kernel @ ..] = tensor.dims() else {
             return Err(Error::Graph(format!("weights of shape {:?}", tensor.dims())));
         };
         let taps = kernel.iter().product();
-        self.add(Key::Weights(tensor.id()), || Ok(pack_weights(&values(tensor)?, outputs, inputs, taps)))
+        let pack = || Ok(Packed::weights(pack_weights(&values(tensor)?, outputs, inputs, taps)));
+        let constant = self.add(Key::Weights(tensor.id()), pack)?;
+        let f16 = matches!(self.packed[constant], Packed::F16(_));
+        Ok((constant, if f16 { NumberType::F16 } else { NumberType::F32 }))
     }
 
     /// The scales of a norm, then its shifts.
     pub fn style(&mut self, scale: &Tensor, shift: &Tensor) -> Result<usize> {
-        let pack = || Ok([values(scale)?, values(shift)?].concat());
+        let pack = || Ok(Packed::F32([values(scale)?, values(shift)?].concat()));
         self.add(Key::Style(scale.id(), shift.id()), pack)
     }
 
@@ -56,13 +89,13 @@ impl Constants {
                 (Some(bias), Some(sample_bias)) => sample_bias.broadcast_add(bias)?,
                 (Some(bias), None) => bias.unsqueeze(0)?,
                 (None, Some(sample_bias)) => sample_bias.clone(),
-                (None, None) => return Ok(vec![0.0; channels.next_multiple_of(4)]),
+                (None, None) => return Ok(Packed::F32(vec![0.0; channels.next_multiple_of(4)])),
             };
-            Ok(Shape::new(sum.dims())?.pack(&values(&sum)?))
+            Ok(Packed::F32(Shape::new(sum.dims())?.pack(&values(&sum)?)))
         })
     }
 
-    fn add(&mut self, key: Key, pack: impl FnOnce() -> Result<Vec<f32>>) -> Result<usize> {
+    fn add(&mut self, key: Key, pack: impl FnOnce() -> Result<Packed>) -> Result<usize> {
         if let Some(&known) = self.known.get(&key) {
             return Ok(known);
         }

@@ -4,12 +4,24 @@ use std::collections::BTreeMap;
 
 use lddgan::Graph;
 
-use super::layout::Shape;
+use super::conv::{ConvKernel, ConvLayer};
+use super::layout::{NumberType, Shape};
 use super::lower::lower;
+use super::profile::{DispatchTime, Work};
 use super::program::{Input, Operand, Output};
 use super::resources::{Region, Resources};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::timestamps::time_passes;
+
+/// How a graph is computed.
+pub struct Options<'a> {
+    /// The kernel of each convolution.
+    pub convolutions: &'a dyn Fn(&ConvLayer) -> ConvKernel,
+    /// The type of the images between the kernels, which compute in f32. Inputs and outputs are f32. f16 halves the
+    /// memory that is moved, and needs an adapter that has it.
+    pub images: NumberType,
+}
 
 /// A graph that was compiled for a device, with its weights and buffers there.
 #[derive(Debug)]
@@ -18,19 +30,57 @@ pub struct Executor {
     resources: Resources,
     inputs: BTreeMap<String, Input>,
     outputs: BTreeMap<String, Output>,
+    /// What each dispatch does.
+    work: Vec<Work>,
 }
 
 impl Executor {
-    /// Compiles a graph: pipelines, weights and buffers are made here, once.
+    /// Compiles a graph: pipelines, weights and buffers are made here, once. Convolutions get the kernels that should be
+    /// fast, values are f32.
     pub async fn new(gpu: &Gpu, graph: &Graph) -> Result<Self> {
-        let program = lower(graph)?;
+        let software = gpu.is_software();
+        let convolutions = |layer: &ConvLayer| ConvKernel::estimated(layer, software);
+        Self::with_options(gpu, graph, &Options { convolutions: &convolutions, images: NumberType::F32 }).await
+    }
+
+    /// Like [`Self::new`], in another way.
+    pub async fn with_options(gpu: &Gpu, graph: &Graph, options: &Options<'_>) -> Result<Self> {
+        if options.images == NumberType::F16 && !gpu.has_f16() {
+            return Err(Error::NoF16(gpu.name().to_string()));
+        }
+        let program = lower(graph, options)?;
         let resources = Resources::new(gpu, &program).await?;
-        Ok(Self { gpu: gpu.clone(), resources, inputs: program.inputs, outputs: program.outputs })
+        let work = program.work();
+        Ok(Self { gpu: gpu.clone(), resources, inputs: program.inputs, outputs: program.outputs, work })
     }
 
     /// Writes the inputs (name, values in the order of the graph's shapes) and submits the whole graph as one command
     /// buffer; does not wait. Every input of the graph must be given.
     pub fn run<'a>(&self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
+        self.write_inputs(inputs)?;
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            self.resources.dispatches.iter().for_each(|dispatch| dispatch.encode(&mut pass));
+        }
+        self.gpu.queue().submit([encoder.finish()]);
+        Ok(())
+    }
+
+    /// Runs the whole graph, each dispatch in a pass of its own, and waits; what each dispatch was and how long it took.
+    /// Takes the inputs of [`Self::run`]; needs an adapter with timestamp queries.
+    pub async fn profile<'a>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>,
+    ) -> Result<Vec<DispatchTime>> {
+        self.write_inputs(inputs)?;
+        let dispatches = &self.resources.dispatches;
+        let seconds = time_passes(&self.gpu, dispatches.len(), |i, pass| dispatches[i].encode(pass)).await?;
+        let time = |(work, seconds): (&Work, f64)| DispatchTime { work: work.clone(), seconds };
+        Ok(self.work.iter().zip(seconds).map(time).collect())
+    }
+
+    fn write_inputs<'a>(&self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
         self.gpu.check()?;
         let inputs: BTreeMap<&str, &[f32]> = inputs.into_iter().collect();
         if let Some(name) = inputs.keys().find(|name| !self.inputs.contains_key(**name)) {
@@ -39,17 +89,6 @@ impl Executor {
         for (name, input) in &self.inputs {
             self.write(name, input, inputs.get(name.as_str()))?;
         }
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            for dispatch in &self.resources.dispatches {
-                let [width, height] = dispatch.workgroups;
-                pass.set_pipeline(&dispatch.pipeline);
-                pass.set_bind_group(0, &dispatch.bindings, &[dispatch.params_offset]);
-                pass.dispatch_workgroups(width, height, 1);
-            }
-        }
-        self.gpu.queue().submit([encoder.finish()]);
         Ok(())
     }
 
@@ -68,29 +107,8 @@ impl Executor {
     /// Waits for the last run and reads an output, in the order of its shape.
     pub async fn read(&self, output: &str) -> Result<Vec<f32>> {
         let (region, shape) = self.region(output)?;
-        let staging = self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
-            label: Some("staging"),
-            size: region.bytes,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&region.buffer, region.offset, &staging, 0, region.bytes);
-        self.gpu.queue().submit([encoder.finish()]);
-
-        let (sender, receiver) = futures_channel::oneshot::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |mapped| {
-            // Nobody waits any more if the receiver is gone.
-            sender.send(mapped).unwrap_or_default();
-        });
-        self.gpu.poll()?;
-        let mapped = receiver.await;
-        // A cause that WebGPU reported says more than that the mapping failed.
-        self.gpu.check()?;
-        let failed = |reason: String| Error::WebGpu(format!("output `{output}` cannot be read: {reason}"));
-        mapped.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
-        let view = staging.get_mapped_range(..).map_err(|error| failed(error.to_string()))?;
-        Ok(shape.unpack(&bytemuck::pod_collect_to_vec(&view)))
+        let bytes = self.gpu.read(&region.buffer, region.offset, region.bytes, &format!("output `{output}`")).await?;
+        Ok(shape.unpack(&bytemuck::pod_collect_to_vec(&bytes)))
     }
 
     /// The shape of an output, batch first.

@@ -10,6 +10,8 @@ use lddgan::layers::Conv2d;
 #[derive(Debug, Clone)]
 pub struct FusedConv<'a> {
     pub conv: &'a Conv2d,
+    /// The node of the convolution.
+    pub node: NodeId,
     pub input: NodeId,
     pub upsample: usize,
     /// (N, C), beside the convolution's own bias.
@@ -75,7 +77,7 @@ impl<'a> Finder<'a> {
     fn fused_conv(&self, id: NodeId) -> Option<FusedConv<'a>> {
         let node = &self.graph.nodes[id];
         match (&node.op, node.inputs.as_slice()) {
-            (Op::Conv2d(conv), &[input]) => Some(self.conv(conv, input)),
+            (Op::Conv2d(conv), &[input]) => Some(self.conv(conv, id, input)),
             (Op::AddPerChannel, &[x, bias]) => {
                 let fused = self.part(x).filter(FusedConv::is_plain)?;
                 Some(FusedConv { sample_bias: Some(self.constants[bias].as_ref()?), ..fused })
@@ -104,9 +106,10 @@ impl<'a> Finder<'a> {
         Some(fused)
     }
 
-    fn conv(&self, conv: &'a Conv2d, input: NodeId) -> FusedConv<'a> {
+    fn conv(&self, conv: &'a Conv2d, node: NodeId, input: NodeId) -> FusedConv<'a> {
         let fused = FusedConv {
             conv,
+            node,
             input,
             upsample: 1,
             sample_bias: None,

@@ -2,8 +2,33 @@
 
 use crate::error::{Error, Result};
 
+/// The type of the numbers of a value or constant in the GPU's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NumberType {
+    F32,
+    F16,
+}
+
+impl NumberType {
+    /// As WGSL calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        }
+    }
+
+    /// Bytes of four numbers.
+    pub fn vector_bytes(self) -> u64 {
+        match self {
+            Self::F32 => 16,
+            Self::F16 => 8,
+        }
+    }
+}
+
 /// The shape of an image (N, C, H, W); vectors (N, C) are images of one pixel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shape {
     pub batch: usize,
     pub channels: usize,
@@ -18,6 +43,10 @@ impl Shape {
             [batch, channels, height, width] => Ok(Self { batch, channels, height, width }),
             _ => Err(Error::Graph(format!("a value of shape {dims:?} is neither image nor vector"))),
         }
+    }
+
+    pub fn dims(&self) -> [usize; 4] {
+        [self.batch, self.channels, self.height, self.width]
     }
 
     /// Groups of four channels.
@@ -37,11 +66,6 @@ impl Shape {
     /// Groups of four channels in the whole image.
     pub fn vectors(&self) -> usize {
         self.batch * self.blocks() * self.pixels()
-    }
-
-    /// Bytes in the GPU's memory.
-    pub fn bytes(&self) -> u64 {
-        16 * self.vectors() as u64
     }
 
     /// Where each of the values in the order (N, C, H, W) lies in the GPU's memory, in f32.

@@ -7,37 +7,42 @@ use lddgan::layers::{GROUP_NORM_EPS, GroupNorm, Linear};
 use lddgan::{Activation, FirMode};
 
 use super::constants::Constants;
+use super::conv::{ConvLayer, THREADS};
+use super::executable::Options;
 use super::fold;
 use super::fusion::{FusedConv, Plan, plan};
-use super::layout::Shape;
+use super::layout::{NumberType, Shape};
 use super::params::{self, activation_code, fir_code};
-use super::program::{Input, Kernel, Operand, Output, Program, Step, ValueId};
+use super::program::{Input, Kernel, Layer, Operand, Output, Program, Step, Value, ValueId};
 use crate::error::{Error, Result};
-
-/// Threads of a workgroup, in every kernel.
-const THREADS: usize = 64;
 
 /// A kernel by the name of its file, with its `override` constants.
 macro_rules! kernel {
     ($name:literal $(, $override:ident = $value:expr)*) => {
         Kernel {
             name: $name,
-            source: concat!(include_str!("kernels/common.wgsl"), include_str!(concat!("kernels/", $name, ".wgsl"))),
+            parts: vec![include_str!("kernels/common.wgsl"), include_str!(concat!("kernels/", $name, ".wgsl"))],
+            weights: None,
+            constants: Vec::new(),
+            images: Vec::new(),
             overrides: vec![$((stringify!($override), $value as u32)),*],
         }
     };
 }
 
 /// Compiles a graph.
-pub fn lower(graph: &Graph) -> Result<Program> {
+pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
     check(graph)?;
     let folded = fold::constants(graph)?;
     let mut lowering = Lowering {
         graph,
+        options,
         folded: &folded,
         program: Program::default(),
         constants: Constants::default(),
         values: vec![None; graph.nodes.len()],
+        layer: Layer::default(),
+        numbers: NumberType::F32,
     };
     for (id, node) in graph.nodes.iter().enumerate() {
         if let Op::Input(name) = &node.op {
@@ -45,13 +50,20 @@ pub fn lower(graph: &Graph) -> Result<Program> {
         }
     }
     for (id, plan) in plan(graph, &folded).iter().enumerate() {
+        lowering.numbers = lowering.numbers(id);
         let value = match plan {
             Plan::Nothing => continue,
-            Plan::Conv(fused) => lowering.conv(id, fused)?,
-            Plan::Alone => match lowering.node(id)? {
-                Some(value) => value,
-                None => continue,
-            },
+            Plan::Conv(fused) => {
+                lowering.layer = lowering.layer(fused.node, id)?;
+                lowering.conv(id, fused)?
+            }
+            Plan::Alone => {
+                lowering.layer = lowering.layer(id, id)?;
+                match lowering.node(id)? {
+                    Some(value) => value,
+                    None => continue,
+                }
+            }
         };
         lowering.values[id] = Some(value);
     }
@@ -76,12 +88,16 @@ fn check(graph: &Graph) -> Result<()> {
 
 struct Lowering<'a> {
     graph: &'a Graph,
+    options: &'a Options<'a>,
     /// The values of the nodes that depend on no input.
     folded: &'a [Option<Tensor>],
     program: Program,
     constants: Constants,
     /// The values that nodes have on the GPU.
     values: Vec<Option<ValueId>>,
+    /// What is being lowered, and the type of its result.
+    layer: Layer,
+    numbers: NumberType,
 }
 
 /// Kernel, reads, workgroups and the size of what is written.
@@ -89,24 +105,39 @@ struct Dispatch {
     kernel: Kernel,
     reads: Vec<Operand>,
     workgroups: usize,
-    bytes: u64,
-}
-
-impl Dispatch {
-    /// One thread for each vec4 of the result.
-    fn pointwise(kernel: Kernel, reads: Vec<Operand>, y: Shape) -> Self {
-        Self { kernel, reads, workgroups: y.vectors().div_ceil(THREADS), bytes: y.bytes() }
-    }
+    /// Groups of four numbers that are written.
+    vectors: usize,
+    numbers: NumberType,
 }
 
 impl Lowering<'_> {
+    /// One thread for each vec4 of the result.
+    fn pointwise(&self, kernel: Kernel, reads: Vec<Operand>, y: Shape) -> Dispatch {
+        let workgroups = y.vectors().div_ceil(THREADS);
+        Dispatch { kernel, reads, workgroups, vectors: y.vectors(), numbers: self.numbers }
+    }
+
+    /// Images between the kernels may be in f16; vectors, which are small, and what is read after the run are in f32.
+    fn numbers(&self, id: NodeId) -> NumberType {
+        let image = self.graph.nodes[id].shape.len() == 4;
+        let output = self.graph.outputs.iter().any(|(_, output)| *output == id);
+        if image && !output { self.options.images } else { NumberType::F32 }
+    }
+
     fn shape(&self, id: NodeId) -> Result<Shape> {
         Shape::new(&self.graph.nodes[id].shape)
     }
 
+    /// The layer of the operation `id` whose result is that of `end`.
+    fn layer(&self, id: NodeId, end: NodeId) -> Result<Layer> {
+        let node = &self.graph.nodes[id];
+        let x = self.shape(node.inputs.first().copied().unwrap_or(id))?;
+        Ok(Layer { x, y: self.shape(end)?, flops: node.flops(), conv: None })
+    }
+
     fn input(&mut self, id: NodeId, name: &str) -> Result<()> {
         let shape = self.shape(id)?;
-        let value = self.value(shape.bytes());
+        let value = self.value(shape.vectors(), NumberType::F32);
         self.values[id] = Some(value);
         match self.program.inputs.insert(name.to_string(), Input { value, shape }) {
             Some(_) => Err(Error::Graph(format!("there are two inputs `{name}`"))),
@@ -126,8 +157,8 @@ impl Lowering<'_> {
         Ok(Program { constants: self.constants.packed, ..self.program })
     }
 
-    fn value(&mut self, bytes: u64) -> ValueId {
-        self.program.values.push(bytes);
+    fn value(&mut self, vectors: usize, numbers: NumberType) -> ValueId {
+        self.program.values.push(Value { bytes: vectors as u64 * numbers.vector_bytes(), numbers });
         self.program.values.len() - 1
     }
 
@@ -140,13 +171,19 @@ impl Lowering<'_> {
     }
 
     fn emit(&mut self, dispatch: Dispatch, params: impl Pod) -> ValueId {
-        let write = self.value(dispatch.bytes);
+        let numbers = |operand: &Operand| match *operand {
+            Operand::Value(value) => self.program.values[value].numbers,
+            Operand::Constant(_) => NumberType::F32,
+        };
+        let images = dispatch.reads.iter().map(numbers).chain([dispatch.numbers]).collect();
+        let write = self.value(dispatch.vectors, dispatch.numbers);
         self.program.steps.push(Step {
-            kernel: dispatch.kernel,
+            kernel: Kernel { images, ..dispatch.kernel },
             params: bytes_of(&params).to_vec(),
             reads: dispatch.reads,
             write,
             workgroups: dispatch.workgroups as u64,
+            layer: self.layer,
         });
         write
     }
@@ -188,19 +225,12 @@ impl Lowering<'_> {
         let (x, y) = (self.shape(fused.input)?, self.shape(id)?);
         let geometry = fused.conv.geometry;
         let (residual_scale, residual) = fused.residual.unzip();
-        let kernel = kernel!(
-            "conv",
-            KERNEL = geometry.kernel,
-            STRIDE = geometry.stride,
-            UPSAMPLE = fused.upsample,
-            RESIDUAL = residual.is_some(),
-            ACTIVATION = activation_code(fused.activation)
-        );
         let input = self.operand(fused.input)?;
         let bias = self.constants.bias(fused.conv.bias.as_ref(), fused.sample_bias, y.channels)?;
+        let (weights, weight_type) = self.constants.weights(&fused.conv.weight)?;
         let reads = vec![
             input,
-            Operand::Constant(self.constants.weights(&fused.conv.weight)?),
+            Operand::Constant(weights),
             Operand::Constant(bias),
             residual.map_or(Ok(input), |residual| self.operand(residual))?,
         ];
@@ -217,22 +247,45 @@ impl Lowering<'_> {
             scale: fused.scale,
             residual_scale: residual_scale.unwrap_or(0.0),
         };
-        // A thread computes four pixels of a row.
-        let threads = y.batch * y.blocks() * y.height * y.width.div_ceil(4);
-        let dispatch = Dispatch { kernel, reads, workgroups: threads.div_ceil(THREADS), bytes: y.bytes() };
+        let layer = ConvLayer {
+            x: x.dims(),
+            y: y.dims(),
+            kernel: geometry.kernel,
+            stride: geometry.stride,
+            upsample: fused.upsample,
+        };
+        self.layer.conv = Some(layer);
+        let variant = (self.options.convolutions)(&layer);
+        let overrides = vec![
+            ("KERNEL", geometry.kernel as u32),
+            ("STRIDE", geometry.stride as u32),
+            ("UPSAMPLE", fused.upsample as u32),
+            ("RESIDUAL", residual.is_some().into()),
+            ("ACTIVATION", activation_code(fused.activation)),
+        ];
+        let kernel = Kernel { weights: Some(weight_type), overrides, ..variant.kernel() };
+        let dispatch = Dispatch {
+            kernel,
+            reads,
+            workgroups: variant.workgroups(&layer),
+            vectors: y.vectors(),
+            numbers: self.numbers,
+        };
         Ok(self.emit(dispatch, params))
     }
 
     fn linear(&mut self, x: NodeId, y: Shape, linear: &Linear, activation: Activation) -> Result<ValueId> {
-        let kernel = kernel!("linear", ACTIVATION = activation_code(activation));
+        let (weights, weight_type) = self.constants.weights(&linear.weight)?;
+        let kernel =
+            Kernel { weights: Some(weight_type), ..kernel!("linear", ACTIVATION = activation_code(activation)) };
         let in_blocks = self.shape(x)?.blocks() as u32;
         let reads = vec![
             self.operand(x)?,
-            Operand::Constant(self.constants.weights(&linear.weight)?),
+            Operand::Constant(weights),
             Operand::Constant(self.constants.bias(Some(&linear.bias), None, y.channels)?),
         ];
         let params = params::Linear { batch: y.batch as u32, in_blocks, out_blocks: y.blocks() as u32 };
-        Ok(self.emit(Dispatch::pointwise(kernel, reads, y), params))
+        Ok(self.emit(self.pointwise(kernel, reads, y), params))
     }
 
     fn learned_norm(&mut self, x: NodeId, norm: &GroupNorm, activation: Activation) -> Result<ValueId> {
@@ -260,12 +313,13 @@ impl Lowering<'_> {
             kernel: kernel!("group_norm", ALIGNED = group_channels.is_multiple_of(4)),
             reads: vec![x, style.values],
             workgroups: shape.batch * groups,
-            bytes: 2 * 16 * (shape.batch * shape.blocks()) as u64,
+            vectors: 2 * shape.batch * shape.blocks(),
+            numbers: NumberType::F32,
         };
         let affine = self.emit(dispatch, params);
         let kernel = kernel!("scale_shift", ACTIVATION = activation_code(activation));
         let params = params::ScaleShift { count: shape.vectors() as u32, blocks: shape.blocks() as u32, pixels };
-        Ok(self.emit(Dispatch::pointwise(kernel, vec![x, Operand::Value(affine)], shape), params))
+        Ok(self.emit(self.pointwise(kernel, vec![x, Operand::Value(affine)], shape), params))
     }
 
     fn weighted_sum(&mut self, factors: &[f32], terms: &[NodeId], y: Shape, activation: Activation) -> Result<ValueId> {
@@ -279,13 +333,13 @@ impl Lowering<'_> {
         // Bindings of absent terms, which the kernel does not read.
         reads.resize(padded.len(), first);
         let params = params::WeightedSum { count: y.vectors() as u32, factors: padded };
-        Ok(self.emit(Dispatch::pointwise(kernel, reads, y), params))
+        Ok(self.emit(self.pointwise(kernel, reads, y), params))
     }
 
     fn pixel_norm(&mut self, x: NodeId, y: Shape) -> Result<ValueId> {
         let params = params::PixelNorm { batch: y.batch as u32, features: y.channels as u32 };
         let reads = vec![self.operand(x)?];
-        Ok(self.emit(Dispatch::pointwise(kernel!("pixel_norm"), reads, y), params))
+        Ok(self.emit(self.pointwise(kernel!("pixel_norm"), reads, y), params))
     }
 
     fn fir(&mut self, x: NodeId, y: Shape, mode: FirMode) -> Result<ValueId> {
@@ -298,7 +352,7 @@ impl Lowering<'_> {
             out_width: y.width as u32,
         };
         let reads = vec![self.operand(x)?];
-        Ok(self.emit(Dispatch::pointwise(kernel!("fir", MODE = fir_code(mode)), reads, y), params))
+        Ok(self.emit(self.pointwise(kernel!("fir", MODE = fir_code(mode)), reads, y), params))
     }
 
     fn upsample_nearest(&mut self, x: NodeId, y: Shape, factor: usize) -> Result<ValueId> {
@@ -310,7 +364,7 @@ impl Lowering<'_> {
             factor: factor as u32,
         };
         let reads = vec![self.operand(x)?];
-        Ok(self.emit(Dispatch::pointwise(kernel!("upsample_nearest"), reads, y), params))
+        Ok(self.emit(self.pointwise(kernel!("upsample_nearest"), reads, y), params))
     }
 
     fn depth_to_space(&mut self, x: NodeId, y: Shape, factor: usize) -> Result<ValueId> {
@@ -324,7 +378,7 @@ impl Lowering<'_> {
             factor: factor as u32,
         };
         let reads = vec![self.operand(x)?];
-        Ok(self.emit(Dispatch::pointwise(kernel!("depth_to_space"), reads, y), params))
+        Ok(self.emit(self.pointwise(kernel!("depth_to_space"), reads, y), params))
     }
 
     fn concat(&mut self, (a, b): (Operand, Operand), channels: (usize, usize), y: Shape) -> ValueId {
@@ -334,19 +388,22 @@ impl Lowering<'_> {
             b_channels: channels.1 as u32,
             pixels: y.pixels() as u32,
         };
-        self.emit(Dispatch::pointwise(kernel!("concat"), vec![a, b], y), params)
+        self.emit(self.pointwise(kernel!("concat"), vec![a, b], y), params)
     }
 
     fn add_per_channel(&mut self, x: NodeId, bias: NodeId, y: Shape) -> Result<ValueId> {
         let params = params::AddPerChannel { count: y.vectors() as u32, pixels: y.pixels() as u32 };
         let reads = vec![self.operand(x)?, self.operand(bias)?];
-        Ok(self.emit(Dispatch::pointwise(kernel!("add_per_channel"), reads, y), params))
+        Ok(self.emit(self.pointwise(kernel!("add_per_channel"), reads, y), params))
     }
 
     fn attention(&mut self, inputs: [NodeId; 3], y: Shape) -> Result<ValueId> {
-        /// Positions, and blocks of channels, that one workgroup of attention.wgsl computes.
+        /// Positions that one workgroup of attention.wgsl computes, and the most blocks of channels.
         const QUERIES: usize = 8;
         const CHUNK: usize = 64;
+        let chunks = y.blocks().div_ceil(CHUNK);
+        // As even as whole blocks for each of a query's threads allow.
+        let chunk = y.blocks().div_ceil(chunks).next_multiple_of(THREADS / QUERIES);
         let params = params::Attention {
             batch: y.batch as u32,
             blocks: y.blocks() as u32,
@@ -354,10 +411,11 @@ impl Lowering<'_> {
             scale: (y.channels as f32).sqrt().recip(),
         };
         let dispatch = Dispatch {
-            kernel: kernel!("attention"),
+            kernel: Kernel { constants: vec![("CHUNK", chunk as u32)], ..kernel!("attention") },
             reads: inputs.iter().map(|&input| self.operand(input)).collect::<Result<_>>()?,
-            workgroups: y.batch * y.pixels().div_ceil(QUERIES) * y.blocks().div_ceil(CHUNK),
-            bytes: y.bytes(),
+            workgroups: y.batch * y.pixels().div_ceil(QUERIES) * chunks,
+            vectors: y.vectors(),
+            numbers: self.numbers,
         };
         Ok(self.emit(dispatch, params))
     }
@@ -373,7 +431,8 @@ impl Lowering<'_> {
             kernel: kernel!("quantize"),
             reads: vec![self.operand(x)?, Operand::Constant(self.constants.image(codebook)?)],
             workgroups: (y.batch * y.pixels()).div_ceil(THREADS),
-            bytes: y.bytes(),
+            vectors: y.vectors(),
+            numbers: self.numbers,
         };
         Ok(self.emit(dispatch, params))
     }
@@ -393,7 +452,8 @@ impl Lowering<'_> {
             kernel: kernel!("minibatch_stddev"),
             reads: vec![x],
             workgroups: groups,
-            bytes: channel.bytes(),
+            vectors: channel.vectors(),
+            numbers: self.numbers,
         };
         let stddev = self.emit(dispatch, params);
         Ok(self.concat((x, Operand::Value(stddev)), (shape.channels, 1), y))
@@ -402,7 +462,7 @@ impl Lowering<'_> {
     fn sum_pixels(&mut self, x: NodeId, y: Shape) -> Result<ValueId> {
         let params = params::SumPixels { count: y.vectors() as u32, pixels: self.shape(x)?.pixels() as u32 };
         let reads = vec![self.operand(x)?];
-        Ok(self.emit(Dispatch::pointwise(kernel!("sum_pixels"), reads, y), params))
+        Ok(self.emit(self.pointwise(kernel!("sum_pixels"), reads, y), params))
     }
 }
 

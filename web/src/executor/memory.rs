@@ -18,11 +18,11 @@ impl MemoryPlan {
         let mut free = Vec::new();
         // Inputs are written before the first dispatch, so they never share with each other or what comes early.
         for input in program.inputs.values() {
-            plan.buffers.push(program.values[input.value]);
+            plan.buffers.push(program.values[input.value].bytes);
             plan.buffer_of[input.value] = plan.buffers.len() - 1;
         }
         for (i, step) in program.steps.iter().enumerate() {
-            plan.buffer_of[step.write] = plan.take(&mut free, program.values[step.write]);
+            plan.buffer_of[step.write] = plan.take(&mut free, program.values[step.write].bytes);
             let mut ended: Vec<usize> = step.reads.iter().filter_map(value).collect();
             ended.push(step.write);
             ended.sort_unstable();

@@ -4,8 +4,12 @@
 //! and become dispatches of the kernels in `kernels/` (`lower`), values that are never needed together share a buffer
 //! (`memory`), and pipelines, weights and bind groups are made on the device (`resources`). An [`Executor`] then only
 //! writes inputs and replays the dispatches.
+//!
+//! Which kernel computes a convolution is estimated from its sizes (`conv`) or measured on the device (`tune`); where the
+//! time of a run goes is told by `profile`.
 
 mod constants;
+mod conv;
 mod executable;
 mod fold;
 mod fusion;
@@ -13,7 +17,13 @@ mod layout;
 mod lower;
 mod memory;
 mod params;
+mod profile;
 mod program;
 mod resources;
+mod tune;
 
-pub use executable::Executor;
+pub use conv::{ConvKernel, ConvLayer, Tile};
+pub use executable::{Executor, Options};
+pub use layout::NumberType;
+pub use profile::{DispatchTime, KernelTime, Work, summarise};
+pub use tune::ConvTimes;

@@ -2,34 +2,77 @@
 
 use std::collections::BTreeMap;
 
-use super::layout::Shape;
+use super::constants::Packed;
+use super::conv::ConvLayer;
+use super::layout::{NumberType, Shape};
+use super::profile::Work;
 
 /// Index into [`Program::values`].
 pub type ValueId = usize;
 
 /// Something that a dispatch reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operand {
     Value(ValueId),
     /// Index into the program's constants.
     Constant(usize),
 }
 
-/// A kernel and its `override` constants: the key of a pipeline.
+/// A kernel and its constants: the key of a pipeline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kernel {
     /// The name of its file.
     pub name: &'static str,
-    pub source: &'static str,
+    /// The texts of its module, one after the other.
+    pub parts: Vec<&'static str>,
+    /// The type of its weights, if it has any.
+    pub weights: Option<NumberType>,
+    /// Constants that size arrays, which `override` cannot.
+    pub constants: Vec<(&'static str, u32)>,
     pub overrides: Vec<(&'static str, u32)>,
+    /// The types of the images that are read and written, by binding: `Read1`, `Read2`, …, `Written`.
+    pub images: Vec<NumberType>,
 }
 
 impl Kernel {
-    /// Name and constants; also the label of the pipeline.
+    /// Name and all constants; also the label of the pipeline.
     pub fn key(&self) -> String {
-        let overrides = self.overrides.iter().map(|(name, value)| format!(" {}={value}", name.to_lowercase()));
-        overrides.fold(self.name.to_string(), |key, part| key + &part)
+        self.module_key() + &listed(&self.overrides)
     }
+
+    /// What tells the module from others.
+    pub fn module_key(&self) -> String {
+        let weights = if self.weights == Some(NumberType::F16) { " f16 weights" } else { "" };
+        let images: Vec<&str> = self.images.iter().map(|numbers| numbers.name()).collect();
+        let images = if images.contains(&"f16") { format!(" images={}", images.join(",")) } else { String::new() };
+        format!("{}{weights}{images}{}", self.name, listed(&self.constants))
+    }
+
+    /// The text of the module.
+    pub fn source(&self) -> String {
+        let columns = match self.weights {
+            Some(NumberType::F32) => include_str!("kernels/columns_f32.wgsl"),
+            Some(NumberType::F16) => include_str!("kernels/columns_f16.wgsl"),
+            None => "",
+        };
+        let constants = self.constants.iter().map(|(name, value)| format!("const {name}: u32 = {value}u;\n"));
+        let parts = [columns].into_iter().chain(self.parts.iter().copied()).map(str::to_string);
+        [self.aliases()].into_iter().chain(constants).chain(parts).collect()
+    }
+
+    /// Names for the types of the images.
+    fn aliases(&self) -> String {
+        let enable = if self.images.contains(&NumberType::F16) { "enable f16;\n" } else { "" };
+        let alias = |(i, numbers): (usize, &NumberType)| {
+            let name = if i + 1 == self.images.len() { "Written".to_string() } else { format!("Read{}", i + 1) };
+            format!("alias {name} = vec4<{}>;\n", numbers.name())
+        };
+        self.images.iter().enumerate().map(alias).fold(enable.to_string(), |text, alias| text + &alias)
+    }
+}
+
+fn listed(constants: &[(&str, u32)]) -> String {
+    constants.iter().map(|(name, value)| format!(" {}={value}", name.to_lowercase())).collect()
 }
 
 /// One dispatch.
@@ -44,6 +87,26 @@ pub struct Step {
     pub write: ValueId,
     /// Workgroups before folding.
     pub workgroups: u64,
+    pub layer: Layer,
+}
+
+/// The layer that a step belongs to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Layer {
+    /// Shape of the (first) input.
+    pub x: Shape,
+    /// Shape of the result.
+    pub y: Shape,
+    /// As [`lddgan::backend::Node::flops`] counts them.
+    pub flops: u64,
+    pub conv: Option<ConvLayer>,
+}
+
+/// Something that is computed or given.
+#[derive(Debug, Clone, Copy)]
+pub struct Value {
+    pub bytes: u64,
+    pub numbers: NumberType,
 }
 
 /// A value that is given at every run.
@@ -65,11 +128,29 @@ pub struct Output {
 /// A compiled graph, independent of any device.
 #[derive(Debug, Default)]
 pub struct Program {
-    /// Bytes of each value.
-    pub values: Vec<u64>,
+    pub values: Vec<Value>,
     pub steps: Vec<Step>,
     pub inputs: BTreeMap<String, Input>,
     pub outputs: BTreeMap<String, Output>,
     /// Packed weights and other constants.
-    pub constants: Vec<Vec<f32>>,
+    pub constants: Vec<Packed>,
+}
+
+impl Program {
+    /// What each step does. Its bytes are those of all that it reads and of what it writes, each once.
+    pub fn work(&self) -> Vec<Work> {
+        let bytes = |operand: &Operand| match *operand {
+            Operand::Value(value) => self.values[value].bytes,
+            Operand::Constant(constant) => self.constants[constant].bytes().len() as u64,
+        };
+        let work = |step: &Step| {
+            let mut reads = step.reads.clone();
+            reads.sort_unstable();
+            reads.dedup();
+            let bytes = reads.iter().map(bytes).sum::<u64>() + self.values[step.write].bytes;
+            let Layer { x, y, flops, conv } = step.layer;
+            Work { kernel: step.kernel.key(), x: x.dims(), y: y.dims(), flops, bytes, conv }
+        };
+        self.steps.iter().map(work).collect()
+    }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::constants::Packed;
 use super::memory::MemoryPlan;
-use super::program::{Kernel, Operand, Program, Step};
+use super::program::{Kernel, Operand, Program, Step, Value};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
@@ -33,6 +34,15 @@ pub struct Dispatch {
     pub bindings: wgpu::BindGroup,
     pub params_offset: u32,
     pub workgroups: [u32; 2],
+}
+
+impl Dispatch {
+    pub fn encode(&self, pass: &mut wgpu::ComputePass) {
+        let [width, height] = self.workgroups;
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[self.params_offset]);
+        pass.dispatch_workgroups(width, height, 1);
+    }
 }
 
 /// Everything that a program needs on a device.
@@ -118,8 +128,9 @@ fn largest_binding(gpu: &Gpu) -> u64 {
 /// Where each value lies, and the bytes of all their buffers.
 fn values(gpu: &Gpu, program: &Program) -> Result<(Vec<Region>, u64)> {
     let limit = largest_binding(gpu);
-    if let Some(&bytes) = program.values.iter().max().filter(|bytes| **bytes > limit) {
-        let step = program.steps.iter().find(|step| program.values[step.write] == bytes);
+    let largest = program.values.iter().map(|value| value.bytes).max();
+    if let Some(bytes) = largest.filter(|bytes| *bytes > limit) {
+        let step = program.steps.iter().find(|step| program.values[step.write].bytes == bytes);
         let what = step.map_or("an input".to_string(), |step| format!("the result of kernel `{}`", step.kernel.name));
         return Err(exceeded(what, "bytes", bytes, limit));
     }
@@ -127,19 +138,20 @@ fn values(gpu: &Gpu, program: &Program) -> Result<(Vec<Region>, u64)> {
     let buffers: Vec<_> =
         plan.buffers.iter().enumerate().map(|(i, &bytes)| storage(gpu, &format!("values {i}"), bytes)).collect();
     let regions = plan.buffer_of.iter().zip(&program.values);
-    let regions = regions.map(|(&i, &bytes)| Region { buffer: buffers[i].clone(), offset: 0, bytes }).collect();
+    let region = |(&i, value): (&usize, &Value)| Region { buffer: buffers[i].clone(), offset: 0, bytes: value.bytes };
+    let regions = regions.map(region).collect();
     Ok((regions, plan.buffers.iter().sum()))
 }
 
 /// Uploads the constants, packed into as few buffers as possible; their places, and the bytes of all buffers.
-fn constants(gpu: &Gpu, constants: &[Vec<f32>]) -> Result<(Vec<Region>, u64)> {
+fn constants(gpu: &Gpu, constants: &[Packed]) -> Result<(Vec<Region>, u64)> {
     let limit = largest_binding(gpu);
     let alignment = u64::from(gpu.device().limits().min_storage_buffer_offset_alignment);
     // Number of the buffer, offset and bytes of each constant; bytes of each buffer.
     let mut places = Vec::with_capacity(constants.len());
     let mut buffers: Vec<u64> = Vec::new();
     for constant in constants {
-        let bytes = size_of_val(constant.as_slice()) as u64;
+        let bytes = constant.bytes().len() as u64;
         if bytes > limit {
             return Err(exceeded("a weight", "bytes", bytes, limit));
         }
@@ -157,8 +169,8 @@ fn constants(gpu: &Gpu, constants: &[Vec<f32>]) -> Result<(Vec<Region>, u64)> {
     }
     let total = buffers.iter().sum();
     let buffers: Vec<_> = buffers.iter().map(|&bytes| storage(gpu, "constants", bytes)).collect();
-    let upload = |((buffer, offset, bytes), constant): ((usize, u64, u64), &Vec<f32>)| {
-        gpu.queue().write_buffer(&buffers[buffer], offset, bytemuck::cast_slice(constant));
+    let upload = |((buffer, offset, bytes), constant): ((usize, u64, u64), &Packed)| {
+        gpu.queue().write_buffer(&buffers[buffer], offset, constant.bytes());
         Region { buffer: buffers[buffer].clone(), offset, bytes }
     };
     Ok((places.into_iter().zip(constants).map(upload).collect(), total))
@@ -208,7 +220,7 @@ impl Pipelines {
             }
             let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
             let layout = layouts.entry(step.reads.len()).or_insert_with(|| layout(gpu, step.reads.len()));
-            let module = modules.entry(step.kernel.name).or_insert_with(|| module(gpu, &step.kernel));
+            let module = modules.entry(step.kernel.module_key()).or_insert_with(|| module(gpu, &step.kernel));
             pipelines.insert(key.clone(), pipeline(gpu, &step.kernel, &key, layout, module));
             failures.push((key, scope.pop()));
         }
@@ -232,7 +244,7 @@ impl Pipelines {
 fn module(gpu: &Gpu, kernel: &Kernel) -> wgpu::ShaderModule {
     gpu.device().create_shader_module(wgpu::ShaderModuleDescriptor {
         label: Some(kernel.name),
-        source: wgpu::ShaderSource::Wgsl(kernel.source.into()),
+        source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
     })
 }
 

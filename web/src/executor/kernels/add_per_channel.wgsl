@@ -7,9 +7,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>; // (N, C4)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // (N, C4, H, W)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
+@group(0) @binding(2) var<storage, read> bias: array<Read2>; // (N, C4)
+@group(0) @binding(3) var<storage, read_write> y: array<Written>; // (N, C4, H, W)
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -19,6 +19,6 @@ fn main(
 ) {
     let index = folded(workgroup_id, grid) * THREADS + thread;
     if index < params.count {
-        y[index] = activate(x[index] + bias[index / params.pixels]);
+        y[index] = Written(activate(vec4<f32>(x[index]) + vec4<f32>(bias[index / params.pixels])));
     }
 }

@@ -2,10 +2,13 @@
 //
 // One workgroup computes QUERIES positions and up to CHUNK blocks of channels. It walks over the keys in tiles and keeps
 // a running maximum and total for each query (online softmax), so that no matrix of weights is stored.
+//
+// Given with the source, because it sizes an array: CHUNK, a multiple of THREADS / QUERIES.
 
 const QUERIES: u32 = 8u;
 const KEYS: u32 = 32u;
-const CHUNK: u32 = 64u;
+// Logits of each thread: of one key, with every second query.
+const LOGITS: u32 = QUERIES * KEYS / THREADS;
 // vec4 of y for each thread.
 const SUMS: u32 = CHUNK * QUERIES / THREADS;
 
@@ -18,10 +21,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // (N, C4, H, W)
+@group(0) @binding(1) var<storage, read> q: array<Read1>; // (N, C4, H, W)
+@group(0) @binding(2) var<storage, read> k: array<Read2>; // (N, C4, H, W)
+@group(0) @binding(3) var<storage, read> v: array<Read3>; // (N, C4, H, W)
+@group(0) @binding(4) var<storage, read_write> y: array<Written>; // (N, C4, H, W)
 
 var<workgroup> weights: array<f32, QUERIES * KEYS>; // logits, then weights of one tile
 var<workgroup> peak: array<f32, QUERIES>; // largest logit so far
@@ -67,7 +70,9 @@ fn main(
         return;
     }
     let start = sample * params.blocks * params.positions;
-    let sums = min(params.blocks - first_block, CHUNK) * QUERIES;
+    // A thread sums for one query, over every eighth block of the chunk.
+    let own_query = thread % QUERIES;
+    let own_block = first_block + thread / QUERIES;
     if thread < QUERIES {
         peak[thread] = -1e30;
         total[thread] = 0.0;
@@ -75,15 +80,19 @@ fn main(
     var sum: array<vec4<f32>, SUMS>;
     for (var first_key = 0u; first_key < params.positions; first_key += KEYS) {
         let keys = min(params.positions - first_key, KEYS);
-        for (var i = thread; i < QUERIES * KEYS; i += THREADS) {
-            let query = min(first_query + i / KEYS, params.positions - 1u);
-            let key = min(first_key + i % KEYS, params.positions - 1u);
-            var logit = 0.0;
-            for (var block = 0u; block < params.blocks; block++) {
-                let plane = start + block * params.positions;
-                logit += dot(q[plane + query], k[plane + key]);
+        let key = min(first_key + thread % KEYS, params.positions - 1u);
+        // Zeros in so many words: without them Chromium on SwiftShader keeps those of the last round.
+        var logits = array<f32, LOGITS>();
+        for (var block = 0u; block < params.blocks; block++) {
+            let plane = start + block * params.positions;
+            let value = vec4<f32>(k[plane + key]);
+            for (var i = 0u; i < LOGITS; i++) {
+                let query = min(first_query + thread / KEYS + i * (THREADS / KEYS), params.positions - 1u);
+                logits[i] += dot(vec4<f32>(q[plane + query]), value);
             }
-            weights[i] = logit * params.scale;
+        }
+        for (var i = 0u; i < LOGITS; i++) {
+            weights[thread + i * THREADS] = logits[i] * params.scale;
         }
         workgroupBarrier();
         if thread < QUERIES {
@@ -91,24 +100,23 @@ fn main(
         }
         workgroupBarrier();
         for (var i = 0u; i < SUMS; i++) {
-            let item = thread + i * THREADS;
-            if item < sums {
-                let query = item % QUERIES;
-                let values = start + (first_block + item / QUERIES) * params.positions + first_key;
-                var value = sum[i] * rescale[query];
-                for (var key = 0u; key < keys; key++) {
-                    value += weights[query * KEYS + key] * v[values + key];
-                }
-                sum[i] = value;
+            sum[i] *= rescale[own_query];
+        }
+        for (var key = 0u; key < keys; key++) {
+            let weight = weights[own_query * KEYS + key];
+            for (var i = 0u; i < SUMS; i++) {
+                // A block that does not exist repeats the last one; its sums are not stored.
+                let block = min(own_block + i * (THREADS / QUERIES), params.blocks - 1u);
+                sum[i] += weight * vec4<f32>(v[start + block * params.positions + first_key + key]);
             }
         }
         workgroupBarrier();
     }
+    let query = first_query + own_query;
     for (var i = 0u; i < SUMS; i++) {
-        let item = thread + i * THREADS;
-        let query = first_query + item % QUERIES;
-        if item < sums && query < params.positions {
-            y[start + (first_block + item / QUERIES) * params.positions + query] = sum[i] / total[item % QUERIES];
+        let block = own_block + i * (THREADS / QUERIES);
+        if block < params.blocks && query < params.positions {
+            y[start + block * params.positions + query] = Written(sum[i] / total[own_query]);
         }
     }
 }

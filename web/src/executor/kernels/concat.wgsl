@@ -9,9 +9,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // (N, C4 of a, H, W)
-@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // (N, C4 of b, H, W)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // (N, C4 of both, H, W)
+@group(0) @binding(1) var<storage, read> a: array<Read1>; // (N, C4 of a, H, W)
+@group(0) @binding(2) var<storage, read> b: array<Read2>; // (N, C4 of b, H, W)
+@group(0) @binding(3) var<storage, read_write> y: array<Written>; // (N, C4 of both, H, W)
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -31,19 +31,19 @@ fn main(
     let sample = index / (params.pixels * blocks);
     var value = vec4<f32>(0.0);
     if block * 4u + 4u <= params.a_channels {
-        value = a[(sample * a_blocks + block) * params.pixels + pixel];
+        value = vec4<f32>(a[(sample * a_blocks + block) * params.pixels + pixel]);
     } else if params.a_channels % 4u == 0u {
-        value = b[(sample * b_blocks + block - a_blocks) * params.pixels + pixel];
+        value = vec4<f32>(b[(sample * b_blocks + block - a_blocks) * params.pixels + pixel]);
     } else {
         for (var lane = 0u; lane < 4u; lane++) {
             let channel = block * 4u + lane;
             if channel < params.a_channels {
-                value[lane] = a[(sample * a_blocks + channel / 4u) * params.pixels + pixel][channel % 4u];
+                value[lane] = vec4<f32>(a[(sample * a_blocks + channel / 4u) * params.pixels + pixel])[channel % 4u];
             } else if channel < params.a_channels + params.b_channels {
                 let other = channel - params.a_channels;
-                value[lane] = b[(sample * b_blocks + other / 4u) * params.pixels + pixel][other % 4u];
+                value[lane] = vec4<f32>(b[(sample * b_blocks + other / 4u) * params.pixels + pixel])[other % 4u];
             }
         }
     }
-    y[index] = value;
+    y[index] = Written(value);
 }

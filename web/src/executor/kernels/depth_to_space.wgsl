@@ -11,8 +11,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // (N, C4 / factor² rounded up, factor H, factor W)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
+@group(0) @binding(2) var<storage, read_write> y: array<Written>; // (N, C4 / factor² rounded up, factor H, factor W)
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -40,8 +40,8 @@ fn main(
         if out_channel < params.out_channels {
             let channel = out_channel * factor * factor + part;
             let plane = sample * params.in_blocks + channel / 4u;
-            value[lane] = x[plane * params.in_height * params.in_width + pixel][channel % 4u];
+            value[lane] = vec4<f32>(x[plane * params.in_height * params.in_width + pixel])[channel % 4u];
         }
     }
-    y[index] = value;
+    y[index] = Written(value);
 }

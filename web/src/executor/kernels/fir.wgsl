@@ -13,8 +13,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // (N, C4, H', W')
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
+@group(0) @binding(2) var<storage, read_write> y: array<Written>; // (N, C4, H', W')
 
 // The first coordinate of x that coordinate `out` of y depends on.
 fn first(out: u32) -> i32 {
@@ -64,9 +64,9 @@ fn main(
             if column < 0 || column >= i32(params.in_width) {
                 continue;
             }
-            let value = x[(plane + u32(row)) * params.in_width + u32(column)];
+            let value = vec4<f32>(x[(plane + u32(row)) * params.in_width + u32(column)]);
             sum += tap_weight(out_row, i) * tap_weight(out_column, j) * value;
         }
     }
-    y[index] = sum;
+    y[index] = Written(sum);
 }

@@ -17,7 +17,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, C4, H, W)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
 @group(0) @binding(2) var<storage, read> style: array<f32>; // (1 or N, 2 C): scales, then shifts
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // (N, 2, 4 C4): factors, then offsets
 
@@ -46,13 +46,13 @@ fn share(sample: u32, group: u32, thread: u32, mean: f32, squared: bool) -> f32 
         let count = params.group_channels / 4u * params.pixels;
         let start = sample * blocks * params.pixels + group * count;
         for (var i = thread; i < count; i += THREADS) {
-            let d = x[start + i] - mean;
+            let d = vec4<f32>(x[start + i]) - mean;
             sum += select(d, d * d, squared);
         }
     } else {
         for (var i = thread; i < params.group_channels * params.pixels; i += THREADS) {
             let channel = group * params.group_channels + i / params.pixels;
-            let value = x[(sample * blocks + channel / 4u) * params.pixels + i % params.pixels];
+            let value = vec4<f32>(x[(sample * blocks + channel / 4u) * params.pixels + i % params.pixels]);
             let d = value[channel % 4u] - mean;
             sum.x += select(d, d * d, squared);
         }

@@ -8,7 +8,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, in C4)
-@group(0) @binding(2) var<storage, read> weight: array<mat4x4<f32>>; // (out C4, in C4), a column per input feature
+@group(0) @binding(2) var<storage, read> weight: array<Column>; // (out C4, in C4, 4), last an input feature
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (out C4)
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // (N, out C4)
 
@@ -26,7 +26,14 @@ fn main(
     }
     var sum = vec4<f32>(0.0);
     for (var in_block = 0u; in_block < params.in_blocks; in_block++) {
-        sum += weight[block * params.in_blocks + in_block] * x[sample * params.in_blocks + in_block];
+        let at = (block * params.in_blocks + in_block) * 4u;
+        let w = mat4x4<f32>(
+            unpacked(weight[at]),
+            unpacked(weight[at + 1u]),
+            unpacked(weight[at + 2u]),
+            unpacked(weight[at + 3u]),
+        );
+        sum = multiply_add(w, x[sample * params.in_blocks + in_block], sum);
     }
     y[index] = activate(sum + bias[block]);
 }

@@ -10,8 +10,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // (N, 1, H, W)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
+@group(0) @binding(2) var<storage, read_write> y: array<Written>; // (N, 1, H, W)
 
 var<workgroup> partial_sums: array<f32, THREADS>;
 
@@ -32,11 +32,11 @@ fn main(
     for (var i = thread; i < size; i += THREADS) {
         var mean = vec4<f32>(0.0);
         for (var member = 0u; member < params.members; member++) {
-            mean += x[(member * params.groups + group) * size + i] / members;
+            mean += vec4<f32>(x[(member * params.groups + group) * size + i]) / members;
         }
         var variance = vec4<f32>(0.0);
         for (var member = 0u; member < params.members; member++) {
-            let d = x[(member * params.groups + group) * size + i] - mean;
+            let d = vec4<f32>(x[(member * params.groups + group) * size + i]) - mean;
             variance += d * d / members;
         }
         let stddev = sqrt(variance + 1e-8);
@@ -56,6 +56,6 @@ fn main(
     let value = vec4<f32>(partial_sums[0] / f32(params.channels * params.pixels), 0.0, 0.0, 0.0);
     for (var i = thread; i < params.members * params.pixels; i += THREADS) {
         let sample = i / params.pixels * params.groups + group;
-        y[sample * params.pixels + i % params.pixels] = value;
+        y[sample * params.pixels + i % params.pixels] = Written(value);
     }
 }

@@ -8,9 +8,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, C4, H, W)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
 @group(0) @binding(2) var<storage, read> codebook: array<vec4<f32>>; // (codes, C4)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // (N, C4, H, W)
+@group(0) @binding(3) var<storage, read_write> y: array<Written>; // (N, C4, H, W)
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -29,7 +29,7 @@ fn main(
     for (var code = 0u; code < params.codes; code++) {
         var distance = 0.0;
         for (var block = 0u; block < params.blocks; block++) {
-            let d = x[start + block * params.positions] - codebook[code * params.blocks + block];
+            let d = vec4<f32>(x[start + block * params.positions]) - codebook[code * params.blocks + block];
             distance += dot(d, d);
         }
         if code == 0u || distance < least {
@@ -38,6 +38,6 @@ fn main(
         }
     }
     for (var block = 0u; block < params.blocks; block++) {
-        y[start + block * params.positions] = codebook[nearest * params.blocks + block];
+        y[start + block * params.positions] = Written(codebook[nearest * params.blocks + block]);
     }
 }

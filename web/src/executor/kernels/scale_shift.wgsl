@@ -8,9 +8,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, C4, H, W)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
 @group(0) @binding(2) var<storage, read> affine: array<vec4<f32>>; // (N, 2, C4): factors, then offsets
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // (N, C4, H, W)
+@group(0) @binding(3) var<storage, read_write> y: array<Written>; // (N, C4, H, W)
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -26,5 +26,5 @@ fn main(
     let sample = index / (params.pixels * params.blocks);
     let factor = affine[sample * 2u * params.blocks + block];
     let offset = affine[(sample * 2u + 1u) * params.blocks + block];
-    y[index] = activate(x[index] * factor + offset);
+    y[index] = Written(activate(vec4<f32>(x[index]) * factor + offset));
 }

@@ -7,8 +7,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // (N, C4)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
+@group(0) @binding(2) var<storage, read_write> y: array<Written>; // (N, C4)
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -22,7 +22,7 @@ fn main(
     }
     var sum = vec4<f32>(0.0);
     for (var pixel = 0u; pixel < params.pixels; pixel++) {
-        sum += x[index * params.pixels + pixel];
+        sum += vec4<f32>(x[index * params.pixels + pixel]);
     }
-    y[index] = sum;
+    y[index] = Written(sum);
 }

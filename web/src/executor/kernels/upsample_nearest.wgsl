@@ -9,8 +9,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // (N, C4, factor H, factor W)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
+@group(0) @binding(2) var<storage, read_write> y: array<Written>; // (N, C4, factor H, factor W)
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -27,5 +27,5 @@ fn main(
     let column = index % width / params.factor;
     let row = index / width % height / params.factor;
     let plane = index / (width * height);
-    y[index] = x[(plane * params.in_height + row) * params.in_width + column];
+    y[index] = Written(vec4<f32>(x[(plane * params.in_height + row) * params.in_width + column]));
 }

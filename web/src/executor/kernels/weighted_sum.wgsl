@@ -11,10 +11,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // as a; not read unless TERMS > 1
-@group(0) @binding(3) var<storage, read> c: array<vec4<f32>>; // as a; not read unless TERMS > 2
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // as a
+@group(0) @binding(1) var<storage, read> a: array<Read1>; // (N, C4, H, W)
+@group(0) @binding(2) var<storage, read> b: array<Read2>; // as a; not read unless TERMS > 1
+@group(0) @binding(3) var<storage, read> c: array<Read3>; // as a; not read unless TERMS > 2
+@group(0) @binding(4) var<storage, read_write> y: array<Written>; // as a
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -26,12 +26,12 @@ fn main(
     if index >= params.count {
         return;
     }
-    var sum = params.factor_a * a[index];
+    var sum = params.factor_a * vec4<f32>(a[index]);
     if TERMS > 1u {
-        sum += params.factor_b * b[index];
+        sum += params.factor_b * vec4<f32>(b[index]);
     }
     if TERMS > 2u {
-        sum += params.factor_c * c[index];
+        sum += params.factor_c * vec4<f32>(c[index]);
     }
-    y[index] = activate(sum);
+    y[index] = Written(activate(sum));
 }

@@ -1,49 +1,21 @@
-// 2-D convolution: y = activate(scale * (conv(x) + bias) + residual_scale * residual).
-//
-// Direct, with register blocking: one thread computes four output channels of four neighbouring pixels of a row.
+// 2-D convolution with register blocking alone: one thread computes four output channels of four neighbouring pixels of
+// a row.
 
-override KERNEL: u32 = 3u;
-override STRIDE: u32 = 1u;
-// Every pixel of x stands for UPSAMPLE x UPSAMPLE equal ones.
-override UPSAMPLE: u32 = 1u;
-override RESIDUAL: bool = false;
-
-struct Params {
-    batch: u32,
-    in_blocks: u32,
-    in_height: u32,
-    in_width: u32,
-    out_blocks: u32,
-    out_height: u32,
-    out_width: u32,
-    // Zeros above and left of the image.
-    pad: u32,
-    // Distance between the biases of two samples in vec4: 0 if they share one.
-    bias_stride: u32,
-    scale: f32,
-    residual_scale: f32,
+// Four columns of the weights, from `at` on.
+fn matrix(at: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        unpacked(weight[at]),
+        unpacked(weight[at + 1u]),
+        unpacked(weight[at + 2u]),
+        unpacked(weight[at + 3u]),
+    );
 }
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (N, in C4, H, W)
-@group(0) @binding(2) var<storage, read> weight: array<mat4x4<f32>>; // (out C4, in C4, KERNEL, KERNEL), a column per input channel
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (1 or N, out C4)
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // as y; not read unless RESIDUAL
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>; // (N, out C4, H', W')
 
 // Pixel `column` of the row of x that starts at `row`; zero outside the image.
 fn pixel(row: u32, column: i32) -> vec4<f32> {
     let inside = column >= 0 && column < i32(params.in_width * UPSAMPLE);
-    let value = x[row + select(0u, u32(column) / UPSAMPLE, inside)];
+    let value = vec4<f32>(x[row + select(0u, u32(column) / UPSAMPLE, inside)]);
     return select(vec4<f32>(0.0), value, inside);
-}
-
-fn store(index: u32, sum: vec4<f32>, bias: vec4<f32>) {
-    var value = params.scale * (sum + bias);
-    if RESIDUAL {
-        value += params.residual_scale * residual[index];
-    }
-    y[index] = activate(value);
 }
 
 @compute @workgroup_size(THREADS)
@@ -79,12 +51,12 @@ fn main(
             }
             let row = (plane + u32(in_row) / UPSAMPLE) * params.in_width;
             for (var kx = 0u; kx < KERNEL; kx++) {
-                let w = weight[weights + ky * KERNEL + kx];
+                let w = matrix((weights + ky * KERNEL + kx) * 4u);
                 let column = left + i32(kx);
-                sum0 += w * pixel(row, column);
-                sum1 += w * pixel(row, column + step);
-                sum2 += w * pixel(row, column + 2 * step);
-                sum3 += w * pixel(row, column + 3 * step);
+                sum0 = multiply_add(w, pixel(row, column), sum0);
+                sum1 = multiply_add(w, pixel(row, column + step), sum1);
+                sum2 = multiply_add(w, pixel(row, column + 2 * step), sum2);
+                sum3 = multiply_add(w, pixel(row, column + 3 * step), sum3);
             }
         }
     }

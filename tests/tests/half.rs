@@ -1,0 +1,102 @@
+//! WebGPU with f16 images between its kernels against Candle in f32.
+//!
+//! Needs a WebGPU adapter with f16; Mesa's lavapipe has it. On one without f16 the only test is that it is refused.
+
+use candle_core::{Device, Tensor};
+use lddgan::backend::{Activation, Backend, CandleBackend, FirMode, Recorder};
+use lddgan::layers::{Conv2d, ConvGeometry};
+use lddgan_tests::{configs, normal, random_model_file, values};
+use lddgan_web::executor::{ConvKernel, NumberType, Options};
+use lddgan_web::{Error, Executor, Gpu};
+use pollster::block_on;
+
+/// An adapter with f16, after a check that one without it says so.
+fn gpu() -> Option<Gpu> {
+    // The error says what to install.
+    let gpu = block_on(Gpu::new()).unwrap_or_else(|error| panic!("{error}"));
+    if gpu.has_f16() {
+        return Some(gpu);
+    }
+    let options = Options { convolutions: &|_| ConvKernel::Direct, images: NumberType::F16 };
+    let refused = block_on(Executor::with_options(&gpu, &Recorder::new().finish(), &options));
+    assert!(matches!(refused, Err(Error::NoF16(_))), "{refused:?}");
+    println!("not tested: {} has no f16", gpu.name());
+    None
+}
+
+/// Peak signal-to-noise ratio in dB, the peak being the span of what is expected.
+fn psnr(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let errors = found.iter().zip(expected).map(|(found, expected)| f64::from(found - expected).powi(2));
+    let error = errors.sum::<f64>() / found.len() as f64;
+    let largest = expected.iter().copied().fold(f32::MIN, f32::max);
+    let smallest = expected.iter().copied().fold(f32::MAX, f32::min);
+    20.0 * f64::from(largest - smallest).log10() - 10.0 * error.log10()
+}
+
+/// Runs a recording with outputs `y` on inputs that are named by their numbers, and compares.
+fn check(gpu: &Gpu, recorder: Recorder, kernel: ConvKernel, inputs: &[&Tensor], expected: &Tensor, label: &str) {
+    let options = Options { convolutions: &|_| kernel, images: NumberType::F16 };
+    let executor = block_on(Executor::with_options(gpu, &recorder.finish(), &options)).unwrap();
+    let inputs: Vec<_> = inputs.iter().enumerate().map(|(i, tensor)| (i.to_string(), values(tensor))).collect();
+    executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice()))).unwrap();
+    let ratio = psnr(&block_on(executor.read("y")).unwrap(), &values(expected));
+    println!("{label}: PSNR {ratio:.1} dB");
+    assert!(ratio >= 40.0, "{label}: PSNR {ratio:.1} dB");
+    // Exact numbers would mean that f16 was never used.
+    assert!(ratio < 120.0, "{label}: PSNR {ratio:.1} dB");
+}
+
+/// A convolution between operations that are not fused with it, so that it reads and writes f16.
+fn surrounded<B: Backend>(b: &mut B, conv: &Conv2d, x: &B::Value) -> B::Value {
+    let x = b.activate(x, Activation::Silu).unwrap();
+    let y = b.conv2d(&x, conv).unwrap();
+    let y = b.weighted_sum(&[(0.5, &x), (1.0, &y)]).unwrap();
+    b.fir(&y, FirMode::Smooth).unwrap()
+}
+
+#[test]
+fn every_convolution_kernel() {
+    let Some(gpu) = gpu() else { return };
+    let weight = normal("weight", &[21, 21, 3, 3]).affine(0.07, 0.0).unwrap();
+    let conv = Conv2d { weight, bias: Some(normal("bias", &[21])), geometry: ConvGeometry::same(3) };
+    let x = normal("x", &[3, 21, 9, 7]);
+    let expected = surrounded(&mut CandleBackend, &conv, &x);
+    for kernel in ConvKernel::all() {
+        let mut recorder = Recorder::new();
+        let node = recorder.input("0", x.dims());
+        let y = surrounded(&mut recorder, &conv, &node);
+        recorder.output("y", y);
+        check(&gpu, recorder, kernel, &[&x], &expected, &kernel.to_string());
+    }
+}
+
+#[test]
+fn networks() {
+    let Some(gpu) = gpu() else { return };
+    for (name, config) in configs() {
+        let model = random_model_file(&config, 5).unwrap().model("random", &Device::Cpu).unwrap();
+        let sizes = model.generator.config();
+        let time = model.generator.time_sinusoids(&[2; 3], &Device::Cpu).unwrap();
+        let x = normal("x", &[3, sizes.latent_channels, sizes.latent_size, sizes.latent_size]);
+        let z = normal("z", &[3, sizes.z_dim]);
+        let mut recorder = Recorder::new();
+        let nodes = [("0", &x), ("1", &time), ("2", &z)].map(|(name, tensor)| recorder.input(name, tensor.dims()));
+        let y = model.generator.forward(&mut recorder, &nodes[0], &nodes[1], &nodes[2]).unwrap();
+        recorder.output("y", y);
+        let expected = model.generator.forward(&mut CandleBackend, &x, &time, &z).unwrap();
+        check(&gpu, recorder, ConvKernel::Direct, &[&x, &time, &z], &expected, &format!("{name}, generator"));
+
+        // Without the quantiser, where rounding decides between codes; the fixed autoencoders compute nothing in between.
+        if config.autoencoder.as_ref().is_none_or(|autoencoder| autoencoder.decoder.is_none()) {
+            continue;
+        }
+        let latent = model.decoder.quantize(&mut CandleBackend, &x).unwrap();
+        let mut recorder = Recorder::new();
+        let node = recorder.input("0", latent.dims());
+        let y = model.decoder.forward(&mut recorder, &node).unwrap();
+        recorder.output("y", y);
+        let expected = model.decoder.forward(&mut CandleBackend, &latent).unwrap();
+        check(&gpu, recorder, ConvKernel::Direct, &[&latent], &expected, &format!("{name}, decoder"));
+    }
+}

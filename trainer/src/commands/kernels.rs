@@ -1,0 +1,164 @@
+//! `lddgan bench kernels`: where the time of sampling with WebGPU goes.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use candle_core::Device;
+use clap::Args;
+use lddgan_trainer::network::Dtype;
+use lddgan_trainer::{files, revision};
+use lddgan_web::ceilings::{self, Ceilings};
+use lddgan_web::executor::{ConvKernel, ConvLayer, ConvTimes, KernelTime, Options, summarise};
+use lddgan_web::{Executor, Gpu};
+use serde::Serialize;
+
+use super::bench::{Source, adapter};
+
+#[derive(Args)]
+pub struct Kernels {
+    #[command(flatten)]
+    source: Source,
+    /// Images computed at a time
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// Runs before the first that counts
+    #[arg(long, default_value_t = 1)]
+    warm_up: usize,
+    /// Runs that are timed; each dispatch's median counts
+    #[arg(long, default_value_t = 10)]
+    trials: usize,
+    /// Numbers of the images between the kernels
+    #[arg(long, default_value = "f32")]
+    dtype: Dtype,
+    /// Time every kernel for every convolution first, and use the fastest
+    #[arg(long)]
+    tune: bool,
+    /// File that gets the figures
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// The times of all kernels, and where they were measured.
+#[derive(Serialize)]
+struct Report {
+    what: &'static str,
+    name: String,
+    device: String,
+    revision: String,
+    batch: usize,
+    trials: usize,
+    ceilings: Ceilings,
+    /// Of all dispatches, without what lies between them.
+    seconds: f64,
+    kernels: Vec<Row>,
+    /// The convolutions under every kernel, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    convolutions: Option<ConvTimes>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    time: KernelTime,
+    flops_per_second: f64,
+    bytes_per_second: f64,
+    share_of_ceiling: f64,
+}
+
+impl Row {
+    fn new(time: KernelTime, ceilings: &Ceilings) -> Self {
+        Self {
+            flops_per_second: time.flops_per_second(),
+            bytes_per_second: time.bytes_per_second(),
+            share_of_ceiling: time.share_of_ceiling(ceilings),
+            time,
+        }
+    }
+}
+
+pub fn kernels(options: &Kernels) -> Result<()> {
+    ensure!(options.batch > 0 && options.trials > 0, "--batch and --trials must not be 0");
+    let report = pollster::block_on(measure(options))?;
+    if let Some(path) = &options.json {
+        files::write_atomic(path, &serde_json::to_vec_pretty(&report)?)?;
+    }
+    print(&report);
+    Ok(())
+}
+
+async fn measure(options: &Kernels) -> Result<Report> {
+    let (name, model) = options.source.model(&Device::Cpu)?;
+    let gpu = Gpu::new().await?;
+    let ceilings = ceilings::measure(&gpu).await?;
+    let graph = model.record(options.batch)?;
+    let noise = model.draw(&(0..options.batch as u64).collect::<Vec<_>>());
+    let inputs: Vec<_> = noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())).collect();
+    let images = options.dtype.web();
+    let times = if options.tune { Some(ConvTimes::measure(&gpu, &graph, &inputs, images).await?) } else { None };
+    let convolutions = |layer: &ConvLayer| {
+        let fastest = times.as_ref().and_then(|times| times.fastest(layer));
+        fastest.unwrap_or(ConvKernel::estimated(layer, gpu.is_software()))
+    };
+    let executor = Executor::with_options(&gpu, &graph, &Options { convolutions: &convolutions, images }).await?;
+    let mut runs = Vec::new();
+    for trial in 0..options.warm_up + options.trials {
+        let run = executor.profile(inputs.iter().copied()).await?;
+        if trial >= options.warm_up {
+            runs.push(run);
+        }
+    }
+    let kernels: Vec<Row> = summarise(&runs).into_iter().map(|time| Row::new(time, &ceilings)).collect();
+    Ok(Report {
+        what: "kernels",
+        name,
+        device: adapter(&gpu),
+        revision: revision(),
+        batch: options.batch,
+        trials: options.trials,
+        ceilings,
+        seconds: kernels.iter().map(|row| row.time.seconds).sum(),
+        kernels,
+        convolutions: times,
+    })
+}
+
+fn print_convolutions(times: &ConvTimes) {
+    let kernels: String = ConvKernel::all().map(|kernel| format!("{kernel:>8}")).collect();
+    println!("milliseconds of each convolution under every kernel (pixels x channels of a tile), the fastest marked:");
+    println!("{kernels}");
+    for (layer, seconds) in &times.layers {
+        let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+        let time = |&seconds: &f64| {
+            let mark = if seconds == fastest { '*' } else { ' ' };
+            format!("{:7.3}{mark}", seconds * 1e3)
+        };
+        let ConvLayer { x, y, kernel, stride, upsample } = layer;
+        let times: String = seconds.iter().map(time).collect();
+        println!("{times}  {kernel}x{kernel}, stride {stride}, upsample {upsample}, {x:?} -> {y:?}");
+    }
+}
+
+fn print(report: &Report) {
+    if let Some(times) = &report.convolutions {
+        print_convolutions(times);
+    }
+    let Report { name, device, batch, trials, ceilings, seconds, kernels, .. } = report;
+    println!("kernels of {name} on {device}, batch {batch}, {trials} trials: {:.2} ms", seconds * 1e3);
+    let (gflops, gbytes) = (ceilings.flops_per_second / 1e9, ceilings.bytes_per_second / 1e9);
+    println!("ceilings: {gflops:.1} GFLOP/s (f32 multiply-adds), {gbytes:.1} GB/s (copy)");
+    println!("      ms  share  count  GFLOP/s    GB/s  of ceiling  kernel");
+    for row in kernels {
+        let KernelTime { work, dispatches, seconds: own } = &row.time;
+        println!(
+            "{:8.3} {:5.1}% {dispatches:6} {:8.1} {:7.1} {:10.1}%  {} {:?} -> {:?}",
+            own * 1e3,
+            100.0 * own / seconds,
+            row.flops_per_second / 1e9,
+            row.bytes_per_second / 1e9,
+            100.0 * row.share_of_ceiling,
+            work.kernel,
+            work.x,
+            work.y
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! Networks as ONNX files, for every other runtime: the same recording that the WebGPU executor compiles.
+
+mod builder;
+mod lower;
+mod proto;
+
+use candle_core::{Device, Tensor};
+use lddgan::backend::Graph;
+use lddgan::{DiffusionConfig, ModelFile};
+
+use builder::Builder;
+
+use crate::network::Dtype;
+
+/// A network that cannot be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("{0} has no translation to ONNX; only generator and decoder are exported")]
+    Unsupported(String),
+    #[error("the graph reads node {0} before it is computed")]
+    Order(usize),
+    #[error("{file}: holds neither a generator nor an autoencoder to export")]
+    NoNetwork { file: String },
+    #[error("{file}: the metadata of the ONNX file cannot be written: {source}")]
+    Metadata { file: String, source: serde_json::Error },
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    #[error(transparent)]
+    Network(#[from] lddgan::Error),
+}
+
+/// An ONNX file.
+pub struct OnnxFile {
+    /// `generator` or `decoder`
+    pub network: &'static str,
+    pub bytes: Vec<u8>,
+}
+
+/// What images are made with, as far as `file`, named `name`, holds it. Every input and output is as in `lddgan run`,
+/// for any batch: the generator takes `x`, `t` (int64) and `z` to `x0`, the decoder `latent` to `image`. The metadata
+/// property `lddgan` is the configuration as JSON, latent scale and schedule included.
+pub fn onnx(file: &ModelFile, name: &str, dtype: Dtype) -> Result<Vec<OnnxFile>, ExportError> {
+    let config = serde_json::to_string(&file.config);
+    let config = config.map_err(|source| ExportError::Metadata { file: name.to_string(), source })?;
+    let encode = |network, graph: &Graph, tables: &[Table]| -> Result<OnnxFile, ExportError> {
+        let graph = lower::translate(Builder::new(network, dtype.candle()), graph, tables)?;
+        Ok(OnnxFile { network, bytes: proto::Model::new(graph, &config).to_bytes() })
+    };
+    let mut files = Vec::new();
+    if file.config.generator.is_some() {
+        let generator = file.generator(name, &Device::Cpu)?;
+        // A generator alone says nothing about its steps.
+        let steps =
+            file.config.diffusion.as_ref().map_or(DiffusionConfig::default().steps, |diffusion| diffusion.steps);
+        let rows = generator.time_sinusoids(&(0..steps as u32).collect::<Vec<_>>(), &Device::Cpu)?;
+        files.push(encode("generator", &generator.record()?, &[Table { value: "time", index: "t", rows }])?);
+    }
+    if let Some(config) = &file.config.autoencoder {
+        files.push(encode("decoder", &file.decoder(name, &Device::Cpu)?.record(config)?, &[])?);
+    }
+    if files.is_empty() { Err(ExportError::NoNetwork { file: name.to_string() }) } else { Ok(files) }
+}
+
+/// An input of a recording that an ONNX file looks up instead: row `index` (int64, one per sample) of `rows`.
+struct Table {
+    value: &'static str,
+    index: &'static str,
+    rows: Tensor,
+}

@@ -1,0 +1,179 @@
+//! The kernels that compute convolutions, and which of them a layer gets.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::program::Kernel;
+
+/// Threads of a workgroup, in every kernel.
+pub const THREADS: usize = 64;
+
+/// What the speed of a convolution depends on: the key of a table of measured kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ConvLayer {
+    /// Shape of the input: batch, channels, height, width.
+    pub x: [usize; 4],
+    /// Shape of the result.
+    pub y: [usize; 4],
+    pub kernel: usize,
+    pub stride: usize,
+    /// The factor of the nearest-neighbour upsampling before it.
+    pub upsample: usize,
+}
+
+impl ConvLayer {
+    fn out_blocks(&self) -> usize {
+        self.y[1].div_ceil(4)
+    }
+
+    /// Of all samples.
+    fn out_pixels(&self) -> usize {
+        self.y[0] * self.y[2] * self.y[3]
+    }
+}
+
+/// How a convolution is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum ConvKernel {
+    /// conv_direct.wgsl
+    Direct,
+    /// conv_tiled.wgsl
+    Tiled(Tile),
+}
+
+/// The part of the result that a workgroup of conv_tiled.wgsl computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Tile {
+    /// Threads side by side along the pixels; the others lie along the channels.
+    pixel_threads: usize,
+    /// Pixels of each thread.
+    pixels: usize,
+    /// Groups of four channels of each thread.
+    blocks: usize,
+}
+
+impl Tile {
+    /// From large to small. Their pixels divide [`THREADS`].
+    pub const ALL: [Self; 6] = [
+        Self { pixel_threads: 8, pixels: 8, blocks: 2 },
+        Self { pixel_threads: 8, pixels: 8, blocks: 1 },
+        Self { pixel_threads: 8, pixels: 4, blocks: 2 },
+        Self { pixel_threads: 8, pixels: 4, blocks: 1 },
+        Self { pixel_threads: 16, pixels: 4, blocks: 1 },
+        Self { pixel_threads: 8, pixels: 2, blocks: 1 },
+    ];
+
+    fn tile_pixels(&self) -> usize {
+        self.pixel_threads * self.pixels
+    }
+
+    fn tile_blocks(&self) -> usize {
+        THREADS / self.pixel_threads * self.blocks
+    }
+
+    fn workgroups(&self, layer: &ConvLayer) -> usize {
+        layer.out_pixels().div_ceil(self.tile_pixels()) * layer.out_blocks().div_ceil(self.tile_blocks())
+    }
+
+    /// A guess at the time, in no unit: what is computed, tiles that stick out included, times what a multiply-add costs
+    /// with the loads that feed it, over the share of the machine that is busy.
+    fn cost(&self, layer: &ConvLayer) -> f64 {
+        /// Workgroups that keep an adapter busy.
+        const ENOUGH: f64 = 128.0;
+        let workgroups = self.workgroups(layer) as f64;
+        let (pixels, blocks) = (self.pixels as f64, self.blocks as f64);
+        // Vectors of four: loads from workgroup memory for each multiply-add.
+        let loads = (pixels + 4.0 * blocks) / (4.0 * pixels * blocks);
+        let computed = workgroups * (self.tile_pixels() * self.tile_blocks()) as f64;
+        computed * (1.0 + loads) / (workgroups / ENOUGH).min(1.0)
+    }
+}
+
+impl fmt::Display for ConvKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct => f.pad("direct"),
+            // Pixels times channels.
+            Self::Tiled(tile) => f.pad(&format!("{}x{}", tile.tile_pixels(), 4 * tile.tile_blocks())),
+        }
+    }
+}
+
+impl ConvKernel {
+    /// Every kernel, each of which computes every layer.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [Self::Direct].into_iter().chain(Tile::ALL.map(Self::Tiled))
+    }
+
+    /// The kernel that should be fast, as long as nobody has measured.
+    ///
+    /// Results of few channels waste most of a tile. On lavapipe, a software adapter, the direct kernel is the fastest for
+    /// nearly every layer (`lddgan bench kernels --tune`).
+    pub fn estimated(layer: &ConvLayer, software: bool) -> Self {
+        let tile = Tile::ALL.into_iter().min_by(|a, b| a.cost(layer).total_cmp(&b.cost(layer)));
+        match tile {
+            Some(tile) if !software && layer.out_blocks() >= 4 => Self::Tiled(tile),
+            _ => Self::Direct,
+        }
+    }
+
+    pub(super) fn kernel(self) -> Kernel {
+        const COMMON: [&str; 2] = [include_str!("kernels/common.wgsl"), include_str!("kernels/conv_common.wgsl")];
+        let (name, source, constants) = match self {
+            Self::Direct => ("conv_direct", include_str!("kernels/conv_direct.wgsl"), Vec::new()),
+            Self::Tiled(Tile { pixel_threads, pixels, blocks }) => {
+                let constants = [("PIXEL_THREADS", pixel_threads), ("PIXELS", pixels), ("BLOCKS", blocks)];
+                let constants = constants.map(|(name, value)| (name, value as u32)).to_vec();
+                ("conv_tiled", include_str!("kernels/conv_tiled.wgsl"), constants)
+            }
+        };
+        let parts = COMMON.into_iter().chain([source]).collect();
+        Kernel { name, parts, weights: None, constants, overrides: Vec::new(), images: Vec::new() }
+    }
+
+    pub(super) fn workgroups(self, layer: &ConvLayer) -> usize {
+        match self {
+            // A thread computes four pixels of a row.
+            Self::Direct => {
+                let [batch, _, height, width] = layer.y;
+                (batch * layer.out_blocks() * height * width.div_ceil(4)).div_ceil(THREADS)
+            }
+            Self::Tiled(tile) => tile.workgroups(layer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(batch: usize, channels: usize, size: usize) -> ConvLayer {
+        let shape = [batch, channels, size, size];
+        ConvLayer { x: shape, y: shape, kernel: 3, stride: 1, upsample: 1 }
+    }
+
+    #[test]
+    fn tiles_fit_the_kernel() {
+        for tile in Tile::ALL {
+            assert!(
+                THREADS.is_multiple_of(tile.pixel_threads) && THREADS.is_multiple_of(tile.tile_pixels()),
+                "{tile:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn large_layers_get_large_tiles_and_small_ones_many() {
+        let tile = |layer| match ConvKernel::estimated(&layer, false) {
+            ConvKernel::Tiled(tile) => tile,
+            ConvKernel::Direct => panic!("{layer:?} gets no tile"),
+        };
+        assert_eq!(tile(layer(16, 128, 64)), Tile::ALL[0]);
+        assert!(tile(layer(1, 64, 8)).workgroups(&layer(1, 64, 8)) >= 8);
+        // The samples of a batch fill tiles together.
+        assert_eq!(Tile::ALL[0].workgroups(&layer(16, 64, 2)), 1);
+        assert_eq!(ConvKernel::estimated(&layer(16, 3, 64), false), ConvKernel::Direct);
+        assert_eq!(ConvKernel::estimated(&layer(16, 128, 64), true), ConvKernel::Direct);
+    }
+}

@@ -1,0 +1,38 @@
+// What the kernels for 2-D convolution share: y = activate(scale * (conv(x) + bias) + residual_scale * residual).
+
+override KERNEL: u32 = 3u;
+override STRIDE: u32 = 1u;
+// Every pixel of x stands for UPSAMPLE x UPSAMPLE equal ones.
+override UPSAMPLE: u32 = 1u;
+override RESIDUAL: bool = false;
+
+struct Params {
+    batch: u32,
+    in_blocks: u32,
+    in_height: u32,
+    in_width: u32,
+    out_blocks: u32,
+    out_height: u32,
+    out_width: u32,
+    // Zeros above and left of the image.
+    pad: u32,
+    // Distance between the biases of two samples in vec4: 0 if they share one.
+    bias_stride: u32,
+    scale: f32,
+    residual_scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, in C4, H, W)
+@group(0) @binding(2) var<storage, read> weight: array<Column>; // (out C4, in C4, KERNEL, KERNEL, 4), last an input channel
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (1 or N, out C4)
+@group(0) @binding(4) var<storage, read> residual: array<Read4>; // as y; not read unless RESIDUAL
+@group(0) @binding(5) var<storage, read_write> y: array<Written>; // (N, out C4, H', W')
+
+fn store(index: u32, sum: vec4<f32>, bias: vec4<f32>) {
+    var value = params.scale * (sum + bias);
+    if RESIDUAL {
+        value += params.residual_scale * vec4<f32>(residual[index]);
+    }
+    y[index] = Written(activate(value));
+}
