@@ -30,7 +30,7 @@ step() {
     tail -n 8 "$out/$name.log"
 }
 
-# Second-order gradients need this; the programs' own runs set it themselves.
+# The tests of second-order gradients need this.
 export CANDLE_GRAD_DO_NOT_DETACH=1
 unset RUST_BACKTRACE # errors are whole sentences
 step operations ./operations cuda --nocapture --test-threads=1

@@ -21,6 +21,7 @@ pub mod preset;
 pub mod progress;
 pub mod run;
 pub mod sampling;
+pub mod second_order;
 
 /// The git revision that the program was built from, `unknown` outside a checkout.
 pub fn revision() -> String {

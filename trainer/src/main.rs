@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use lddgan_trainer::{autoencoder, gan};
+use lddgan_trainer::{autoencoder, gan, second_order};
 
 /// Latent Denoising Diffusion GAN: train it, make images with it
 #[derive(Parser)]
@@ -62,8 +62,8 @@ fn main() -> ExitCode {
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
-    // SAFETY: no other thread runs yet. Candle reads it once per thread; the R1 penalty needs second-order gradients.
-    unsafe { std::env::set_var("CANDLE_GRAD_DO_NOT_DETACH", "1") };
+    // The R1 penalty needs second-order gradients.
+    second_order::start();
     match run(&Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -188,7 +188,10 @@ pub fn numbered_device(backend: BackendName, number: usize) -> Result<Device> {
         BackendName::Cuda if !candle_core::utils::cuda_is_available() => {
             bail!("this program was built without CUDA: build it with `--features cuda`")
         }
-        BackendName::Cuda => Device::new_cuda(number).with_context(|| format!("CUDA device {number} cannot be used")),
+        // On a stream of its own: the default one is another for each thread.
+        BackendName::Cuda => {
+            Device::new_cuda_with_stream(number).with_context(|| format!("CUDA device {number} cannot be used"))
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::distributed::Processes;
 use crate::noise::normals;
 use crate::precision::Precision;
 use crate::preset::{GanTraining, Preset};
+use crate::second_order;
 
 /// Adam's betas for both networks.
 const BETAS: (f64, f64) = (0.5, 0.9);
@@ -117,9 +118,10 @@ pub fn softplus_mean(x: &Tensor) -> Result<Tensor> {
 }
 
 /// R1: `gamma` / 2 times the mean squared norm of the gradient of the logits (N, 1) in x_t (N, C, H, W), itself
-/// differentiable. That takes `CANDLE_GRAD_DO_NOT_DETACH=1` in the environment; without it, this is an error.
+/// differentiable. An error unless [`second_order::start`] was called or `CANDLE_GRAD_DO_NOT_DETACH` is set.
 pub fn gradient_penalty(logits: &Tensor, x_t: &Var, gamma: f64) -> Result<Tensor> {
-    let gradients = logits.sum_all()?.backward()?;
+    let logits = logits.sum_all()?;
+    let gradients = second_order::run(|| logits.backward())?;
     let gradient = gradients.get(x_t).filter(|gradient| gradient.track_op()).ok_or_else(|| Error::Config {
         field: "CANDLE_GRAD_DO_NOT_DETACH".to_string(),
         reason: "must be 1 in the environment: the R1 penalty needs second-order gradients".to_string(),

@@ -1,0 +1,40 @@
+//! Threads in which gradients can be differentiated again.
+//!
+//! Candle detaches gradients from the graph unless `CANDLE_GRAD_DO_NOT_DETACH` is set, which it reads once in each thread. Set
+//! everywhere, every backward pass would keep a graph of its own, at several times the memory.
+
+use std::sync::OnceLock;
+
+use candle_core::{Device, Var};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+const VARIABLE: &str = "CANDLE_GRAD_DO_NOT_DETACH";
+
+fn pool() -> Option<&'static ThreadPool> {
+    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+    // As many threads as elsewhere: what is computed in one of them uses the others.
+    POOL.get_or_init(|| ThreadPoolBuilder::new().build().ok()).as_ref()
+}
+
+/// Starts the threads. To be called before the program has any others: it changes the environment.
+pub fn start() {
+    // SAFETY: there is no other thread that could read the environment.
+    unsafe { std::env::set_var(VARIABLE, "1") };
+    if let Some(pool) = pool() {
+        pool.broadcast(|_| {
+            // A backward pass makes the thread read the variable; nothing is wanted of it.
+            let pass = || Var::zeros((), candle_core::DType::F32, &Device::Cpu)?.as_tensor().sqr()?.backward();
+            drop(pass());
+        });
+    }
+    // SAFETY: the threads of the pool have read it, and wait.
+    unsafe { std::env::remove_var(VARIABLE) };
+}
+
+/// Runs `f` in one of the threads; in this one if there are none.
+pub fn run<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    match pool() {
+        Some(pool) => pool.install(f),
+        None => f(),
+    }
+}
