@@ -6,9 +6,11 @@ pub mod executor;
 mod gpu;
 mod page;
 mod painter;
+mod sampler;
 mod timestamps;
 
 pub use error::{Error, Result};
 pub use executor::Executor;
 pub use gpu::Gpu;
 pub use painter::Painter;
+pub use sampler::{GpuSampler, Recovery};

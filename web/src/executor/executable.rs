@@ -111,6 +111,11 @@ impl Executor {
         Ok(shape.unpack(&bytemuck::pod_collect_to_vec(&bytes)))
     }
 
+    /// The device that it was compiled for.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
     /// The shape of an output, batch first.
     pub fn shape(&self, output: &str) -> Result<&[usize]> {
         Ok(&self.output(output)?.dims)
