@@ -1,11 +1,12 @@
 //! Making images from seeds with any backend.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use lddgan::{Model, ModelFile, Trajectory};
 use lddgan_web::{Gpu, GpuSampler};
 
 use crate::network::{self, BackendName};
+use crate::tuning;
 
 /// A model on a backend.
 pub struct Sampler {
@@ -39,6 +40,14 @@ impl Sampler {
                 format!("{}{}", gpu.name(), if gpu.is_software() { " (a software adapter)" } else { "" })
             }
         }
+    }
+
+    /// Takes the fastest WebGPU kernels for batches of so many images, which this finds out where no earlier run has.
+    pub fn tune(&mut self, batch: usize) -> Result<()> {
+        let Place::Wgpu(sampler) = &mut self.place else { bail!("only the kernels of `--backend wgpu` can be tuned") };
+        let times = tuning::tuned(sampler.gpu(), &self.model.record(batch)?)?;
+        sampler.use_times(times);
+        Ok(())
     }
 
     /// The images of these seeds, (N, C, H, W).

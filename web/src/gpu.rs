@@ -95,6 +95,17 @@ impl Gpu {
         self.device.features().contains(wgpu::Features::SHADER_F16)
     }
 
+    /// Whether single passes can be timed.
+    pub fn has_timestamps(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+
+    /// Adapter and driver in all that is known of them.
+    pub fn identity(&self) -> String {
+        let wgpu::AdapterInfo { name, vendor, device, driver, driver_info, backend, .. } = &self.info;
+        format!("{name}, {vendor:x}:{device:x}, {driver}, {driver_info}, {backend}")
+    }
+
     /// Why the device was lost, if it was.
     pub fn lost(&self) -> Option<String> {
         lock(&self.incidents).lost.clone()

@@ -7,7 +7,7 @@ use std::fmt;
 use lddgan::Model;
 
 use crate::error::{Error, Result};
-use crate::executor::Executor;
+use crate::executor::{ConvLayer, ConvTimes, Executor, NumberType, Options};
 use crate::gpu::Gpu;
 
 /// How often the device may be lost before a batch is done.
@@ -38,13 +38,27 @@ pub struct GpuSampler {
     /// Compiled for these numbers of images.
     executors: BTreeMap<usize, Executor>,
     largest_batch: usize,
+    /// From which each convolution gets its kernel.
+    times: ConvTimes,
     recoveries: Vec<Recovery>,
 }
 
 impl GpuSampler {
     /// `largest_batch` images are made at once, or fewer where they do not fit.
     pub fn new(gpu: Gpu, largest_batch: usize) -> Self {
-        Self { gpu, executors: BTreeMap::new(), largest_batch: largest_batch.max(1), recoveries: Vec::new() }
+        Self {
+            gpu,
+            executors: BTreeMap::new(),
+            largest_batch: largest_batch.max(1),
+            times: ConvTimes::default(),
+            recoveries: Vec::new(),
+        }
+    }
+
+    /// From now on each convolution gets the kernel that was the fastest.
+    pub fn use_times(&mut self, times: ConvTimes) {
+        self.times = times;
+        self.executors.clear();
     }
 
     /// The device; another one after a loss.
@@ -113,7 +127,9 @@ impl GpuSampler {
 
     async fn executor(&mut self, model: &Model, batch: usize) -> Result<&Executor> {
         if !self.executors.contains_key(&batch) {
-            let executor = Executor::new(&self.gpu, &model.record(batch)?).await?;
+            let convolutions = |layer: &ConvLayer| self.times.kernel(layer, &self.gpu);
+            let options = Options { convolutions: &convolutions, images: NumberType::F32 };
+            let executor = Executor::with_options(&self.gpu, &model.record(batch)?, &options).await?;
             self.executors.insert(batch, executor);
         }
         Ok(&self.executors[&batch])

@@ -100,7 +100,7 @@ impl Executor {
             return Err(fail(format!("{} values were given, {needed} are needed", values.len())));
         }
         let Region { buffer, offset, .. } = &self.resources.values[input.value];
-        self.gpu.queue().write_buffer(buffer, *offset, bytemuck::cast_slice(&input.shape.pack(values)));
+        self.gpu.queue().write_buffer(buffer, offset + input.offset, bytemuck::cast_slice(&input.shape.pack(values)));
         Ok(())
     }
 
@@ -129,6 +129,11 @@ impl Executor {
     /// Bytes of weights and other constants.
     pub fn weight_bytes(&self) -> u64 {
         self.resources.constant_bytes
+    }
+
+    /// What each dispatch of a run does.
+    pub fn work(&self) -> &[Work] {
+        &self.work
     }
 
     /// Dispatches of one run.
