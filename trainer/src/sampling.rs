@@ -1,16 +1,14 @@
 //! Making images from seeds with any backend.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use lddgan::{Model, ModelFile, Trajectory};
-use lddgan_web::{Executor, Gpu};
+use lddgan_web::{Gpu, GpuSampler};
 
 use crate::data::ImageSet;
 use crate::eval::bar;
 use crate::network::{self, BackendName};
+use crate::tuning;
 
 /// A model on a backend.
 pub struct Sampler {
@@ -20,8 +18,7 @@ pub struct Sampler {
 
 enum Place {
     Candle(Device),
-    /// An executor for each size of batch so far.
-    Wgpu(Box<Gpu>, BTreeMap<usize, Executor>),
+    Wgpu(Box<GpuSampler>),
 }
 
 impl Sampler {
@@ -31,7 +28,7 @@ impl Sampler {
         let model = file.model(name, &device)?;
         let place = match backend {
             BackendName::Cpu | BackendName::Cuda => Place::Candle(device),
-            BackendName::Wgpu => Place::Wgpu(Box::new(pollster::block_on(Gpu::new())?), BTreeMap::new()),
+            BackendName::Wgpu => Place::Wgpu(Box::new(GpuSampler::new(pollster::block_on(Gpu::new())?, usize::MAX))),
         };
         Ok(Self { model, place })
     }
@@ -40,17 +37,29 @@ impl Sampler {
     pub fn device(&self) -> String {
         match &self.place {
             Place::Candle(device) => format!("{:?}", device.location()),
-            Place::Wgpu(gpu, _) => {
+            Place::Wgpu(sampler) => {
+                let gpu = sampler.gpu();
                 format!("{}{}", gpu.name(), if gpu.is_software() { " (a software adapter)" } else { "" })
             }
         }
+    }
+
+    /// Takes the fastest WebGPU kernels for batches of so many images, which this finds out where no earlier run has.
+    pub fn tune(&mut self, batch: usize) -> Result<()> {
+        let Place::Wgpu(sampler) = &mut self.place else { bail!("only the kernels of `--backend wgpu` can be tuned") };
+        let times = tuning::tuned(sampler.gpu(), &self.model.record(batch)?)?;
+        sampler.use_times(times);
+        Ok(())
     }
 
     /// The images of these seeds, (N, C, H, W).
     pub fn images(&mut self, seeds: &[u64]) -> Result<Tensor> {
         match &mut self.place {
             Place::Candle(device) => Ok(self.model.sample_seeds(seeds, device)?.image),
-            Place::Wgpu(gpu, executors) => read(run(&self.model, gpu, executors, seeds)?, "image"),
+            Place::Wgpu(sampler) => {
+                let outputs = on_gpu(sampler, &self.model, seeds, &["image".to_string()])?;
+                outputs.into_iter().next().context("the model made no image")
+            }
         }
     }
 
@@ -74,33 +83,36 @@ impl Sampler {
     pub fn trajectory(&mut self, seeds: &[u64]) -> Result<Trajectory<Tensor>> {
         match &mut self.place {
             Place::Candle(device) => Ok(self.model.sample_seeds(seeds, device)?),
-            Place::Wgpu(gpu, executors) => {
-                let executor = run(&self.model, gpu, executors, seeds)?;
-                let latents = (0..=self.model.schedule.steps()).rev();
-                let latents = latents.map(|t| read(executor, &format!("latent/{t}"))).collect::<Result<_>>()?;
-                Ok(Trajectory { latents, image: read(executor, "image")? })
+            Place::Wgpu(sampler) => {
+                let latents = (0..=self.model.schedule.steps()).rev().map(|t| format!("latent/{t}"));
+                let names: Vec<String> = latents.chain(["image".to_string()]).collect();
+                let mut outputs = on_gpu(sampler, &self.model, seeds, &names)?;
+                let image = outputs.pop().context("the model made no image")?;
+                Ok(Trajectory { latents: outputs, image })
             }
         }
     }
 }
 
-/// Runs the executor for so many images, which is compiled at first.
-fn run<'a>(
-    model: &Model,
-    gpu: &Gpu,
-    executors: &'a mut BTreeMap<usize, Executor>,
-    seeds: &[u64],
-) -> Result<&'a Executor> {
-    let executor = match executors.entry(seeds.len()) {
-        Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => entry.insert(pollster::block_on(Executor::new(gpu, &model.record(seeds.len())?))?),
+/// The outputs of these names, whole whatever batches they were made in.
+fn on_gpu(sampler: &mut GpuSampler, model: &Model, seeds: &[u64], names: &[String]) -> Result<Vec<Tensor>> {
+    let batches = pollster::block_on(sampler.sample(model, seeds, async |executor| {
+        let mut outputs = Vec::new();
+        for name in names {
+            outputs.push((executor.read(name).await?, executor.shape(name)?.to_vec()));
+        }
+        Ok(outputs)
+    }));
+    for recovery in sampler.take_recoveries() {
+        eprintln!("warning: {recovery}");
+    }
+    let batches = batches?;
+    let whole = |i: usize| {
+        let parts = batches.iter().map(|outputs| {
+            let (values, shape) = &outputs[i];
+            Tensor::from_slice(values, shape.as_slice(), &Device::Cpu)
+        });
+        Ok(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
     };
-    let noise = model.draw(seeds);
-    executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
-    Ok(executor)
-}
-
-fn read(executor: &Executor, output: &str) -> Result<Tensor> {
-    let values = pollster::block_on(executor.read(output))?;
-    Ok(Tensor::from_vec(values, executor.shape(output)?, &Device::Cpu)?)
+    (0..names.len()).map(whole).collect()
 }

@@ -11,6 +11,8 @@ pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
+    /// The optional features that may be used.
+    features: wgpu::Features,
     incidents: Arc<Mutex<Incidents>>,
 }
 
@@ -33,6 +35,11 @@ impl Gpu {
     /// Asks for the fastest adapter and for a device with WebGPU's default limits, and with those of the features that
     /// kernels and measurements make use of that the adapter has.
     pub async fn new() -> Result<Self> {
+        Self::with_features(USEFUL_FEATURES).await
+    }
+
+    /// Like [`Self::new`], with no other optional features than these, where the adapter has them.
+    pub async fn with_features(features: wgpu::Features) -> Result<Self> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let options = wgpu::RequestAdapterOptions {
             power_preference: wgpu::PowerPreference::HighPerformance,
@@ -42,7 +49,7 @@ impl Gpu {
         let adapter = adapter.map_err(|error| Error::NoAdapter(error.to_string()))?;
         let info = adapter.get_info();
         let descriptor = wgpu::DeviceDescriptor {
-            required_features: adapter.features() & USEFUL_FEATURES,
+            required_features: adapter.features() & features,
             required_limits: wgpu::Limits::default(),
             ..Default::default()
         };
@@ -51,7 +58,12 @@ impl Gpu {
             device.map_err(|error| Error::NoDevice { adapter: info.name.clone(), reason: error.to_string() })?;
         let incidents = Arc::new(Mutex::new(Incidents::default()));
         watch(&device, &incidents);
-        Ok(Self { instance, device, queue, info, incidents })
+        Ok(Self { instance, device, queue, info, features, incidents })
+    }
+
+    /// A new device like this one, which was lost.
+    pub async fn reopen(&self) -> Result<Self> {
+        Self::with_features(self.features).await
     }
 
     /// The instance, which makes surfaces for canvases and windows.
@@ -81,6 +93,17 @@ impl Gpu {
     /// Whether kernels may use f16 numbers.
     pub fn has_f16(&self) -> bool {
         self.device.features().contains(wgpu::Features::SHADER_F16)
+    }
+
+    /// Whether single passes can be timed.
+    pub fn has_timestamps(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+
+    /// Adapter and driver in all that is known of them.
+    pub fn identity(&self) -> String {
+        let wgpu::AdapterInfo { name, vendor, device, driver, driver_info, backend, .. } = &self.info;
+        format!("{name}, {vendor:x}:{device:x}, {driver}, {driver_info}, {backend}")
     }
 
     /// Why the device was lost, if it was.

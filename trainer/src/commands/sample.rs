@@ -33,6 +33,9 @@ pub struct Sample {
     /// Images computed at a time
     #[arg(long, default_value_t = 16)]
     batch: usize,
+    /// With `--backend wgpu`, time the kernels on this GPU first and use the fastest; the times are kept for other runs
+    #[arg(long)]
+    tune: bool,
 }
 
 pub fn sample(options: &Sample) -> Result<()> {
@@ -41,6 +44,9 @@ pub fn sample(options: &Sample) -> Result<()> {
     let mut sampler = Sampler::new(&file, &name, options.backend)?;
     let end = options.seed.checked_add(options.count).context("--seed and --count together are too large")?;
     let seeds: Vec<u64> = (options.seed..end).collect();
+    if options.tune {
+        sampler.tune(options.batch.clamp(1, seeds.len().max(1)))?;
+    }
     let started = std::time::Instant::now();
     let mut pictures = Vec::new();
     for seeds in seeds.chunks(options.batch.max(1)) {

@@ -107,6 +107,9 @@ impl Worker {
                 continue;
             };
             milliseconds += batch.milliseconds;
+            if batch.recovered {
+                self.send(&Reply::Executor(sampler.info()));
+            }
             for image in batch.images {
                 let pixels = Uint8ClampedArray::from(image.as_slice());
                 send(&self.scope, &Reply::Face { run: faces.run, index }, Some(&pixels));

@@ -1,8 +1,5 @@
 //! Makes faces with WebGPU or with Candle.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
 use candle_core::Device;
 use lddgan::Model;
 use lddgan::sampler::to_byte;
@@ -10,7 +7,7 @@ use lddgan::sampler::to_byte;
 use super::{adapter, now};
 use crate::page::protocol::ExecutorInfo;
 use crate::page::settings::ExecutorChoice;
-use crate::{Error, Executor, Gpu};
+use crate::{Error, Gpu, GpuSampler, Recovery};
 
 /// Faces that WebGPU makes at once. More would not be faster, and all appear together.
 const LARGEST_BATCH: usize = 16;
@@ -25,17 +22,16 @@ pub struct Sampler {
 }
 
 struct WebGpu {
-    gpu: Gpu,
+    sampler: GpuSampler,
     name: String,
-    /// Compiled for these numbers of faces.
-    executors: HashMap<usize, Executor>,
-    largest_batch: usize,
 }
 
 /// Faces as RGBA, in the order of their seeds.
 pub struct Batch {
     pub images: Vec<Vec<u8>>,
     pub milliseconds: f64,
+    /// Whether the executor has something new to say about itself.
+    pub recovered: bool,
 }
 
 impl Sampler {
@@ -50,7 +46,7 @@ impl Sampler {
 
     pub fn info(&self) -> ExecutorInfo {
         let name = match &self.webgpu {
-            Some(WebGpu { gpu, name, .. }) if gpu.is_software() => format!("WebGPU, {name} (software)"),
+            Some(WebGpu { sampler, name }) if sampler.gpu().is_software() => format!("WebGPU, {name} (software)"),
             Some(WebGpu { name, .. }) => format!("WebGPU, {name}"),
             None => "Candle, WebAssembly on the CPU".to_owned(),
         };
@@ -59,7 +55,7 @@ impl Sampler {
 
     /// How many faces are best made at once.
     pub fn batch(&self) -> usize {
-        self.webgpu.as_ref().map_or(1, |webgpu| webgpu.largest_batch)
+        self.webgpu.as_ref().map_or(1, |webgpu| webgpu.sampler.largest_batch())
     }
 
     /// Makes the faces of these seeds; none if WebGPU could not, and the next attempt will be another.
@@ -73,10 +69,16 @@ impl Sampler {
                 Ok((values, now() - start))
             }
         };
+        let recoveries = self.webgpu.as_mut().map(|webgpu| webgpu.sampler.take_recoveries()).unwrap_or_default();
+        let recovered = recoveries.iter().any(|recovery| matches!(recovery, Recovery::Reopened { .. }));
+        if recovered {
+            self.note = Some("The browser lost the GPU and found it again.".to_owned());
+        }
         match made {
-            Ok((values, milliseconds)) => Ok(Some(Batch { images: self.images(&values), milliseconds })),
+            Ok((values, milliseconds)) => Ok(Some(Batch { images: self.images(&values), milliseconds, recovered })),
             Err(error) => {
-                self.recover(&error);
+                self.webgpu = None;
+                self.note = Some(format!("{}. Candle took over; it is slower.", sentence(&error)));
                 Ok(None)
             }
         }
@@ -92,39 +94,19 @@ impl Sampler {
         let (channels, pixels) = (config.image_channels, config.image_size * config.image_size);
         values.chunks(channels * pixels).map(|image| rgba(image, channels, pixels)).collect()
     }
-
-    /// After an error of WebGPU: smaller batches if that may help, else Candle.
-    fn recover(&mut self, error: &Error) {
-        let too_large = matches!(error, Error::LimitExceeded { .. } | Error::OutOfMemory);
-        match &mut self.webgpu {
-            Some(webgpu) if too_large && webgpu.largest_batch > 1 => {
-                webgpu.largest_batch /= 2;
-                webgpu.executors.clear();
-            }
-            _ => {
-                self.webgpu = None;
-                self.note = Some(format!("{}. Candle took over; it is slower.", sentence(error)));
-            }
-        }
-    }
 }
 
 impl WebGpu {
     fn new(gpu: Gpu, name: String, largest_batch: usize) -> Self {
-        Self { gpu, name, executors: HashMap::new(), largest_batch }
+        Self { sampler: GpuSampler::new(gpu, largest_batch), name }
     }
 
     /// The values of the images, and the milliseconds that they took once everything was compiled.
     async fn sample(&mut self, model: &Model, seeds: &[u64]) -> crate::Result<(Vec<f32>, f64)> {
-        let executor = match self.executors.entry(seeds.len()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Executor::new(&self.gpu, &model.record(seeds.len())?).await?),
-        };
+        self.sampler.prepare(model, seeds.len()).await?;
         let start = now();
-        let inputs = model.draw(seeds);
-        executor.run(inputs.iter().map(|input| (input.name.as_str(), input.values.as_slice())))?;
-        let values = executor.read("image").await?;
-        Ok((values, now() - start))
+        let images = self.sampler.sample(model, seeds, async |executor| executor.read("image").await).await?;
+        Ok((images.concat(), now() - start))
     }
 }
 
