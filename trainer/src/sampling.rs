@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
-use lddgan::{Model, ModelFile, Trajectory};
+use lddgan::{Model, ModelFile, Recipe, Trajectory};
 use lddgan_web::{Executor, Gpu};
 
 use crate::network::{self, BackendName};
@@ -44,11 +44,19 @@ impl Sampler {
         }
     }
 
-    /// The images of these seeds, (N, C, H, W).
-    pub fn images(&mut self, seeds: &[u64]) -> Result<Tensor> {
+    /// The limits and features of the WebGPU adapter, if there is one.
+    pub fn offer(&self) -> (BTreeMap<String, u64>, Vec<String>) {
+        match &self.place {
+            Place::Candle(_) => Default::default(),
+            Place::Wgpu(gpu, _) => (gpu.limits(), gpu.features()),
+        }
+    }
+
+    /// The images of these seeds or recipes, (N, C, H, W).
+    pub fn images<R: Copy + Into<Recipe>>(&mut self, recipes: &[R]) -> Result<Tensor> {
         match &mut self.place {
-            Place::Candle(device) => Ok(self.model.sample_seeds(seeds, device)?.image),
-            Place::Wgpu(gpu, executors) => read(run(&self.model, gpu, executors, seeds)?, "image"),
+            Place::Candle(device) => Ok(self.model.sample_seeds(recipes, device)?.image),
+            Place::Wgpu(gpu, executors) => read(run(&self.model, gpu, executors, recipes)?, "image"),
         }
     }
 
@@ -58,7 +66,7 @@ impl Sampler {
             Place::Candle(device) => Ok(self.model.sample_seeds(seeds, device)?),
             Place::Wgpu(gpu, executors) => {
                 let executor = run(&self.model, gpu, executors, seeds)?;
-                let latents = (0..=self.model.schedule.steps()).rev();
+                let latents = self.model.levels().iter();
                 let latents = latents.map(|t| read(executor, &format!("latent/{t}"))).collect::<Result<_>>()?;
                 Ok(Trajectory { latents, image: read(executor, "image")? })
             }
@@ -67,17 +75,17 @@ impl Sampler {
 }
 
 /// Runs the executor for so many images, which is compiled at first.
-fn run<'a>(
+fn run<'a, R: Copy + Into<Recipe>>(
     model: &Model,
     gpu: &Gpu,
     executors: &'a mut BTreeMap<usize, Executor>,
-    seeds: &[u64],
+    recipes: &[R],
 ) -> Result<&'a Executor> {
-    let executor = match executors.entry(seeds.len()) {
+    let executor = match executors.entry(recipes.len()) {
         Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => entry.insert(pollster::block_on(Executor::new(gpu, &model.record(seeds.len())?))?),
+        Entry::Vacant(entry) => entry.insert(pollster::block_on(Executor::new(gpu, &model.record(recipes.len())?))?),
     };
-    let noise = model.draw(seeds);
+    let noise = model.draw(recipes);
     executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
     Ok(executor)
 }
