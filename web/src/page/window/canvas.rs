@@ -23,7 +23,7 @@ impl Picture {
         let enlarged = size * (display / size).max(1);
         for (canvas, size) in [(&self.image, size as u32), (&self.canvas, enlarged as u32)] {
             // Setting the size clears the canvas, but the last face should stay until the next one comes.
-            if canvas.width() != size {
+            if (canvas.width(), canvas.height()) != (size, size) {
                 canvas.set_width(size);
                 canvas.set_height(size);
             }

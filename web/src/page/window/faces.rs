@@ -104,7 +104,7 @@ impl Tile {
     /// Puts a copy of the face below it, and starts to fade in what is drawn next.
     fn keep(&self) -> Result<(), JsValue> {
         let shown = &self.picture.canvas;
-        if self.under.width() != shown.width() {
+        if self.under.height() != shown.height() {
             self.under.set_width(shown.width());
             self.under.set_height(shown.height());
         }
