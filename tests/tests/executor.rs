@@ -4,7 +4,7 @@
 
 use candle_core::Device;
 use lddgan::Graph;
-use lddgan::backend::{Backend, Recorder};
+use lddgan::backend::{Backend, Op, Recorder};
 use lddgan::noise::Stream;
 use lddgan::sampler::to_byte;
 use lddgan_tests::{faces_config, random_model_file, tiny_config};
@@ -76,6 +76,33 @@ fn weights_are_uploaded_once() {
     let executor = block_on(Executor::new(&gpu(), &model.record(1).unwrap())).unwrap();
     let uploaded = executor.weight_bytes() as f64 / bytes as f64;
     assert!((0.9..1.1).contains(&uploaded), "{uploaded} times the model's weights were uploaded");
+}
+
+#[test]
+fn what_depends_on_z_alone_is_computed_once_for_all_steps() {
+    let config = tiny_config();
+    let model = random_model_file(&config, 1).unwrap().model("random", &Device::Cpu).unwrap();
+    let graph = model.record(2).unwrap();
+    let executor = block_on(Executor::new(&gpu(), &graph)).unwrap();
+    let work = executor.work();
+    let of = |kernel: &str| work.iter().filter(|work| work.kernel.starts_with(kernel)).collect::<Vec<_>>();
+    // The layers of the mapping, and one more for all styles, whose rows are those of all steps.
+    assert_eq!(of("linear").len(), config.generator.as_ref().unwrap().z_layers + 2);
+    assert_eq!(of("pixel_norm").len(), 1);
+    assert!(of("linear").iter().all(|work| work.y[0] == 2 * model.schedule.steps()));
+    assert!(work[1..].iter().take_while(|work| work.kernel.starts_with("linear")).count() == of("linear").len());
+    assert_eq!(work.iter().map(|work| work.flops).sum::<u64>() + folded(&graph), graph.flops());
+}
+
+/// Operations of the linear layers of the time embedding, which depend on no input.
+fn folded(graph: &Graph) -> u64 {
+    let mut constant = vec![false; graph.nodes.len()];
+    let mut flops = 0;
+    for (id, node) in graph.nodes.iter().enumerate() {
+        constant[id] = !matches!(node.op, Op::Input(_)) && node.inputs.iter().all(|&input| constant[input]);
+        flops += if constant[id] { node.flops() } else { 0 };
+    }
+    flops
 }
 
 #[test]

@@ -163,7 +163,10 @@ fn linear_layers() {
 #[test]
 fn group_norms() {
     let gpu = gpu();
-    let cases = [([1, 4, 4, 4], 1), ([2, 9, 5, 3], 3), ([5, 6, 1, 7], 6), ([1, 32, 16, 16], 8), ([2, 24, 9, 9], 2)];
+    let small = [([1, 4, 4, 4], 1), ([2, 9, 5, 3], 3), ([5, 6, 1, 7], 6), ([1, 32, 16, 16], 8), ([2, 24, 9, 9], 2)];
+    // Of so many pixels that several workgroups share a group.
+    let large = [([2, 8, 50, 45], 2), ([1, 6, 40, 41], 3)];
+    let cases = small.into_iter().chain(large);
     for (shape, groups) in cases {
         let c = shape[1];
         let norm = GroupNorm { weight: normal("weight", &[c]), bias: normal("bias", &[c]), groups };

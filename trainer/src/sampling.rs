@@ -1,14 +1,16 @@
 //! Making images from seeds with any backend.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use lddgan::{Model, ModelFile, Recipe, Trajectory};
-use lddgan_web::{Executor, Gpu};
+use lddgan_web::{Gpu, GpuSampler};
 
+use crate::data::ImageSet;
+use crate::eval::bar;
 use crate::network::{self, BackendName};
+use crate::tuning;
 
 /// A model on a backend.
 pub struct Sampler {
@@ -18,8 +20,7 @@ pub struct Sampler {
 
 enum Place {
     Candle(Device),
-    /// An executor for each size of batch so far.
-    Wgpu(Box<Gpu>, BTreeMap<usize, Executor>),
+    Wgpu(Box<GpuSampler>),
 }
 
 impl Sampler {
@@ -29,7 +30,7 @@ impl Sampler {
         let model = file.model(name, &device)?;
         let place = match backend {
             BackendName::Cpu | BackendName::Cuda => Place::Candle(device),
-            BackendName::Wgpu => Place::Wgpu(Box::new(pollster::block_on(Gpu::new())?), BTreeMap::new()),
+            BackendName::Wgpu => Place::Wgpu(Box::new(GpuSampler::new(pollster::block_on(Gpu::new())?, usize::MAX))),
         };
         Ok(Self { model, place })
     }
@@ -38,7 +39,8 @@ impl Sampler {
     pub fn device(&self) -> String {
         match &self.place {
             Place::Candle(device) => format!("{:?}", device.location()),
-            Place::Wgpu(gpu, _) => {
+            Place::Wgpu(sampler) => {
+                let gpu = sampler.gpu();
                 format!("{}{}", gpu.name(), if gpu.is_software() { " (a software adapter)" } else { "" })
             }
         }
@@ -48,49 +50,84 @@ impl Sampler {
     pub fn offer(&self) -> (BTreeMap<String, u64>, Vec<String>) {
         match &self.place {
             Place::Candle(_) => Default::default(),
-            Place::Wgpu(gpu, _) => (gpu.limits(), gpu.features()),
+            Place::Wgpu(sampler) => (sampler.gpu().limits(), sampler.gpu().features()),
         }
+    }
+
+    /// Takes the fastest WebGPU kernels for batches of so many images, which this finds out where no earlier run has.
+    pub fn tune(&mut self, batch: usize) -> Result<()> {
+        let Place::Wgpu(sampler) = &mut self.place else { bail!("only the kernels of `--backend wgpu` can be tuned") };
+        let times = tuning::tuned(sampler.gpu(), &self.model.record(batch)?)?;
+        sampler.use_times(times);
+        Ok(())
     }
 
     /// The images of these seeds or recipes, (N, C, H, W).
     pub fn images<R: Copy + Into<Recipe>>(&mut self, recipes: &[R]) -> Result<Tensor> {
         match &mut self.place {
             Place::Candle(device) => Ok(self.model.sample_seeds(recipes, device)?.image),
-            Place::Wgpu(gpu, executors) => read(run(&self.model, gpu, executors, recipes)?, "image"),
+            Place::Wgpu(sampler) => {
+                let outputs = on_gpu(sampler, &self.model, recipes, &["image".to_string()])?;
+                outputs.into_iter().next().context("the model made no image")
+            }
         }
+    }
+
+    /// The images of `count` seeds from `first` on, `batch` at a time, rounded to 8 bits.
+    pub fn image_set(&mut self, first: u64, count: u64, batch: u64) -> Result<ImageSet> {
+        let end = first.checked_add(count).context("--seed and --count together are too large")?;
+        let mut images = ImageSet::new(self.model.config.autoencoder.image_size);
+        let progress = bar(count, "images");
+        let mut next = first;
+        while next < end {
+            let seeds: Vec<u64> = (next..next.saturating_add(batch.max(1)).min(end)).collect();
+            images.append(&self.images(&seeds)?)?;
+            progress.inc(seeds.len() as u64);
+            next += seeds.len() as u64;
+        }
+        progress.finish_and_clear();
+        Ok(images)
     }
 
     /// All that comes about on the way to the images.
     pub fn trajectory(&mut self, seeds: &[u64]) -> Result<Trajectory<Tensor>> {
         match &mut self.place {
             Place::Candle(device) => Ok(self.model.sample_seeds(seeds, device)?),
-            Place::Wgpu(gpu, executors) => {
-                let executor = run(&self.model, gpu, executors, seeds)?;
-                let latents = self.model.levels().iter();
-                let latents = latents.map(|t| read(executor, &format!("latent/{t}"))).collect::<Result<_>>()?;
-                Ok(Trajectory { latents, image: read(executor, "image")? })
+            Place::Wgpu(sampler) => {
+                let latents = self.model.levels().iter().map(|t| format!("latent/{t}"));
+                let names: Vec<String> = latents.chain(["image".to_string()]).collect();
+                let mut outputs = on_gpu(sampler, &self.model, seeds, &names)?;
+                let image = outputs.pop().context("the model made no image")?;
+                Ok(Trajectory { latents: outputs, image })
             }
         }
     }
 }
 
-/// Runs the executor for so many images, which is compiled at first.
-fn run<'a, R: Copy + Into<Recipe>>(
+/// The outputs of these names, whole whatever batches they were made in.
+fn on_gpu<R: Copy + Into<Recipe>>(
+    sampler: &mut GpuSampler,
     model: &Model,
-    gpu: &Gpu,
-    executors: &'a mut BTreeMap<usize, Executor>,
     recipes: &[R],
-) -> Result<&'a Executor> {
-    let executor = match executors.entry(recipes.len()) {
-        Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => entry.insert(pollster::block_on(Executor::new(gpu, &model.record(recipes.len())?))?),
+    names: &[String],
+) -> Result<Vec<Tensor>> {
+    let batches = pollster::block_on(sampler.sample(model, recipes, async |executor| {
+        let mut outputs = Vec::new();
+        for name in names {
+            outputs.push((executor.read(name).await?, executor.shape(name)?.to_vec()));
+        }
+        Ok(outputs)
+    }));
+    for recovery in sampler.take_recoveries() {
+        eprintln!("warning: {recovery}");
+    }
+    let batches = batches?;
+    let whole = |i: usize| {
+        let parts = batches.iter().map(|outputs| {
+            let (values, shape) = &outputs[i];
+            Tensor::from_slice(values, shape.as_slice(), &Device::Cpu)
+        });
+        Ok(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
     };
-    let noise = model.draw(recipes);
-    executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
-    Ok(executor)
-}
-
-fn read(executor: &Executor, output: &str) -> Result<Tensor> {
-    let values = pollster::block_on(executor.read(output))?;
-    Ok(Tensor::from_vec(values, executor.shape(output)?, &Device::Cpu)?)
+    (0..names.len()).map(whole).collect()
 }

@@ -14,6 +14,8 @@ pub struct Gpu {
     info: wgpu::AdapterInfo,
     /// What the adapter offers, of which the device uses a part.
     offer: Arc<(wgpu::Limits, wgpu::Features)>,
+    /// The optional features that may be used.
+    features: wgpu::Features,
     incidents: Arc<Mutex<Incidents>>,
 }
 
@@ -36,6 +38,11 @@ impl Gpu {
     /// Asks for the fastest adapter and for a device with WebGPU's default limits, and with those of the features that
     /// kernels and measurements make use of that the adapter has.
     pub async fn new() -> Result<Self> {
+        Self::with_features(USEFUL_FEATURES).await
+    }
+
+    /// Like [`Self::new`], with no other optional features than these, where the adapter has them.
+    pub async fn with_features(features: wgpu::Features) -> Result<Self> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let options = wgpu::RequestAdapterOptions {
             power_preference: wgpu::PowerPreference::HighPerformance,
@@ -45,7 +52,7 @@ impl Gpu {
         let adapter = adapter.map_err(|error| Error::NoAdapter(error.to_string()))?;
         let info = adapter.get_info();
         let descriptor = wgpu::DeviceDescriptor {
-            required_features: adapter.features() & USEFUL_FEATURES,
+            required_features: adapter.features() & features,
             required_limits: wgpu::Limits::default(),
             ..Default::default()
         };
@@ -55,7 +62,12 @@ impl Gpu {
         let incidents = Arc::new(Mutex::new(Incidents::default()));
         watch(&device, &incidents);
         let offer = Arc::new((adapter.limits(), adapter.features()));
-        Ok(Self { instance, device, queue, info, offer, incidents })
+        Ok(Self { instance, device, queue, info, offer, features, incidents })
+    }
+
+    /// A new device like this one, which was lost.
+    pub async fn reopen(&self) -> Result<Self> {
+        Self::with_features(self.features).await
     }
 
     /// The instance, which makes surfaces for canvases and windows.
@@ -104,6 +116,17 @@ impl Gpu {
     /// The features that the adapter offers.
     pub fn features(&self) -> Vec<String> {
         self.offer.1.iter_names().map(|(name, _)| name.to_lowercase().replace('_', "-")).collect()
+    }
+
+    /// Whether single passes can be timed.
+    pub fn has_timestamps(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+
+    /// Adapter and driver in all that is known of them.
+    pub fn identity(&self) -> String {
+        let wgpu::AdapterInfo { name, vendor, device, driver, driver_info, backend, .. } = &self.info;
+        format!("{name}, {vendor:x}:{device:x}, {driver}, {driver_info}, {backend}")
     }
 
     /// Why the device was lost, if it was.

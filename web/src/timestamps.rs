@@ -12,7 +12,7 @@ pub async fn time_passes(
     passes: usize,
     mut encode: impl FnMut(usize, &mut wgpu::ComputePass),
 ) -> Result<Vec<f64>> {
-    if !gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+    if !gpu.has_timestamps() {
         return Err(Error::NoTimestamps(gpu.name().to_string()));
     }
     let mut seconds = Vec::with_capacity(passes);

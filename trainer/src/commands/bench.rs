@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use clap::{Args, Subcommand};
 use lddgan::backend::CandleBackend;
@@ -17,7 +17,9 @@ use lddgan_trainer::network::{BackendName, device};
 use lddgan_trainer::precision::Precision;
 use lddgan_trainer::preset::Preset;
 use lddgan_trainer::run::training_device;
+use lddgan_trainer::tuning::tuned;
 use lddgan_trainer::{files, revision};
+use lddgan_web::executor::{ConvLayer, ConvTimes, NumberType, Options};
 use lddgan_web::{Executor, Gpu};
 use serde::Serialize;
 
@@ -41,6 +43,9 @@ pub struct Sample {
     /// Who computes
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
+    /// With `--backend wgpu`, time the kernels on this GPU first and use the fastest; the times are kept for other runs
+    #[arg(long)]
+    tune: bool,
     #[command(flatten)]
     protocol: Protocol,
     /// File that gets the figures
@@ -97,11 +102,12 @@ pub fn bench(options: &Bench) -> Result<()> {
 }
 
 fn sample(options: &Sample) -> Result<()> {
+    ensure!(!options.tune || options.backend == BackendName::Wgpu, "only the kernels of `--backend wgpu` can be tuned");
     let device = device(options.backend)?;
     let (name, model) = options.source.model(&device)?;
     let seeds: Vec<u64> = (0..options.protocol.batch as u64).collect();
     let (device, seconds) = match options.backend {
-        BackendName::Wgpu => pollster::block_on(sample_on_gpu(&model, &seeds, &options.protocol))?,
+        BackendName::Wgpu => pollster::block_on(sample_on_gpu(&model, &seeds, options))?,
         BackendName::Cpu | BackendName::Cuda => {
             let inputs = model.inputs(&seeds, &device)?;
             let call = || {
@@ -115,11 +121,15 @@ fn sample(options: &Sample) -> Result<()> {
 }
 
 /// Each call ends with the images in the GPU's memory.
-async fn sample_on_gpu(model: &Model, seeds: &[u64], protocol: &Protocol) -> Result<(String, Timing)> {
+async fn sample_on_gpu(model: &Model, seeds: &[u64], options: &Sample) -> Result<(String, Timing)> {
     let gpu = Gpu::new().await?;
-    let executor = Executor::new(&gpu, &model.record(seeds.len())?).await?;
+    let graph = model.record(seeds.len())?;
+    let times = if options.tune { tuned(&gpu, &graph)? } else { ConvTimes::default() };
+    let convolutions = |layer: &ConvLayer| times.kernel(layer, &gpu);
+    let kernels = Options { convolutions: &convolutions, images: NumberType::F32 };
+    let executor = Executor::with_options(&gpu, &graph, &kernels).await?;
     let noise = model.draw(seeds);
-    let timing = protocol.time(|| {
+    let timing = options.protocol.time(|| {
         executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
         Ok(pollster::block_on(gpu.finish())?)
     })?;

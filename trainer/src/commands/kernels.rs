@@ -50,6 +50,9 @@ struct Report {
     ceilings: Ceilings,
     /// Of all dispatches, without what lies between them.
     seconds: f64,
+    /// Of all buffers between the kernels.
+    activation_bytes: u64,
+    weight_bytes: u64,
     kernels: Vec<Row>,
     /// The convolutions under every kernel, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,11 +97,11 @@ async fn measure(options: &Kernels) -> Result<Report> {
     let noise = model.draw(&(0..options.batch as u64).collect::<Vec<_>>());
     let inputs: Vec<_> = noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())).collect();
     let images = options.dtype.web();
-    let times = if options.tune { Some(ConvTimes::measure(&gpu, &graph, &inputs, images).await?) } else { None };
-    let convolutions = |layer: &ConvLayer| {
-        let fastest = times.as_ref().and_then(|times| times.fastest(layer));
-        fastest.unwrap_or(ConvKernel::estimated(layer, gpu.is_software()))
-    };
+    let mut times = ConvTimes::default();
+    if options.tune {
+        times.measure(&gpu, &graph, f64::INFINITY).await?;
+    }
+    let convolutions = |layer: &ConvLayer| times.kernel(layer, &gpu);
     let executor = Executor::with_options(&gpu, &graph, &Options { convolutions: &convolutions, images }).await?;
     let mut runs = Vec::new();
     for trial in 0..options.warm_up + options.trials {
@@ -118,22 +121,24 @@ async fn measure(options: &Kernels) -> Result<Report> {
         ceilings,
         seconds: kernels.iter().map(|row| row.time.seconds).sum(),
         kernels,
-        convolutions: times,
+        convolutions: options.tune.then_some(times),
+        activation_bytes: executor.activation_bytes(),
+        weight_bytes: executor.weight_bytes(),
     })
 }
 
 fn print_convolutions(times: &ConvTimes) {
-    let kernels: String = ConvKernel::all().map(|kernel| format!("{kernel:>8}")).collect();
+    let kernels: String = ConvKernel::all().map(|kernel| format!("{kernel:>9}")).collect();
     println!("milliseconds of each convolution under every kernel (pixels x channels of a tile), the fastest marked:");
     println!("{kernels}");
-    for (layer, seconds) in &times.layers {
-        let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-        let time = |&seconds: &f64| {
-            let mark = if seconds == fastest { '*' } else { ' ' };
-            format!("{:7.3}{mark}", seconds * 1e3)
+    for (layer, times) in &times.layers {
+        let fastest = times.iter().map(|(_, seconds)| *seconds).fold(f64::INFINITY, f64::min);
+        let time = |kernel: ConvKernel| match times.iter().find(|(timed, _)| *timed == kernel) {
+            Some((_, seconds)) => format!("{:8.3}{}", seconds * 1e3, if *seconds == fastest { '*' } else { ' ' }),
+            None => " ".repeat(9),
         };
         let ConvLayer { x, y, kernel, stride, upsample } = layer;
-        let times: String = seconds.iter().map(time).collect();
+        let times: String = ConvKernel::all().map(time).collect();
         println!("{times}  {kernel}x{kernel}, stride {stride}, upsample {upsample}, {x:?} -> {y:?}");
     }
 }
@@ -146,6 +151,14 @@ fn print(report: &Report) {
     println!("kernels of {name} on {device}, batch {batch}, {trials} trials: {:.2} ms", seconds * 1e3);
     let (gflops, gbytes) = (ceilings.flops_per_second / 1e9, ceilings.bytes_per_second / 1e9);
     println!("ceilings: {gflops:.1} GFLOP/s (f32 multiply-adds), {gbytes:.1} GB/s (copy)");
+    let dispatches: usize = kernels.iter().map(|row| row.time.dispatches).sum();
+    let moved: u64 = kernels.iter().map(|row| row.time.work.bytes * row.time.dispatches as u64).sum();
+    println!(
+        "{dispatches} dispatches that read and write {:.1} MB; buffers of {:.1} MB, weights of {:.1} MB",
+        moved as f64 / 1e6,
+        report.activation_bytes as f64 / 1e6,
+        report.weight_bytes as f64 / 1e6
+    );
     println!("      ms  share  count  GFLOP/s    GB/s  of ceiling  kernel");
     for row in kernels {
         let KernelTime { work, dispatches, seconds: own } = &row.time;

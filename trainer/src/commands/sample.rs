@@ -28,7 +28,7 @@ pub struct Sample {
     /// Folder that gets one PNG per image, named by model and seed (or seeds and number)
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// PNG file that gets all images side by side
+    /// Picture (.png or .jpg) that gets all images side by side
     #[arg(long, value_name = "FILE")]
     grid: Option<PathBuf>,
     /// Images computed at a time
@@ -43,6 +43,9 @@ pub struct Sample {
     /// Make the images between --seed and this one, both included, instead of those that follow
     #[arg(long, value_name = "SEED")]
     interpolate: Option<u64>,
+    /// With `--backend wgpu`, time the kernels on this GPU first and use the fastest; the times are kept for other runs
+    #[arg(long)]
+    tune: bool,
 }
 
 impl Sample {
@@ -71,6 +74,9 @@ pub fn sample(options: &Sample) -> Result<()> {
         sampler.model.set_steps(steps)?;
     }
     let (names, recipes): (Vec<String>, Vec<Recipe>) = options.recipes()?.into_iter().unzip();
+    if options.tune {
+        sampler.tune(options.batch.clamp(1, recipes.len().max(1)))?;
+    }
     let started = std::time::Instant::now();
     let mut pictures = Vec::new();
     for recipes in recipes.chunks(options.batch.max(1)) {
@@ -85,7 +91,7 @@ pub fn sample(options: &Sample) -> Result<()> {
     }
     if let Some(path) = &options.grid {
         let columns = (pictures.len() as f64).sqrt().ceil() as usize;
-        files::write_atomic(path, &grid::to_png(&grid::arrange(&pictures, columns))?)?;
+        grid::write(path, &grid::arrange(&pictures, columns))?;
     }
     println!("{} images in {seconds:.2} s ({:.3} s per image)", recipes.len(), seconds / recipes.len().max(1) as f64);
     Ok(())

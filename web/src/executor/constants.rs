@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor, TensorId};
 use half::f16;
 
-use super::layout::{NumberType, Shape, pack_weights};
+use super::layout::{NumberType, Shape, pack_weights, winograd_weights};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Image(TensorId),
     Weights(TensorId),
+    Winograd(TensorId),
     Style(TensorId, TensorId),
     Bias(Option<TensorId>, Option<TensorId>, usize),
 }
@@ -71,8 +72,19 @@ impl Constants {
         let taps = kernel.iter().product();
         let pack = || Ok(Packed::weights(pack_weights(&values(tensor)?, outputs, inputs, taps)));
         let constant = self.add(Key::Weights(tensor.id()), pack)?;
-        let f16 = matches!(self.packed[constant], Packed::F16(_));
-        Ok((constant, if f16 { NumberType::F16 } else { NumberType::F32 }))
+        Ok((constant, self.number_type(constant)))
+    }
+
+    /// The weights of a 3x3 convolution (out, in, 3, 3) as conv_winograd.wgsl needs them, and their type.
+    pub fn winograd(&mut self, tensor: &Tensor) -> Result<(usize, NumberType)> {
+        let (outputs, inputs, ..) = tensor.dims4()?;
+        let pack = || Ok(Packed::weights(pack_weights(&winograd_weights(&values(tensor)?), outputs, inputs, 16)));
+        let constant = self.add(Key::Winograd(tensor.id()), pack)?;
+        Ok((constant, self.number_type(constant)))
+    }
+
+    fn number_type(&self, constant: usize) -> NumberType {
+        if matches!(self.packed[constant], Packed::F16(_)) { NumberType::F16 } else { NumberType::F32 }
     }
 
     /// The scales of a norm, then its shifts.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::program::Kernel;
 
@@ -10,7 +10,7 @@ use super::program::Kernel;
 pub const THREADS: usize = 64;
 
 /// What the speed of a convolution depends on: the key of a table of measured kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConvLayer {
     /// Shape of the input: batch, channels, height, width.
     pub x: [usize; 4],
@@ -34,16 +34,18 @@ impl ConvLayer {
 }
 
 /// How a convolution is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConvKernel {
     /// conv_direct.wgsl
     Direct,
     /// conv_tiled.wgsl
     Tiled(Tile),
+    /// conv_winograd.wgsl, for 3x3 kernels of stride 1
+    Winograd(Patches),
 }
 
 /// The part of the result that a workgroup of conv_tiled.wgsl computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tile {
     /// Threads side by side along the pixels; the others lie along the channels.
     pixel_threads: usize,
@@ -90,20 +92,49 @@ impl Tile {
     }
 }
 
+/// The part of the result that a workgroup of conv_winograd.wgsl computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patches {
+    /// Patches of 2x2 pixels.
+    patches: usize,
+    /// Groups of four channels.
+    blocks: usize,
+}
+
+impl Patches {
+    /// Each gives a thread 16 sums.
+    pub const ALL: [Self; 2] = [Self { patches: 32, blocks: 2 }, Self { patches: 16, blocks: 4 }];
+
+    fn workgroups(&self, layer: &ConvLayer) -> usize {
+        let [batch, _, height, width] = layer.y;
+        let patches = batch * height.div_ceil(2) * width.div_ceil(2);
+        patches.div_ceil(self.patches) * layer.out_blocks().div_ceil(self.blocks)
+    }
+}
+
 impl fmt::Display for ConvKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Direct => f.pad("direct"),
             // Pixels times channels.
             Self::Tiled(tile) => f.pad(&format!("{}x{}", tile.tile_pixels(), 4 * tile.tile_blocks())),
+            Self::Winograd(Patches { patches, blocks }) => f.pad(&format!("w{}x{}", 4 * patches, 4 * blocks)),
         }
     }
 }
 
 impl ConvKernel {
-    /// Every kernel, each of which computes every layer.
+    /// Every kernel.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Direct].into_iter().chain(Tile::ALL.map(Self::Tiled))
+        [Self::Direct].into_iter().chain(Tile::ALL.map(Self::Tiled)).chain(Patches::ALL.map(Self::Winograd))
+    }
+
+    /// Whether it computes this layer.
+    pub fn fits(self, layer: &ConvLayer) -> bool {
+        match self {
+            Self::Direct | Self::Tiled(_) => true,
+            Self::Winograd(_) => (layer.kernel, layer.stride) == (3, 1),
+        }
     }
 
     /// The kernel that should be fast, as long as nobody has measured.
@@ -127,6 +158,10 @@ impl ConvKernel {
                 let constants = constants.map(|(name, value)| (name, value as u32)).to_vec();
                 ("conv_tiled", include_str!("kernels/conv_tiled.wgsl"), constants)
             }
+            Self::Winograd(Patches { patches, blocks }) => {
+                let constants = vec![("PATCHES", patches as u32), ("BLOCKS", blocks as u32)];
+                ("conv_winograd", include_str!("kernels/conv_winograd.wgsl"), constants)
+            }
         };
         let parts = COMMON.into_iter().chain([source]).collect();
         Kernel { name, parts, weights: None, constants, overrides: Vec::new(), images: Vec::new() }
@@ -140,6 +175,7 @@ impl ConvKernel {
                 (batch * layer.out_blocks() * height * width.div_ceil(4)).div_ceil(THREADS)
             }
             Self::Tiled(tile) => tile.workgroups(layer),
+            Self::Winograd(patches) => patches.workgroups(layer),
         }
     }
 }
@@ -167,7 +203,7 @@ mod tests {
     fn large_layers_get_large_tiles_and_small_ones_many() {
         let tile = |layer| match ConvKernel::estimated(&layer, false) {
             ConvKernel::Tiled(tile) => tile,
-            ConvKernel::Direct => panic!("{layer:?} gets no tile"),
+            kernel => panic!("{layer:?} gets {kernel:?}"),
         };
         assert_eq!(tile(layer(16, 128, 64)), Tile::ALL[0]);
         assert!(tile(layer(1, 64, 8)).workgroups(&layer(1, 64, 8)) >= 8);

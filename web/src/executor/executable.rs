@@ -100,7 +100,7 @@ impl Executor {
             return Err(fail(format!("{} values were given, {needed} are needed", values.len())));
         }
         let Region { buffer, offset, .. } = &self.resources.values[input.value];
-        self.gpu.queue().write_buffer(buffer, *offset, bytemuck::cast_slice(&input.shape.pack(values)));
+        self.gpu.queue().write_buffer(buffer, offset + input.offset, bytemuck::cast_slice(&input.shape.pack(values)));
         Ok(())
     }
 
@@ -109,6 +109,11 @@ impl Executor {
         let (region, shape) = self.region(output)?;
         let bytes = self.gpu.read(&region.buffer, region.offset, region.bytes, &format!("output `{output}`")).await?;
         Ok(shape.unpack(&bytemuck::pod_collect_to_vec(&bytes)))
+    }
+
+    /// The device that it was compiled for.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
     }
 
     /// The shape of an output, batch first.
@@ -124,6 +129,11 @@ impl Executor {
     /// Bytes of weights and other constants.
     pub fn weight_bytes(&self) -> u64 {
         self.resources.constant_bytes
+    }
+
+    /// What each dispatch of a run does.
+    pub fn work(&self) -> &[Work] {
+        &self.work
     }
 
     /// Dispatches of one run.

@@ -104,6 +104,19 @@ pub fn pack_weights(weights: &[f32], outputs: usize, inputs: usize, taps: usize)
     packed
 }
 
+/// What conv_winograd.wgsl multiplies with: g Gᵀ from both sides of each 3x3 kernel, (out, in, 3, 3) to (out, in, 4, 4).
+pub fn winograd_weights(weights: &[f32]) -> Vec<f32> {
+    const G: [[f32; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+    let transformed = |kernel: &[f32; 9]| {
+        let element = |row: &[f32; 3], column: &[f32; 3]| {
+            let product = |i: usize| row[i / 3] * kernel[i] * column[i % 3];
+            (0..9).map(product).sum()
+        };
+        G.iter().flat_map(|row| G.iter().map(move |column| element(row, column))).collect::<Vec<f32>>()
+    };
+    weights.as_chunks().0.iter().flat_map(transformed).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +136,15 @@ mod tests {
         let packed = pack_weights(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2, 3, 1);
         let columns = [[1.0, 4.0, 0.0, 0.0], [2.0, 5.0, 0.0, 0.0], [3.0, 6.0, 0.0, 0.0], [0.0; 4]];
         assert_eq!(packed, columns.concat());
+    }
+
+    #[test]
+    fn winograd_weights_of_a_kernel_with_one_tap() {
+        // The transform of an outer product is the outer product of the transforms.
+        let mut kernel = [0.0; 9];
+        kernel[3 + 2] = 8.0;
+        let (row, column) = ([0.0, 0.5, -0.5, 0.0], [0.0, 0.5, 0.5, 1.0]);
+        let expected: Vec<f32> = row.iter().flat_map(|r| column.map(|c| 8.0 * r * c)).collect();
+        assert_eq!(winograd_weights(&kernel), expected);
     }
 }

@@ -1,19 +1,22 @@
 //! From a graph to a program: which kernel computes each node, with which parameters.
 
+use std::collections::{HashMap, HashSet};
+
 use bytemuck::{Pod, bytes_of};
 use candle_core::Tensor;
 use lddgan::backend::{Graph, Node, NodeId, Op};
-use lddgan::layers::{GROUP_NORM_EPS, GroupNorm, Linear};
+use lddgan::layers::Linear;
 use lddgan::{Activation, FirMode};
 
 use super::constants::Constants;
-use super::conv::{ConvLayer, THREADS};
+use super::conv::{ConvKernel, ConvLayer, THREADS};
 use super::executable::Options;
 use super::fold;
 use super::fusion::{FusedConv, Plan, plan};
 use super::layout::{NumberType, Shape};
 use super::params::{self, activation_code, fir_code};
 use super::program::{Input, Kernel, Layer, Operand, Output, Program, Step, Value, ValueId};
+use super::styles::Styles;
 use crate::error::{Error, Result};
 
 /// A kernel by the name of its file, with its `override` constants.
@@ -21,7 +24,10 @@ macro_rules! kernel {
     ($name:literal $(, $override:ident = $value:expr)*) => {
         Kernel {
             name: $name,
-            parts: vec![include_str!("kernels/common.wgsl"), include_str!(concat!("kernels/", $name, ".wgsl"))],
+            parts: vec![
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/executor/kernels/common.wgsl")),
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/executor/kernels/", $name, ".wgsl")),
+            ],
             weights: None,
             constants: Vec::new(),
             images: Vec::new(),
@@ -29,6 +35,8 @@ macro_rules! kernel {
         }
     };
 }
+
+mod norms;
 
 /// Compiles a graph.
 pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
@@ -41,15 +49,19 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
         program: Program::default(),
         constants: Constants::default(),
         values: vec![None; graph.nodes.len()],
+        styles: HashMap::new(),
         layer: Layer::default(),
         numbers: NumberType::F32,
     };
-    for (id, node) in graph.nodes.iter().enumerate() {
+    let styles = Styles::find(graph, &folded);
+    let styled: HashSet<NodeId> = styles.iter().flat_map(Styles::nodes).collect();
+    for (id, node) in graph.nodes.iter().enumerate().filter(|(id, _)| !styled.contains(id)) {
         if let Op::Input(name) = &node.op {
             lowering.input(id, name)?;
         }
     }
-    for (id, plan) in plan(graph, &folded).iter().enumerate() {
+    styles.iter().try_for_each(|styles| lowering.compute_styles(styles))?;
+    for (id, plan) in plan(graph, &folded).iter().enumerate().filter(|(id, _)| !styled.contains(id)) {
         lowering.numbers = lowering.numbers(id);
         let value = match plan {
             Plan::Nothing => continue,
@@ -95,6 +107,8 @@ struct Lowering<'a> {
     constants: Constants,
     /// The values that nodes have on the GPU.
     values: Vec<Option<ValueId>>,
+    /// Where the styles lie that were computed together: value, offset of the first sample and distance to the next.
+    styles: HashMap<NodeId, (ValueId, usize, usize)>,
     /// What is being lowered, and the type of its result.
     layer: Layer,
     numbers: NumberType,
@@ -139,7 +153,11 @@ impl Lowering<'_> {
         let shape = self.shape(id)?;
         let value = self.value(shape.vectors(), NumberType::F32);
         self.values[id] = Some(value);
-        match self.program.inputs.insert(name.to_string(), Input { value, shape }) {
+        self.add_input(name, Input { value, offset: 0, shape })
+    }
+
+    fn add_input(&mut self, name: &str, input: Input) -> Result<()> {
+        match self.program.inputs.insert(name.to_string(), input) {
             Some(_) => Err(Error::Graph(format!("there are two inputs `{name}`"))),
             None => Ok(()),
         }
@@ -193,16 +211,20 @@ impl Lowering<'_> {
         let Node { op, inputs, .. } = &self.graph.nodes[id];
         let y = self.shape(id)?;
         let value = match (op, inputs.as_slice()) {
-            (Op::Linear(linear, activation), &[x]) => self.linear(x, y, linear, *activation)?,
+            (Op::Linear(linear, activation), &[x]) => {
+                let (shape, x) = (self.shape(x)?, self.operand(x)?);
+                self.linear(x, shape, y, linear, *activation)?
+            }
             (Op::GroupNorm(norm, activation), &[x]) => self.learned_norm(x, norm, *activation)?,
             (Op::AdaptiveGroupNorm { groups, activation }, &[x, style]) => {
-                let stride = 4 * self.shape(style)?.blocks();
-                let style = self.operand(style)?;
-                self.norm(x, Style { values: style, stride, scale_offset: 1.0 }, *groups, *activation)?
+                self.adaptive_norm(x, style, *groups, *activation)?
             }
             (Op::Activate(activation), &[x]) => self.weighted_sum(&[1.0], &[x], y, *activation)?,
             (Op::WeightedSum(factors), inputs) => self.weighted_sum(factors, inputs, y, Activation::Identity)?,
-            (Op::PixelNorm, &[x]) => self.pixel_norm(x, y)?,
+            (Op::PixelNorm, &[x]) => {
+                let x = self.operand(x)?;
+                self.pixel_norm(x, y)
+            }
             (Op::Fir(mode), &[x]) => self.fir(x, y, *mode)?,
             (Op::UpsampleNearest(factor), &[x]) => self.upsample_nearest(x, y, *factor)?,
             (Op::DepthToSpace(factor), &[x]) => self.depth_to_space(x, y, *factor)?,
@@ -227,7 +249,21 @@ impl Lowering<'_> {
         let (residual_scale, residual) = fused.residual.unzip();
         let input = self.operand(fused.input)?;
         let bias = self.constants.bias(fused.conv.bias.as_ref(), fused.sample_bias, y.channels)?;
-        let (weights, weight_type) = self.constants.weights(&fused.conv.weight)?;
+        let layer = ConvLayer {
+            x: x.dims(),
+            y: y.dims(),
+            kernel: geometry.kernel,
+            stride: geometry.stride,
+            upsample: fused.upsample,
+        };
+        let variant = (self.options.convolutions)(&layer);
+        if !variant.fits(&layer) {
+            return Err(Error::Graph(format!("kernel {variant} cannot compute {layer:?}")));
+        }
+        let (weights, weight_type) = match variant {
+            ConvKernel::Winograd(_) => self.constants.winograd(&fused.conv.weight)?,
+            ConvKernel::Direct | ConvKernel::Tiled(_) => self.constants.weights(&fused.conv.weight)?,
+        };
         let reads = vec![
             input,
             Operand::Constant(weights),
@@ -247,15 +283,7 @@ impl Lowering<'_> {
             scale: fused.scale,
             residual_scale: residual_scale.unwrap_or(0.0),
         };
-        let layer = ConvLayer {
-            x: x.dims(),
-            y: y.dims(),
-            kernel: geometry.kernel,
-            stride: geometry.stride,
-            upsample: fused.upsample,
-        };
         self.layer.conv = Some(layer);
-        let variant = (self.options.convolutions)(&layer);
         let overrides = vec![
             ("KERNEL", geometry.kernel as u32),
             ("STRIDE", geometry.stride as u32),
@@ -274,52 +302,25 @@ impl Lowering<'_> {
         Ok(self.emit(dispatch, params))
     }
 
-    fn linear(&mut self, x: NodeId, y: Shape, linear: &Linear, activation: Activation) -> Result<ValueId> {
+    fn linear(
+        &mut self,
+        x: Operand,
+        shape: Shape,
+        y: Shape,
+        linear: &Linear,
+        activation: Activation,
+    ) -> Result<ValueId> {
         let (weights, weight_type) = self.constants.weights(&linear.weight)?;
         let kernel =
             Kernel { weights: Some(weight_type), ..kernel!("linear", ACTIVATION = activation_code(activation)) };
-        let in_blocks = self.shape(x)?.blocks() as u32;
+        let in_blocks = shape.blocks() as u32;
         let reads = vec![
-            self.operand(x)?,
+            x,
             Operand::Constant(weights),
             Operand::Constant(self.constants.bias(Some(&linear.bias), None, y.channels)?),
         ];
         let params = params::Linear { batch: y.batch as u32, in_blocks, out_blocks: y.blocks() as u32 };
         Ok(self.emit(self.pointwise(kernel, reads, y), params))
-    }
-
-    fn learned_norm(&mut self, x: NodeId, norm: &GroupNorm, activation: Activation) -> Result<ValueId> {
-        let values = Operand::Constant(self.constants.style(&norm.weight, &norm.bias)?);
-        self.norm(x, Style { values, stride: 0, scale_offset: 0.0 }, norm.groups, activation)
-    }
-
-    fn norm(&mut self, x: NodeId, style: Style, groups: usize, activation: Activation) -> Result<ValueId> {
-        let (shape, x) = (self.shape(x)?, self.operand(x)?);
-        if groups == 0 || !shape.channels.is_multiple_of(groups) {
-            return Err(Error::Graph(format!("a norm of {} channels in {groups} groups", shape.channels)));
-        }
-        let group_channels = shape.channels / groups;
-        let pixels = shape.pixels() as u32;
-        let params = params::GroupNorm {
-            batch: shape.batch as u32,
-            groups: groups as u32,
-            group_channels: group_channels as u32,
-            pixels,
-            style_stride: style.stride as u32,
-            scale_offset: style.scale_offset,
-            epsilon: GROUP_NORM_EPS as f32,
-        };
-        let dispatch = Dispatch {
-            kernel: kernel!("group_norm", ALIGNED = group_channels.is_multiple_of(4)),
-            reads: vec![x, style.values],
-            workgroups: shape.batch * groups,
-            vectors: 2 * shape.batch * shape.blocks(),
-            numbers: NumberType::F32,
-        };
-        let affine = self.emit(dispatch, params);
-        let kernel = kernel!("scale_shift", ACTIVATION = activation_code(activation));
-        let params = params::ScaleShift { count: shape.vectors() as u32, blocks: shape.blocks() as u32, pixels };
-        Ok(self.emit(self.pointwise(kernel, vec![x, Operand::Value(affine)], shape), params))
     }
 
     fn weighted_sum(&mut self, factors: &[f32], terms: &[NodeId], y: Shape, activation: Activation) -> Result<ValueId> {
@@ -336,10 +337,9 @@ impl Lowering<'_> {
         Ok(self.emit(self.pointwise(kernel, reads, y), params))
     }
 
-    fn pixel_norm(&mut self, x: NodeId, y: Shape) -> Result<ValueId> {
+    fn pixel_norm(&mut self, x: Operand, y: Shape) -> ValueId {
         let params = params::PixelNorm { batch: y.batch as u32, features: y.channels as u32 };
-        let reads = vec![self.operand(x)?];
-        Ok(self.emit(self.pointwise(kernel!("pixel_norm"), reads, y), params))
+        self.emit(self.pointwise(kernel!("pixel_norm"), vec![x], y), params)
     }
 
     fn fir(&mut self, x: NodeId, y: Shape, mode: FirMode) -> Result<ValueId> {
@@ -464,13 +464,4 @@ impl Lowering<'_> {
         let reads = vec![self.operand(x)?];
         Ok(self.emit(self.pointwise(kernel!("sum_pixels"), reads, y), params))
     }
-}
-
-/// Scales and shifts of a norm.
-struct Style {
-    /// (1 or N, 2 C)
-    values: Operand,
-    /// Distance between two samples in f32: 0 if they share one.
-    stride: usize,
-    scale_offset: f32,
 }

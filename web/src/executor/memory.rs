@@ -1,6 +1,8 @@
 //! Decides which values share a buffer: those that are never needed at the same time.
 
-use super::program::{Operand, Program};
+use std::collections::BTreeSet;
+
+use super::program::{Operand, Program, ValueId};
 
 /// Buffers for the values of a program.
 #[derive(Debug, Default)]
@@ -17,9 +19,10 @@ impl MemoryPlan {
         let mut plan = Self { buffer_of: vec![0; program.values.len()], buffers: Vec::new() };
         let mut free = Vec::new();
         // Inputs are written before the first dispatch, so they never share with each other or what comes early.
-        for input in program.inputs.values() {
-            plan.buffers.push(program.values[input.value].bytes);
-            plan.buffer_of[input.value] = plan.buffers.len() - 1;
+        let inputs: BTreeSet<ValueId> = program.inputs.values().map(|input| input.value).collect();
+        for input in inputs {
+            plan.buffers.push(program.values[input].bytes);
+            plan.buffer_of[input] = plan.buffers.len() - 1;
         }
         for (i, step) in program.steps.iter().enumerate() {
             plan.buffer_of[step.write] = plan.take(&mut free, program.values[step.write].bytes);

@@ -1,7 +1,7 @@
 //! Executes recorded networks with WebGPU.
 //!
-//! A [`lddgan::Graph`] is compiled once: what depends on no input is computed (`fold`), operations are merged (`fusion`)
-//! and become dispatches of the kernels in `kernels/` (`lower`), values that are never needed together share a buffer
+//! A [`lddgan::Graph`] is compiled once: what depends on no input is computed (`fold`), what depends on no image comes
+//! first (`styles`), operations are merged (`fusion`) and become dispatches of the kernels in `kernels/` (`lower`), values that are never needed together share a buffer
 //! (`memory`), and pipelines, weights and bind groups are made on the device (`resources`). An [`Executor`] then only
 //! writes inputs and replays the dispatches.
 //!
@@ -20,6 +20,7 @@ mod params;
 mod profile;
 mod program;
 mod resources;
+mod styles;
 mod tune;
 
 pub use conv::{ConvKernel, ConvLayer, Tile};

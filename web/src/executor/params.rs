@@ -22,7 +22,13 @@ params! {
     }
     Linear { batch: u32, in_blocks: u32, out_blocks: u32 }
     GroupNorm {
-        batch: u32, groups: u32, group_channels: u32, pixels: u32, style_stride: u32, scale_offset: f32, epsilon: f32,
+        batch: u32, groups: u32, group_blocks: u32, pixels: u32, style_offset: u32, style_stride: u32,
+        scale_offset: f32, epsilon: f32,
+    }
+    ChannelMoments { planes: u32, pixels: u32, parts: u32 }
+    NormFactors {
+        batch: u32, groups: u32, group_channels: u32, pixels: u32, parts: u32, span: u32, style_offset: u32,
+        style_stride: u32, scale_offset: f32, epsilon: f32,
     }
     ScaleShift { count: u32, blocks: u32, pixels: u32 }
     AddPerChannel { count: u32, pixels: u32 }

@@ -113,6 +113,8 @@ pub struct Value {
 #[derive(Debug, Clone, Copy)]
 pub struct Input {
     pub value: ValueId,
+    /// Where it starts in the value, in bytes: inputs may share one.
+    pub offset: u64,
     pub shape: Shape,
 }
 

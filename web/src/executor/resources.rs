@@ -221,12 +221,12 @@ impl Pipelines {
             let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
             let layout = layouts.entry(step.reads.len()).or_insert_with(|| layout(gpu, step.reads.len()));
             let module = modules.entry(step.kernel.module_key()).or_insert_with(|| module(gpu, &step.kernel));
-            pipelines.insert(key.clone(), pipeline(gpu, &step.kernel, &key, layout, module));
-            failures.push((key, scope.pop()));
+            pipelines.insert(key, pipeline(gpu, &step.kernel, layout, module));
+            failures.push((&step.kernel, module.clone(), scope.pop()));
         }
-        for (kernel, failure) in failures {
+        for (kernel, module, failure) in failures {
             if let Some(error) = failure.await {
-                return Err(Error::Shader { kernel, reason: error.to_string() });
+                return Err(shader_error(kernel, &module, &error).await);
             }
         }
         Ok(Self { pipelines, layouts })
@@ -245,6 +245,33 @@ fn module(gpu: &Gpu, kernel: &Kernel) -> wgpu::ShaderModule {
     gpu.device().create_shader_module(wgpu::ShaderModuleDescriptor {
         label: Some(kernel.name),
         source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+    })
+}
+
+/// The error of a kernel that was not accepted: each message with the lines of the source that it is about, or what
+/// WebGPU says about the pipeline where there are no messages.
+async fn shader_error(kernel: &Kernel, module: &wgpu::ShaderModule, error: &wgpu::Error) -> Error {
+    let source = kernel.source();
+    let messages: Vec<_> = module.get_compilation_info().await.messages;
+    let errors = messages.iter().filter(|message| message.message_type == wgpu::CompilationMessageType::Error);
+    let excerpts: Vec<String> = errors
+        .map(|message| {
+            let line = message.location.map_or(0, |location| location.line_number as usize);
+            format!("{}{}", message.message.trim_end(), excerpt(&source, line))
+        })
+        .collect();
+    let reason = if excerpts.is_empty() { error.to_string() } else { excerpts.join("\n") };
+    Error::Shader { kernel: kernel.key(), reason }
+}
+
+/// The line of this number, counted from 1, between its neighbours.
+fn excerpt(source: &str, line: usize) -> String {
+    const AROUND: usize = 2;
+    let near = |number: &usize| line > 0 && number.abs_diff(line) <= AROUND;
+    let lines = (1..).zip(source.lines()).filter(|(number, _)| near(number));
+    lines.fold(String::new(), |text, (number, content)| {
+        let mark = if number == line { '>' } else { ' ' };
+        text + &format!("\n{mark}{number:4} | {content}")
     })
 }
 
@@ -271,22 +298,64 @@ fn layout(gpu: &Gpu, reads: usize) -> wgpu::BindGroupLayout {
 fn pipeline(
     gpu: &Gpu,
     kernel: &Kernel,
-    key: &str,
     layout: &wgpu::BindGroupLayout,
     module: &wgpu::ShaderModule,
 ) -> wgpu::ComputePipeline {
+    let key = kernel.key();
     let layout = gpu.device().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: Some(key),
+        label: Some(&key),
         bind_group_layouts: &[Some(layout)],
         immediate_size: 0,
     });
     let constants: Vec<_> = kernel.overrides.iter().map(|&(name, value)| (name, f64::from(value))).collect();
     gpu.device().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(key),
+        label: Some(&key),
         layout: Some(&layout),
         module,
         entry_point: Some("main"),
         compilation_options: wgpu::PipelineCompilationOptions { constants: &constants, ..Default::default() },
         cache: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::layout::NumberType;
+    use crate::executor::program::{Layer, Value};
+
+    /// A program of one kernel with this text.
+    fn program(text: &'static str) -> Program {
+        let kernel = Kernel {
+            name: "broken",
+            parts: vec![include_str!("kernels/common.wgsl"), text],
+            weights: None,
+            constants: vec![("CHUNK", 8)],
+            overrides: vec![("ACTIVATION", 1)],
+            images: vec![NumberType::F32],
+        };
+        let step =
+            Step { kernel, params: vec![0; 16], reads: Vec::new(), write: 0, workgroups: 1, layer: Layer::default() };
+        let value = Value { bytes: 16, numbers: NumberType::F32 };
+        Program { values: vec![value], steps: vec![step], ..Default::default() }
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_compile_is_named_with_the_line() {
+        // The error says what to install.
+        let gpu = pollster::block_on(Gpu::new()).unwrap_or_else(|error| panic!("{error}"));
+        let missing = "\n@compute @workgroup_size(THREADS)\nfn main() {\n    let x = nothing_of_this_name;\n}\n";
+        for text in [missing, "fn main( {"] {
+            let program = program(text);
+            let lines = program.steps[0].kernel.source().lines().count();
+            let error = pollster::block_on(Resources::new(&gpu, &program)).unwrap_err();
+            let Error::Shader { kernel, reason } = error else { panic!("{error}") };
+            assert_eq!(kernel, "broken chunk=8 activation=1");
+            let line = text.lines().find(|line| line.contains("nothing") || line.contains("( {")).unwrap();
+            let number = if text == missing { lines - 1 } else { lines };
+            assert!(reason.contains(&format!(">{number:4} | {line}")), "{reason}");
+        }
+        let error = pollster::block_on(Resources::new(&gpu, &program("fn other() {}"))).unwrap_err();
+        assert!(matches!(&error, Error::Shader { kernel, .. } if kernel.starts_with("broken")), "{error}");
+    }
 }

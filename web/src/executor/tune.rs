@@ -1,62 +1,174 @@
-//! Times every convolution kernel on a device, so that each layer can get the fastest.
+//! Times the convolution kernels on a device, so that each layer can get the fastest.
 
-use std::collections::BTreeMap;
-
+use candle_core::{DType, Device, Tensor};
 use lddgan::Graph;
-use serde::Serialize;
+use lddgan::backend::{Backend, Recorder};
+use lddgan::check::sha256;
+use lddgan::layers::{Conv2d, ConvGeometry};
+use serde::{Deserialize, Serialize};
 
 use super::conv::{ConvKernel, ConvLayer};
 use super::executable::{Executor, Options};
 use super::layout::NumberType;
-use crate::error::Result;
+use super::lower::lower;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
-/// How long each convolution takes under every kernel.
-#[derive(Debug, Clone, Default, Serialize)]
+/// Runs of each kernel, of which the fastest counts; the first warms up.
+const RUNS: usize = 3;
+
+/// How long convolutions take under the kernels that compute them, on one device.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConvTimes {
-    /// Seconds of the fastest dispatch under each of [`ConvKernel::all`].
-    pub layers: Vec<(ConvLayer, Vec<f64>)>,
+    /// Seconds of the fastest run under each kernel.
+    pub layers: Vec<(ConvLayer, Vec<(ConvKernel, f64)>)>,
 }
 
 impl ConvTimes {
-    /// Runs a graph under each kernel, twice so that the first run can warm up; `inputs` are those of
-    /// [`Executor::run`], `images` is as in [`Options`]. Needs an adapter with timestamp queries.
-    pub async fn measure(gpu: &Gpu, graph: &Graph, inputs: &[(&str, &[f32])], images: NumberType) -> Result<Self> {
-        let mut layers: BTreeMap<ConvLayer, Vec<f64>> = BTreeMap::new();
-        for (i, kernel) in ConvKernel::all().enumerate() {
-            let executor = Executor::with_options(gpu, graph, &Options { convolutions: &|_| kernel, images }).await?;
-            for _ in 0..2 {
-                for dispatch in executor.profile(inputs.iter().copied()).await? {
-                    let Some(layer) = dispatch.work.conv else { continue };
-                    let seconds = layers.entry(layer).or_default();
-                    seconds.resize(i + 1, f64::INFINITY);
-                    seconds[i] = seconds[i].min(dispatch.seconds);
+    /// What the times of a device can be remembered by: it changes with the adapter, its driver and the kernels' sources.
+    /// Fit for the name of a file.
+    pub fn key(gpu: &Gpu) -> String {
+        let sources = ConvKernel::all().map(|kernel| kernel.kernel().source());
+        sha256([gpu.identity()].into_iter().chain(sources).collect::<String>().as_bytes())[..16].to_string()
+    }
+
+    /// Times the convolutions of a graph that were not timed yet under every kernel, those with the most operations first,
+    /// until `seconds` are over: the rest is left out. Whether there is anything new.
+    pub async fn measure(&mut self, gpu: &Gpu, graph: &Graph, seconds: f64) -> Result<bool> {
+        let clock = Clock::start();
+        let known = self.layers.len();
+        for layer in layers(graph)? {
+            if self.fastest(&layer).is_some() {
+                continue;
+            }
+            let alone = recording(&layer)?;
+            let mut times = Vec::new();
+            for kernel in ConvKernel::all().filter(|kernel| kernel.fits(&layer)) {
+                if clock.seconds() > seconds {
+                    return Ok(self.layers.len() > known);
+                }
+                match time(gpu, &alone, &layer, kernel).await {
+                    Ok(seconds) => times.push((kernel, seconds)),
+                    // One that this device does not take is no candidate.
+                    Err(Error::Shader { .. }) => continue,
+                    Err(error) => return Err(error),
                 }
             }
+            self.layers.push((layer, times));
         }
-        Ok(Self { layers: layers.into_iter().collect() })
+        Ok(self.layers.len() > known)
     }
 
     /// The kernel that took the shortest time for a layer, if it was timed.
     pub fn fastest(&self, layer: &ConvLayer) -> Option<ConvKernel> {
-        let (_, seconds) = self.layers.iter().find(|(timed, _)| timed == layer)?;
-        let fastest = ConvKernel::all().zip(seconds).min_by(|a, b| a.1.total_cmp(b.1))?;
-        Some(fastest.0)
+        let (_, times) = self.layers.iter().find(|(timed, _)| timed == layer)?;
+        Some(times.iter().min_by(|a, b| a.1.total_cmp(&b.1))?.0)
     }
+
+    /// The kernel that took the shortest time, or else the one that should.
+    pub fn kernel(&self, layer: &ConvLayer, gpu: &Gpu) -> ConvKernel {
+        self.fastest(layer).unwrap_or_else(|| ConvKernel::estimated(layer, gpu.is_software()))
+    }
+}
+
+/// The different convolutions of a graph, those first that need the most operations in it.
+fn layers(graph: &Graph) -> Result<Vec<ConvLayer>> {
+    let program = lower(graph, &Options { convolutions: &|_| ConvKernel::Direct, images: NumberType::F32 })?;
+    let mut layers: Vec<(ConvLayer, u64)> = Vec::new();
+    for step in &program.steps {
+        let Some(conv) = step.layer.conv else { continue };
+        match layers.iter_mut().find(|(layer, _)| *layer == conv) {
+            Some((_, flops)) => *flops += step.layer.flops,
+            None => layers.push((conv, step.layer.flops)),
+        }
+    }
+    layers.sort_by_key(|(_, flops)| std::cmp::Reverse(*flops));
+    Ok(layers.into_iter().map(|(layer, _)| layer).collect())
+}
+
+/// A layer by itself. What its time does not depend on is left out: values, bias, residual, activation.
+fn recording(layer: &ConvLayer) -> Result<Graph> {
+    let ConvLayer { x, y, kernel, stride, upsample } = *layer;
+    // The padding at both ends of the height; at the end of the width it is the same.
+    let padding = ((y[2] - 1) * stride + kernel).saturating_sub(x[2] * upsample);
+    let pad_before = padding / 2;
+    let conv = Conv2d {
+        weight: Tensor::zeros((y[1], x[1], kernel, kernel), DType::F32, &Device::Cpu)?,
+        bias: None,
+        geometry: ConvGeometry { kernel, stride, pad_before, pad_after: padding - pad_before },
+    };
+    let mut recorder = Recorder::new();
+    let mut value = recorder.input("x", &x);
+    if upsample > 1 {
+        value = recorder.upsample_nearest(&value, upsample)?;
+    }
+    value = recorder.conv2d(&value, &conv)?;
+    recorder.output("y", value);
+    Ok(recorder.finish())
+}
+
+/// Seconds of the fastest run, by timestamp queries where the adapter has them.
+async fn time(gpu: &Gpu, graph: &Graph, layer: &ConvLayer, kernel: ConvKernel) -> Result<f64> {
+    let options = Options { convolutions: &|_| kernel, images: NumberType::F32 };
+    let executor = Executor::with_options(gpu, graph, &options).await?;
+    let x = vec![0.0; layer.x.iter().product()];
+    let mut fastest = f64::INFINITY;
+    for _ in 0..RUNS {
+        let seconds = if gpu.has_timestamps() {
+            executor.profile([("x", x.as_slice())]).await?.iter().map(|dispatch| dispatch.seconds).sum()
+        } else {
+            let clock = Clock::start();
+            executor.run([("x", x.as_slice())])?;
+            gpu.finish().await?;
+            clock.seconds()
+        };
+        fastest = fastest.min(seconds);
+    }
+    Ok(fastest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn layer(size: usize, kernel: usize, stride: usize, upsample: usize) -> ConvLayer {
+        let side = 8 * upsample / stride;
+        ConvLayer { x: [2, 3, 8, 8], y: [2, size, side, side], kernel, stride, upsample }
+    }
+
     #[test]
     fn the_fastest_kernel_of_a_layer_is_found() {
-        let layer = |size| ConvLayer { x: [1; 4], y: [size; 4], kernel: 3, stride: 1, upsample: 1 };
-        let kernels: Vec<_> = ConvKernel::all().collect();
-        let mut seconds = vec![2.0; kernels.len()];
-        seconds[3] = 1.0;
-        let times = ConvTimes { layers: vec![(layer(1), vec![1.0; kernels.len()]), (layer(2), seconds)] };
-        assert_eq!(times.fastest(&layer(2)), Some(kernels[3]));
-        assert_eq!(times.fastest(&layer(3)), None);
+        let times = |fastest: usize| -> Vec<_> {
+            ConvKernel::all().enumerate().map(|(i, kernel)| (kernel, if i == fastest { 1.0 } else { 2.0 })).collect()
+        };
+        let known = ConvTimes { layers: vec![(layer(1, 3, 1, 1), times(0)), (layer(2, 3, 1, 1), times(3))] };
+        assert_eq!(known.fastest(&layer(2, 3, 1, 1)), ConvKernel::all().nth(3));
+        assert_eq!(known.fastest(&layer(3, 3, 1, 1)), None);
+    }
+
+    #[test]
+    fn a_layer_by_itself_is_that_layer() {
+        for layer in [layer(5, 3, 1, 1), layer(4, 1, 1, 1), layer(4, 3, 2, 1), layer(7, 3, 1, 2), layer(4, 4, 4, 1)] {
+            assert_eq!(layers(&recording(&layer).unwrap()).unwrap(), [layer]);
+        }
+    }
+
+    #[test]
+    fn layers_are_timed_once_and_only_while_there_is_time() {
+        // The error says what to install.
+        let gpu = pollster::block_on(Gpu::new()).unwrap_or_else(|error| panic!("{error}"));
+        let graph = recording(&layer(4, 3, 1, 1)).unwrap();
+        let mut times = ConvTimes::default();
+        assert!(!pollster::block_on(times.measure(&gpu, &graph, 0.0)).unwrap());
+        assert_eq!(times, ConvTimes::default());
+        assert!(pollster::block_on(times.measure(&gpu, &graph, f64::INFINITY)).unwrap());
+        let (timed, kernels) = &times.layers[0];
+        assert_eq!((times.layers.len(), *timed, kernels.len()), (1, layer(4, 3, 1, 1), ConvKernel::all().count()));
+        assert!(kernels.iter().all(|(_, seconds)| seconds.is_finite()), "{kernels:?}");
+        assert!(!pollster::block_on(times.measure(&gpu, &graph, f64::INFINITY)).unwrap());
+        let json = serde_json::to_string(&times).unwrap();
+        assert_eq!(serde_json::from_str::<ConvTimes>(&json).unwrap(), times);
+        assert_eq!(ConvTimes::key(&gpu), ConvTimes::key(&pollster::block_on(gpu.reopen()).unwrap()));
     }
 }

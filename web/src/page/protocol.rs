@@ -143,9 +143,7 @@ pub struct Speed {
     pub read: f64,
     /// Pipelines and upload of the last compilation.
     pub compile: Option<f64>,
-    /// Drawing the noise of the last batch.
-    pub noise: f64,
-    /// The last batch on its executor: sampling, decoding and reading back.
+    /// The last batch: noise, sampling, decoding and reading back.
     pub sampling: f64,
     /// Decoding one face.
     pub decode: Option<f64>,

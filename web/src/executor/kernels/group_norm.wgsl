@@ -1,15 +1,14 @@
-// The statistics of a group norm, as what scale_shift.wgsl multiplies and adds. One workgroup for each sample and group;
-// mean and variance in the two passes of the textbook.
-
-// Whether the channels of a group fill whole vec4.
-override ALIGNED: bool = false;
+// A whole group norm: y = activate((x - mean) / deviation * scale + shift), for groups that are small and fill whole vec4.
+// One workgroup for each sample and group; mean and variance in the two passes of the textbook.
 
 struct Params {
     batch: u32,
     groups: u32,
-    group_channels: u32,
+    // vec4 of a group.
+    group_blocks: u32,
     pixels: u32,
-    // Distance between the styles of two samples in f32: 0 if they share one.
+    // Where the first sample's style starts, and the distance to the next in f32: 0 if they share one.
+    style_offset: u32,
     style_stride: u32,
     // Added to the scale: 1 for adaptive norms.
     scale_offset: f32,
@@ -19,14 +18,14 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
 @group(0) @binding(2) var<storage, read> style: array<f32>; // (1 or N, 2 C): scales, then shifts
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // (N, 2, 4 C4): factors, then offsets
+@group(0) @binding(3) var<storage, read_write> y: array<Written>; // (N, C4, H, W)
 
 var<workgroup> partial_sums: array<f32, THREADS>;
 
-// The sum of `value` over the threads of the workgroup.
-fn sum_of(thread: u32, value: f32) -> f32 {
+// The sum of the numbers of `value` over the threads of the workgroup.
+fn sum_of(thread: u32, value: vec4<f32>) -> f32 {
     workgroupBarrier();
-    partial_sums[thread] = value;
+    partial_sums[thread] = value.x + value.y + value.z + value.w;
     workgroupBarrier();
     for (var half = THREADS / 2u; half > 0u; half /= 2u) {
         if thread < half {
@@ -37,27 +36,9 @@ fn sum_of(thread: u32, value: f32) -> f32 {
     return partial_sums[0];
 }
 
-// This thread's share of the sum over the group of x - mean, or of its square.
-fn share(sample: u32, group: u32, thread: u32, mean: f32, squared: bool) -> f32 {
-    let channels = params.groups * params.group_channels;
-    let blocks = (channels + 3u) / 4u;
-    var sum = vec4<f32>(0.0);
-    if ALIGNED {
-        let count = params.group_channels / 4u * params.pixels;
-        let start = sample * blocks * params.pixels + group * count;
-        for (var i = thread; i < count; i += THREADS) {
-            let d = vec4<f32>(x[start + i]) - mean;
-            sum += select(d, d * d, squared);
-        }
-    } else {
-        for (var i = thread; i < params.group_channels * params.pixels; i += THREADS) {
-            let channel = group * params.group_channels + i / params.pixels;
-            let value = vec4<f32>(x[(sample * blocks + channel / 4u) * params.pixels + i % params.pixels]);
-            let d = value[channel % 4u] - mean;
-            sum.x += select(d, d * d, squared);
-        }
-    }
-    return sum.x + sum.y + sum.z + sum.w;
+// Four numbers of the style, from `at` on.
+fn four(at: u32) -> vec4<f32> {
+    return vec4<f32>(style[at], style[at + 1u], style[at + 2u], style[at + 3u]);
 }
 
 @compute @workgroup_size(THREADS)
@@ -66,30 +47,37 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
+    // Groups of all samples lie one after the other.
     let index = folded(workgroup_id, grid);
     let group = index % params.groups;
     let sample = index / params.groups;
     if sample >= params.batch {
         return;
     }
-    let count = f32(params.group_channels * params.pixels);
-    let mean = sum_of(thread, share(sample, group, thread, 0.0, false)) / count;
-    let variance = sum_of(thread, share(sample, group, thread, mean, true)) / count;
+    let size = params.group_blocks * params.pixels;
+    let start = index * size;
+    var sum = vec4<f32>(0.0);
+    for (var i = thread; i < size; i += THREADS) {
+        sum += vec4<f32>(x[start + i]);
+    }
+    let mean = sum_of(thread, sum) / f32(4u * size);
+    var squares = vec4<f32>(0.0);
+    for (var i = thread; i < size; i += THREADS) {
+        let d = vec4<f32>(x[start + i]) - mean;
+        squares += d * d;
+    }
+    let variance = sum_of(thread, squares) / f32(4u * size);
     let inverse = 1.0 / sqrt(variance + params.epsilon);
 
-    let channels = params.groups * params.group_channels;
-    let width = (channels + 3u) / 4u * 4u;
-    for (var i = thread; i < params.group_channels; i += THREADS) {
-        let channel = group * params.group_channels + i;
-        let scale = style[sample * params.style_stride + channel] + params.scale_offset;
-        let shift = style[sample * params.style_stride + channels + channel];
-        let factor = inverse * scale;
-        y[sample * 2u * width + channel] = factor;
-        y[(sample * 2u + 1u) * width + channel] = shift - mean * factor;
-    }
-    // Channels that do not exist stay zero.
-    if group == 0u && thread < width - channels {
-        y[sample * 2u * width + channels + thread] = 0.0;
-        y[(sample * 2u + 1u) * width + channels + thread] = 0.0;
+    let own_style = params.style_offset + sample * params.style_stride;
+    let channels = 4u * params.groups * params.group_blocks;
+    for (var block = 0u; block < params.group_blocks; block++) {
+        let channel = 4u * (group * params.group_blocks + block);
+        let factor = inverse * (four(own_style + channel) + params.scale_offset);
+        let offset = four(own_style + channels + channel) - mean * factor;
+        for (var pixel = thread; pixel < params.pixels; pixel += THREADS) {
+            let at = start + block * params.pixels + pixel;
+            y[at] = Written(activate(vec4<f32>(x[at]) * factor + offset));
+        }
     }
 }

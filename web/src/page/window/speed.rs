@@ -23,9 +23,6 @@ pub fn show(list: &Element, speed: &Speed) -> Result<(), JsValue> {
     facts.extend(speed.download.map(|milliseconds| ("Download", time(milliseconds))));
     facts.push(("Read, verify", time(speed.read)));
     facts.extend(speed.compile.map(|milliseconds| ("Compile, upload", time(milliseconds))));
-    if speed.memory.is_some() {
-        facts.push(("Noise", time(speed.noise)));
-    }
     facts.push(("Sample, decode", time(speed.sampling)));
     facts.extend(speed.decode.map(|milliseconds| ("Decode a face", time(milliseconds))));
     list.set_text_content(None);

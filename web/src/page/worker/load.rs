@@ -19,6 +19,7 @@ impl Worker {
         old: Option<Sampler>,
     ) -> Option<Sampler> {
         let start = now();
+        let remote = matches!(source, ModelSource::Url(_));
         let (file, bytes) = match self.bytes(source).await {
             Ok((file, bytes)) => (file, bytes),
             Err(reason) => return self.refuse(reason, old),
@@ -39,7 +40,8 @@ impl Worker {
             config: read.config,
             provenance: read.provenance,
         };
-        let speed = Speed { download: Some(downloaded - start), read: now() - downloaded, ..Default::default() };
+        let speed =
+            Speed { download: remote.then_some(downloaded - start), read: now() - downloaded, ..Default::default() };
         let sampler = match old {
             Some(old) => old.with_model(model, info.sha256.clone(), speed),
             None => Sampler::new(model, info.sha256.clone(), speed, choice).await,

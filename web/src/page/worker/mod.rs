@@ -97,8 +97,9 @@ impl Worker {
             Job::Make(faces) => self.make(sampler, faces).await,
             Job::Develop { run, recipe, steps } => {
                 sampler.set_steps(steps)?;
-                let Some(images) = sampler.develop(recipe).await? else {
-                    self.send(&Reply::Executor(sampler.info()));
+                let images = sampler.develop(recipe).await?;
+                self.tell_news(sampler);
+                let Some(images) = images else {
                     self.jobs.borrow_mut().push_front(Job::Develop { run, recipe, steps });
                     return Ok(());
                 };
@@ -125,16 +126,16 @@ impl Worker {
         sampler.set_steps(faces.order.steps)?;
         let rest = &faces.order.recipes[faces.made..];
         let recipes = &rest[..sampler.batch().min(rest.len())];
-        match sampler.sample(recipes).await? {
-            Some(batch) => {
-                faces.milliseconds += batch.milliseconds;
-                for image in batch.images {
-                    let (place, run, index) = (faces.order.place, faces.order.run, faces.made);
-                    self.send_bytes(&Reply::Face { place, run, index }, &image);
-                    faces.made += 1;
-                }
+        let batch = sampler.sample(recipes).await?;
+        self.tell_news(sampler);
+        // None: the next attempt is another.
+        if let Some(batch) = batch {
+            faces.milliseconds += batch.milliseconds;
+            for image in batch.images {
+                let (place, run, index) = (faces.order.place, faces.order.run, faces.made);
+                self.send_bytes(&Reply::Face { place, run, index }, &image);
+                faces.made += 1;
             }
-            None => self.send(&Reply::Executor(sampler.info())),
         }
         if faces.made < faces.order.recipes.len() {
             self.hear().await?;
@@ -149,6 +150,13 @@ impl Worker {
         self.send(&Reply::Done { place, run, seconds: faces.milliseconds / 1000.0 });
         self.send(&Reply::Speed(sampler.speed()));
         Ok(())
+    }
+
+    /// Tells which executor runs, if that or what there is to say about it has changed.
+    fn tell_news(&self, sampler: &mut Sampler) {
+        if sampler.take_news() {
+            self.send(&Reply::Executor(sampler.info()));
+        }
     }
 
     /// Lets the messages in that came while this thread computed.

@@ -20,6 +20,8 @@ pub struct Sampler {
     webgpu: Option<WebGpu>,
     /// What the visitor should know about this choice.
     note: Option<String>,
+    /// Whether [`Self::info`] has changed since the last [`Self::take_news`].
+    news: bool,
     speed: Speed,
 }
 
@@ -36,13 +38,13 @@ impl Sampler {
             ExecutorChoice::Candle => (None, None),
             _ => webgpu(choice).await,
         };
-        Self { model, sha256, webgpu, note, speed }
+        Self { model, sha256, webgpu, note, news: false, speed }
     }
 
     /// The same executor with another model.
     pub fn with_model(mut self, model: Model, sha256: String, speed: Speed) -> Self {
         if let Some(webgpu) = &mut self.webgpu {
-            webgpu.clear();
+            webgpu.forget();
         }
         Self { model, sha256, speed, ..self }
     }
@@ -71,7 +73,7 @@ impl Sampler {
 
     /// How many faces are best made at once.
     pub fn batch(&self) -> usize {
-        self.webgpu.as_ref().map_or(1, |webgpu| webgpu.largest_batch)
+        self.webgpu.as_ref().map_or(1, WebGpu::largest_batch)
     }
 
     /// Takes this many denoising steps from now on, or as many as the model has.
@@ -81,24 +83,34 @@ impl Sampler {
             return Ok(());
         }
         if let Some(webgpu) = &mut self.webgpu {
-            webgpu.clear();
+            webgpu.forget();
         }
         self.model.set_steps(steps).map_err(|error| format!("{error}."))
     }
 
     /// Makes faces; none if WebGPU could not, and the next attempt will be another.
     pub async fn sample(&mut self, recipes: &[Recipe]) -> Result<Option<Batch>, String> {
-        let start = now();
-        let compiled = self.speed.compile;
         let made = match &mut self.webgpu {
             Some(webgpu) => webgpu.sample(&self.model, recipes, &mut self.speed).await,
-            None => Ok(candle(|| Ok(self.model.sample_seeds(recipes, &Device::Cpu)?.image))?),
+            None => {
+                let start = now();
+                let values = candle(|| Ok(self.model.sample_seeds(recipes, &Device::Cpu)?.image))?;
+                self.speed.sampling = now() - start;
+                Ok(values)
+            }
         };
-        let Some(images) = self.images(made) else { return Ok(None) };
-        let compile = if self.speed.compile == compiled { 0.0 } else { self.speed.compile.unwrap_or(0.0) };
-        let milliseconds = now() - start - compile;
-        (self.speed.batch, self.speed.sampling) = (recipes.len(), milliseconds);
-        Ok(Some(Batch { images, milliseconds }))
+        self.speed.batch = recipes.len();
+        let milliseconds = self.speed.sampling;
+        Ok(self.images(made).map(|images| Batch { images, milliseconds }))
+    }
+
+    /// Whether [`Self::info`] has changed since the last call.
+    pub fn take_news(&mut self) -> bool {
+        if self.webgpu.as_mut().is_some_and(WebGpu::take_reopened) {
+            self.note = Some("The browser lost the GPU and found it again.".to_owned());
+            self.news = true;
+        }
+        std::mem::take(&mut self.news)
     }
 
     /// What the decoder makes of each latent on the way to a face, the noise first; none as in [`Self::sample`].
@@ -120,28 +132,19 @@ impl Sampler {
         Some((webgpu.report(golden), webgpu.trajectory(&self.model, &golden.subject.seeds).await))
     }
 
-    /// The bytes of images; none after an error, from which this has recovered.
+    /// The bytes of images; none after an error of WebGPU, after which Candle computes.
     fn images(&mut self, values: crate::Result<Vec<f32>>) -> Option<Vec<Vec<u8>>> {
-        let values = values.inspect_err(|error| self.recover(error)).ok()?;
+        let values = values.inspect_err(|error| self.give_up(error)).ok()?;
         let config = &self.model.config.autoencoder;
         let (channels, pixels) = (config.image_channels, config.image_size * config.image_size);
         Some(values.chunks(channels * pixels).map(|image| rgba(image, channels, pixels)).collect())
     }
 
-    /// After an error of WebGPU: smaller batches if that may help, else Candle.
-    fn recover(&mut self, error: &Error) {
-        let too_large = matches!(error, Error::LimitExceeded { .. } | Error::OutOfMemory);
-        match &mut self.webgpu {
-            Some(webgpu) if too_large && webgpu.largest_batch > 1 => {
-                webgpu.largest_batch /= 2;
-                webgpu.clear();
-            }
-            _ => {
-                self.webgpu = None;
-                self.speed = Speed { download: self.speed.download, read: self.speed.read, ..Default::default() };
-                self.note = Some(format!("{}. Candle took over; it is slower.", sentence(error)));
-            }
-        }
+    fn give_up(&mut self, error: &Error) {
+        self.webgpu = None;
+        self.speed = Speed { download: self.speed.download, read: self.speed.read, ..Default::default() };
+        self.note = Some(format!("{}. Candle took over; it is slower.", sentence(error)));
+        self.news = true;
     }
 }
 
