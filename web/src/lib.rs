@@ -4,6 +4,8 @@ pub mod ceilings;
 mod error;
 pub mod executor;
 mod gpu;
+#[cfg(target_arch = "wasm32")]
+mod library;
 mod page;
 mod painter;
 mod timestamps;
