@@ -58,6 +58,10 @@ pub struct AutoencoderConfig {
     /// Entries of the codebook that the decoder quantises with; 0 for the KL kind, which has none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub codes: usize,
+    /// The kinds with weights take in and put out squares of so many pixels at a time, 1 in the reference: networks then
+    /// have no layer at the image's own size, where each is the most expensive.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub patch: usize,
     /// The kinds with weights have encoder and decoder with as many levels; each but the last halves the size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<CoderConfig>,
@@ -100,6 +104,14 @@ impl AutoencoderKind {
 
 fn is_zero(value: &usize) -> bool {
     *value == 0
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(value: &usize) -> bool {
+    *value == 1
 }
 
 /// The sizes of an encoder or a decoder (reference: `ddconfig`).
@@ -193,6 +205,7 @@ impl ModelConfig {
 const MAX_WIDTH: usize = 1 << 14;
 const MAX_LEVELS: usize = 8;
 const MAX_BLOCKS: usize = 16;
+const MAX_PATCH: usize = 16;
 /// The Haar transform's weights, the square of its channels, come from the configuration alone.
 const MAX_HAAR_CHANNELS: usize = 1 << 10;
 
@@ -241,15 +254,15 @@ impl AutoencoderConfig {
 
     /// How many times smaller the latent is than the image, per dimension.
     pub fn factor(&self) -> usize {
-        let levels = match self.kind {
+        match self.kind {
             AutoencoderKind::Vq | AutoencoderKind::Kl => {
-                self.decoder.as_ref().map_or(1, |coder| coder.multipliers.len())
+                let levels = self.decoder.as_ref().map_or(1, |coder| coder.multipliers.len());
+                self.patch << levels.saturating_sub(1)
             }
             AutoencoderKind::Identity => 1,
             // Each transform has four times as many channels as what it takes.
-            AutoencoderKind::Haar => 1 + (self.latent_channels / self.image_channels.max(1)).max(1).ilog(4) as usize,
-        };
-        1 << levels.saturating_sub(1)
+            AutoencoderKind::Haar => 1 << (self.latent_channels / self.image_channels.max(1)).max(1).ilog(4),
+        }
     }
 
     /// The sizes of encoder and decoder of the kinds with weights.
@@ -286,12 +299,16 @@ impl AutoencoderConfig {
             let reason = "encoder and decoder must have the same number of levels";
             return Err(Error::config("autoencoder.encoder.multipliers", reason));
         }
+        if !self.patch.is_power_of_two() || self.patch > MAX_PATCH {
+            let reason = format!("{} is no power of two from 1 to {MAX_PATCH}", self.patch);
+            return Err(Error::config("autoencoder.patch", reason));
+        }
         Ok(())
     }
 
     fn validate_fixed(&self) -> Result<()> {
-        if self.encoder.is_some() || self.decoder.is_some() || self.linear_path || self.tanh {
-            let reason = "the kinds `identity` and `haar` have no encoder, decoder, linear_path or tanh";
+        if self.encoder.is_some() || self.decoder.is_some() || self.patch != 1 || self.linear_path || self.tanh {
+            let reason = "the kinds `identity` and `haar` have no encoder, decoder, patch, linear_path or tanh";
             return Err(Error::config("autoencoder.kind", reason));
         }
         within("autoencoder.latent_channels", self.latent_channels, MAX_HAAR_CHANNELS)?;

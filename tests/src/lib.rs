@@ -62,15 +62,23 @@ pub fn faces_config() -> FileConfig {
 }
 
 /// A model of every kind that has a wiring of its own, by name.
-pub fn configs() -> [(&'static str, FileConfig); 6] {
+pub fn configs() -> [(&'static str, FileConfig); 7] {
     let mut kl = tiny_config();
     if let Some(autoencoder) = &mut kl.autoencoder {
         (autoencoder.kind, autoencoder.codes) = (AutoencoderKind::Kl, 0);
+    }
+    let mut patches = kl.clone();
+    if let Some(autoencoder) = &mut patches.autoencoder {
+        // As many pixels to a latent with a level less.
+        autoencoder.patch = 2;
+        let coders = [&mut autoencoder.encoder, &mut autoencoder.decoder].into_iter().flatten();
+        coders.for_each(|coder| coder.multipliers.truncate(2));
     }
     [
         ("tiny", tiny_config()),
         ("faces", faces_config()),
         ("kl", kl),
+        ("patches", patches),
         ("pixels", fixed_config("identity", 3)),
         ("wavelets", fixed_config("haar", 12)),
         ("wavelets of two levels", fixed_config("haar", 48)),

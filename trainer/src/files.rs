@@ -140,6 +140,19 @@ pub fn create_folder(path: &Path) -> Result<(), FileError> {
     std::fs::create_dir_all(path).map_err(FileError::new(path, "cannot be created"))
 }
 
+/// Makes a file if it is not there, and locks it until what this returns is dropped or the program ends; `None` if another
+/// program has locked it.
+pub fn lock(path: &Path) -> Result<Option<std::fs::File>, FileError> {
+    let fail = || FileError::new(path, "cannot be locked");
+    create_folder(folder(path))?;
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(fail())?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(fail()(error)),
+    }
+}
+
 /// The names in a folder, none if there is no such folder.
 pub fn list(folder: &Path) -> Result<Vec<String>, FileError> {
     let fail = || FileError::new(folder, "cannot be read");

@@ -1,10 +1,16 @@
 //! Pictures of many images side by side.
 
+use std::path::Path;
+
+use anyhow::Context;
 use candle_core::Tensor;
 use image::{ImageFormat, RgbImage};
 
+use crate::files;
+
 /// Pixels between two images.
 const GAP: u32 = 2;
+const WRITTEN: [ImageFormat; 2] = [ImageFormat::Png, ImageFormat::Jpeg];
 
 /// Images (N, 3, H, W) in \[-1, 1\] as 8-bit pictures.
 pub fn to_images(images: &Tensor) -> candle_core::Result<Vec<RgbImage>> {
@@ -37,7 +43,19 @@ pub fn arrange(pictures: &[RgbImage], columns: usize) -> RgbImage {
 
 /// The bytes of a PNG file.
 pub fn to_png(picture: &RgbImage) -> image::ImageResult<Vec<u8>> {
+    encode(picture, ImageFormat::Png)
+}
+
+/// Writes a picture in the format that the path's ending names: .png or, smaller, .jpg.
+pub fn write(path: &Path, picture: &RgbImage) -> anyhow::Result<()> {
+    let format = ImageFormat::from_path(path).ok().filter(|format| WRITTEN.contains(format));
+    let format =
+        format.with_context(|| format!("{}: the name of a picture must end in .png or .jpg", path.display()))?;
+    Ok(files::write_atomic(path, &encode(picture, format)?)?)
+}
+
+fn encode(picture: &RgbImage, format: ImageFormat) -> image::ImageResult<Vec<u8>> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png)?;
+    picture.write_to(&mut bytes, format)?;
     Ok(bytes.into_inner())
 }

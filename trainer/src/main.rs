@@ -30,6 +30,8 @@ enum Command {
     Reconstruct(commands::Reconstruct),
     /// Measure how good a model's images are
     Eval(Box<commands::Eval>),
+    /// Find the training images that are nearest to a model's images: does it repeat them?
+    Neighbours(commands::Neighbours),
     /// Turn the authors' PyTorch checkpoints into a model file
     Import(Box<commands::Import>),
     /// Write generator and decoder as ONNX files, for other runtimes
@@ -82,6 +84,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Sample(options) => commands::sample(options),
         Command::Reconstruct(options) => commands::reconstruct(options),
         Command::Eval(options) => commands::eval(options),
+        Command::Neighbours(options) => commands::neighbours(options),
         Command::Import(options) => commands::import(options),
         Command::Export(options) => commands::export(options),
         Command::Run(options) => commands::run(options),

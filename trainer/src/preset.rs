@@ -6,8 +6,9 @@ use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorC
 use serde::{Deserialize, Serialize};
 
 /// The presets that come with the program.
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 7] = [
     ("faces64", include_str!("../presets/faces64.toml")),
+    ("faces256", include_str!("../presets/faces256.toml")),
     ("cifar10", include_str!("../presets/cifar10.toml")),
     ("celebahq256", include_str!("../presets/celebahq256.toml")),
     ("church256", include_str!("../presets/church256.toml")),
@@ -92,6 +93,9 @@ pub enum LatentNormalization {
     MaxAbs,
     /// Each channel's standard deviation becomes 1, that of the noise; for a generator without tanh.
     Standardize,
+    /// The root mean square of the channels' standard deviations becomes 1, by one number for all of them: channels that
+    /// matter more stand out of the noise earlier. For a generator without tanh.
+    UnitRms,
 }
 
 /// How generator and discriminator are trained.
@@ -114,17 +118,14 @@ pub struct GanTraining {
     pub latent_normalization: LatentNormalization,
     /// Decay of the generator's exponential moving average (`ema_decay`).
     pub ema_decay: f64,
-    /// Whether the reconstruction loss takes part, weighted by how far the training is (`rec_loss`).
-    #[serde(default = "yes")]
-    pub reconstruction: bool,
+    /// Weight of the reconstruction loss at the beginning, from where it falls to nothing (the reference has 1, or 0 without
+    /// `rec_loss`). Its gradient on a latent is small, so that more of it teaches the generator's first steps sooner.
+    #[serde(default = "one")]
+    pub reconstruction: f64,
 }
 
 fn one() -> f64 {
     1.0
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl Preset {

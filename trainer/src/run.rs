@@ -1,6 +1,7 @@
 //! What every training run has: a folder, a time limit, a way to stop and to go on.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -96,6 +97,8 @@ pub struct Run {
     pub options: RunOptions,
     pub position: Position,
     processes: Processes,
+    /// Held by the first process.
+    _lock: Option<File>,
     store: Store,
     /// Opened when there is something to log.
     log: Option<Log>,
@@ -150,16 +153,14 @@ impl Run {
     ) -> Result<(Self, Option<(Checkpoint, PathBuf)>)> {
         let part = options.split.map(|mib| (mib * 1024.0 * 1024.0) as usize);
         let store = Store::new(&options.out, options.keep as usize, part);
-        let checkpoint = match (store.is_empty()?, options.resume) {
-            (false, true) => store.newest(processes.is_first())?,
-            (false, false) => {
-                bail!("{} already holds a run: go on with --resume, or choose another --out", options.out.display())
-            }
-            (true, true) => {
-                bail!("{}: no checkpoint to resume from; leave --resume out to start", options.out.display())
-            }
-            (true, false) => None,
-        };
+        let out = options.out.display();
+        match (store.is_empty()?, options.resume) {
+            (false, false) => bail!("{out} already holds a run: go on with --resume, or choose another --out"),
+            (true, true) => bail!("{out}: no checkpoint to resume from; leave --resume out to start"),
+            _ => {}
+        }
+        let lock = if processes.is_first() { lock(&options.out)? } else { None };
+        let checkpoint = if options.resume { store.newest(processes.is_first())? } else { None };
         let position = match &checkpoint {
             Some((checkpoint, path)) => {
                 checkpoint.check(stage, preset, path)?;
@@ -182,6 +183,7 @@ impl Run {
         let run = Self {
             options: options.clone(),
             processes: processes.clone(),
+            _lock: lock,
             store,
             log: None,
             first_step: position.step,
@@ -331,6 +333,13 @@ impl Run {
     pub fn file(&self, name: &str) -> PathBuf {
         self.options.out.join(name)
     }
+}
+
+/// Keeps other programs from training in the folder.
+fn lock(out: &Path) -> Result<Option<File>> {
+    let lock = files::lock(&out.join("run.lock"))?;
+    ensure!(lock.is_some(), "{}: another program is training in this folder", out.display());
+    Ok(lock)
 }
 
 /// Becomes true with the first interrupt; the second does not wait for the checkpoint.

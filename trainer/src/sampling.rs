@@ -5,6 +5,8 @@ use candle_core::{Device, Tensor};
 use lddgan::{Model, ModelFile, Trajectory};
 use lddgan_web::{Gpu, GpuSampler};
 
+use crate::data::ImageSet;
+use crate::eval::bar;
 use crate::network::{self, BackendName};
 use crate::tuning;
 
@@ -59,6 +61,22 @@ impl Sampler {
                 outputs.into_iter().next().context("the model made no image")
             }
         }
+    }
+
+    /// The images of `count` seeds from `first` on, `batch` at a time, rounded to 8 bits.
+    pub fn image_set(&mut self, first: u64, count: u64, batch: u64) -> Result<ImageSet> {
+        let end = first.checked_add(count).context("--seed and --count together are too large")?;
+        let mut images = ImageSet::new(self.model.config.autoencoder.image_size);
+        let progress = bar(count, "images");
+        let mut next = first;
+        while next < end {
+            let seeds: Vec<u64> = (next..next.saturating_add(batch.max(1)).min(end)).collect();
+            images.append(&self.images(&seeds)?)?;
+            progress.inc(seeds.len() as u64);
+            next += seeds.len() as u64;
+        }
+        progress.finish_and_clear();
+        Ok(images)
     }
 
     /// All that comes about on the way to the images.

@@ -4,6 +4,9 @@ mod common;
 #[path = "common/folder.rs"]
 mod folder;
 
+#[cfg(unix)]
+use std::process::Command;
+
 use candle_core::DType;
 use lddgan::ModelFile;
 
@@ -182,4 +185,60 @@ fn weights_of_the_perceptual_loss_that_cannot_be_used_are_named() {
     let output = folder.train("autoencoder", "ae", &["--lpips", model]);
     fail(&output, &["faces64.safetensors", "features.0.weight", "lin4.model.1.weight"]);
     assert!(!folder.path("ae/checkpoints").exists());
+}
+
+/// `recipe.sh` with the tiny preset's images.
+#[cfg(unix)]
+fn recipe(folder: &Folder, more: &[&str]) -> Command {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/recipe.sh"));
+    command.args(["--lddgan", env!("CARGO_BIN_EXE_lddgan"), "--count", "8"]);
+    command.arg("--data").arg(folder.path("images")).arg("--validation").arg(folder.path("images"));
+    command.arg("--out").arg(folder.path("recipe")).args(more);
+    command
+}
+
+#[cfg(unix)]
+#[test]
+fn a_recipe_leaves_a_model_and_its_report_and_goes_on() {
+    let folder = Folder::new();
+    let text = std::fs::read_to_string(PRESET).unwrap();
+    let preset = |images: &str| {
+        let path = folder.path("preset.toml");
+        std::fs::write(&path, text.replace("images = 16", &format!("images = {images}"))).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let said = succeed(&recipe(&folder, &["--preset", &preset("16")]).output().unwrap());
+    assert!(said.contains("16 images"), "{said}");
+    let report = folder.path("recipe/report");
+    for name in
+        ["contact-sheet.jpg", "neighbours.jpg", "reconstructions.jpg", "curves-gan.png", "curves-autoencoder.png"]
+    {
+        assert!(image::open(report.join(name)).is_ok(), "{name}");
+    }
+    let figures: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(report.join("figures.json")).unwrap()).unwrap();
+    assert!(figures["figures"]["swd"].as_f64().unwrap() > 0.0, "{figures}");
+    let info = std::fs::read_to_string(report.join("info.txt")).unwrap();
+    assert!(info.contains("swd") && info.contains("recall"), "{info}");
+
+    // The next leg trains the decoder alone: the generator's latents stay what they are.
+    let encoder = |run: &str| {
+        let tensors = bits(&folder.path(run).join("autoencoder").join(AUTOENCODER));
+        tensors.into_iter().partition::<Vec<_>, _>(|(name, _)| name.starts_with("encoder."))
+    };
+    let (before, decoder_before) = encoder("recipe");
+    let said = succeed(&recipe(&folder, &["--preset", &preset("24")]).output().unwrap());
+    assert!(said.contains("24 images"), "{said}");
+    let (after, decoder_after) = encoder("recipe");
+    assert!(!before.is_empty() && before == after);
+    assert_ne!(decoder_before, decoder_after);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_recipe_says_what_is_wrong() {
+    let folder = Folder::new();
+    fail(&recipe(&folder, &["--minutes", "soon"]).output().unwrap(), &["--minutes soon"]);
+    fail(&recipe(&folder, &["--speed", "fast"]).output().unwrap(), &["--speed"]);
+    fail(&recipe(&folder, &["--lddgan", "/nowhere/lddgan"]).output().unwrap(), &["/nowhere/lddgan"]);
 }

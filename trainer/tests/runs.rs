@@ -410,6 +410,19 @@ fn a_run_is_not_overwritten_nor_resumed_with_other_networks() {
     fail(&command.output().unwrap(), &["checkpoints/00000000", "training the autoencoder, not the GAN"]);
 }
 
+#[test]
+fn a_folder_is_trained_in_by_one_program_at_a_time() {
+    let folder = Folder::new();
+    let run = folder.path("ae");
+    std::fs::create_dir(&run).unwrap();
+    let lock = std::fs::File::create(run.join("run.lock")).unwrap();
+    lock.lock().unwrap();
+    fail(&folder.train("autoencoder", "ae", &[]), &["another program is training in this folder"]);
+    assert_eq!(names(&run), ["run.lock"]);
+    drop(lock);
+    succeed(&folder.train("autoencoder", "ae", &["--images", "4"]));
+}
+
 /// A limit on the size of files stands in for a full disk: the write fails half-way.
 #[cfg(unix)]
 #[test]

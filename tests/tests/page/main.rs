@@ -1,7 +1,10 @@
 //! The page in a real browser: its faces are those of the native program, and its errors can be read.
 
 mod browser;
+mod bundle;
+mod package;
 mod server;
+mod site;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -42,14 +45,17 @@ fn candle_in_wasm_makes_the_faces_of_native_candle() {
 #[test]
 fn the_shipped_model_makes_the_same_faces_everywhere() {
     for executor in ["webgpu", "candle"] {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
-        let bytes = std::fs::read(file).unwrap_or_else(|error| panic!("{file}: {error}"));
-        let page = Page::with_model("faces64", &bytes, &format!("?seed=0&count=4&executor={executor}"));
+        let page = Page::with_model("faces64", &shipped_model(), &format!("?seed=0&count=4&executor={executor}"));
         page.finish();
         let shown = page.browser.text("#executor").to_lowercase();
         assert!(shown.starts_with(executor), "{shown}");
         page.assert_faces(0..4);
     }
+}
+
+fn shipped_model() -> Vec<u8> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
+    std::fs::read(file).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 /// A model made from the authors' files.
@@ -179,12 +185,16 @@ impl Page {
     }
 
     fn with_model(name: &'static str, bytes: &[u8], query: &str) -> Self {
-        let model = ModelFile::from_bytes(bytes, name).and_then(|file| file.model(name, &Device::Cpu));
         let files = [(name, bytes), ("truncated", &bytes[..bytes.len() / 2])];
         let files = files.map(|(name, bytes)| (format!("models/{name}.safetensors"), bytes.to_vec()));
         let server = Server::start(HashMap::from(files));
-        let browser = Browser::start();
-        browser.open(&format!("{}{query}", server.address));
+        Self::at(Browser::start(), &format!("{}{query}", server.address), name, bytes)
+    }
+
+    /// At an address where the model of that name is the one in `bytes`.
+    fn at(browser: Browser, address: &str, name: &'static str, bytes: &[u8]) -> Self {
+        let model = ModelFile::from_bytes(bytes, name).and_then(|file| file.model(name, &Device::Cpu));
+        browser.open(address);
         Self { browser, name, model: model.expect("the model file can be read") }
     }
 
@@ -217,11 +227,10 @@ impl Page {
             self.browser.click(&format!("#faces > :nth-child({child}) > button"));
             let saved = self.browser.downloaded(&format!("{}-{seed}.png", self.name));
             let saved = image::load_from_memory(&saved).expect("the page saves pictures").into_rgb8();
-            let native = self.native(seed);
-            let same = psnr(&saved, &native);
+            let same = psnr(&saved, &native(&self.model, seed));
             assert!(same >= SAME, "seed {seed}: {same:.1} dB");
             // The measure would be worthless if it took any two faces for the same.
-            assert!(psnr(&saved, &self.native(seed + 1)) < SAME);
+            assert!(psnr(&saved, &native(&self.model, seed + 1)) < SAME);
             self.assert_shown(child, &saved);
         }
     }
@@ -247,18 +256,18 @@ impl Page {
             assert!((shown - mean(color)).abs() < 3.0, "face {child}, colour {color}: {shown} for {}", mean(color));
         }
     }
+}
 
-    /// The face as the native program makes it.
-    fn native(&self, seed: u64) -> RgbImage {
-        let sampled = self.model.sample_seeds(&[seed], &Device::Cpu);
-        let planes = sampled.and_then(|sampled| Ok(sampled.image.squeeze(0)?.to_vec3::<f32>()?));
-        let planes = planes.expect("the model runs");
-        let size = planes[0].len() as u32;
-        RgbImage::from_fn(size, size, |x, y| {
-            let [red, green, blue] = [0, 1, 2].map(|color: usize| to_byte(planes[color][y as usize][x as usize]));
-            image::Rgb([red, green, blue])
-        })
-    }
+/// The face as the native program makes it.
+fn native(model: &Model, seed: u64) -> RgbImage {
+    let sampled = model.sample_seeds(&[seed], &Device::Cpu);
+    let planes = sampled.and_then(|sampled| Ok(sampled.image.squeeze(0)?.to_vec3::<f32>()?));
+    let planes = planes.expect("the model runs");
+    let size = planes[0].len() as u32;
+    RgbImage::from_fn(size, size, |x, y| {
+        let [red, green, blue] = [0, 1, 2].map(|color: usize| to_byte(planes[color][y as usize][x as usize]));
+        image::Rgb([red, green, blue])
+    })
 }
 
 /// Peak signal-to-noise ratio in decibels, infinite for equal pictures.

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::DType;
 use clap::Args;
 use lddgan::ModelFile;
-use lddgan_trainer::data::{self, ImageSet};
+use lddgan_trainer::data;
 use lddgan_trainer::eval::{self, Evaluation, Figures, Metric};
 use lddgan_trainer::files;
 use lddgan_trainer::network::BackendName;
@@ -82,7 +82,7 @@ pub fn eval(options: &Eval) -> Result<()> {
             seed: options.seed,
         },
     )?;
-    let generated = generate(&mut sampler, options, count)?;
+    let generated = sampler.image_set(options.seed, count, options.batch)?;
     let report = Report {
         model: &file.provenance.name,
         data: &options.data,
@@ -103,23 +103,6 @@ pub fn eval(options: &Eval) -> Result<()> {
         update(&file, &options.model)?;
     }
     Ok(())
-}
-
-/// The model's images, rounded to 8 bits.
-fn generate(sampler: &mut Sampler, options: &Eval, count: u64) -> Result<ImageSet> {
-    let end = options.seed.checked_add(count).context("--seed and --count together are too large")?;
-    let mut images = ImageSet::new(sampler.model.config.autoencoder.image_size);
-    let progress = eval::bar(count, "images");
-    let mut first = options.seed;
-    while first < end {
-        let next = first.saturating_add(options.batch.max(1)).min(end);
-        let seeds: Vec<u64> = (first..next).collect();
-        images.append(&sampler.images(&seeds)?)?;
-        progress.inc(next - first);
-        first = next;
-    }
-    progress.finish_and_clear();
-    Ok(images)
 }
 
 fn print(report: &Report) {

@@ -7,7 +7,7 @@ use candle_core::Device;
 use clap::Args;
 use lddgan_trainer::eval::lpips::Lpips;
 use lddgan_trainer::eval::ssim::ssim;
-use lddgan_trainer::{autoencoder, data, files, grid};
+use lddgan_trainer::{autoencoder, data, grid};
 
 use super::read_model;
 
@@ -22,7 +22,7 @@ pub struct Reconstruct {
     /// Weights of LPIPS: torchvision's VGG-16 and the distance's own, PyTorch or safetensors files
     #[arg(long, value_name = "FILE", num_args = 1..)]
     lpips: Vec<PathBuf>,
-    /// PNG file that gets the first images, each beside its reconstruction
+    /// Picture (.png or .jpg) that gets the first images, each beside its reconstruction
     #[arg(long, value_name = "FILE")]
     grid: Option<PathBuf>,
 }
@@ -53,7 +53,7 @@ pub fn reconstruct(options: &Reconstruct) -> Result<()> {
         }
     }
     if let Some(path) = &options.grid {
-        files::write_atomic(path, &grid::to_png(&grid::arrange(&pairs, 8))?)?;
+        grid::write(path, &grid::arrange(&pairs, 8))?;
     }
     let count = images.len() as f64;
     print!("mean PSNR of {count} images: {:.2} dB, mean SSIM {:.4}", psnr_sum / count, ssim_sum / count);

@@ -27,7 +27,7 @@ pub struct Sample {
     /// Folder that gets one PNG per image, named by model and seed
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// PNG file that gets all images side by side
+    /// Picture (.png or .jpg) that gets all images side by side
     #[arg(long, value_name = "FILE")]
     grid: Option<PathBuf>,
     /// Images computed at a time
@@ -61,7 +61,7 @@ pub fn sample(options: &Sample) -> Result<()> {
     }
     if let Some(path) = &options.grid {
         let columns = (pictures.len() as f64).sqrt().ceil() as usize;
-        files::write_atomic(path, &grid::to_png(&grid::arrange(&pictures, columns))?)?;
+        grid::write(path, &grid::arrange(&pictures, columns))?;
     }
     println!("{} images in {seconds:.2} s ({:.3} s per image)", seeds.len(), seconds / seeds.len().max(1) as f64);
     Ok(())

@@ -16,13 +16,20 @@ use crate::files;
 const BATCH: usize = 16;
 /// Side of the images that principal components are taken of.
 const SIDE: usize = 16;
+/// Side of the images whose pixels are features themselves.
+const PIXELS_SIDE: usize = 32;
 /// Principal components.
 const COMPONENTS: usize = 64;
 
 /// Computes features.
 pub enum Extractor {
-    Inception { network: Box<Inception>, sha256: String },
-    Pixels(PixelComponents),
+    Inception {
+        network: Box<Inception>,
+        sha256: String,
+    },
+    Components(PixelComponents),
+    /// The pixels of a reduced image themselves.
+    Pixels,
 }
 
 impl Extractor {
@@ -35,15 +42,16 @@ impl Extractor {
     }
 
     /// What needs no weights: the pixels of a reduced image, along the directions in which the real images vary most.
-    pub fn pixels(real: &ImageSet) -> Result<Self, EvalError> {
-        Ok(Self::Pixels(PixelComponents::fit(real)?))
+    pub fn components(real: &ImageSet) -> Result<Self, EvalError> {
+        Ok(Self::Components(PixelComponents::fit(real)?))
     }
 
     /// What the features are, to name beside figures.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Inception { .. } => "Inception pool3",
-            Self::Pixels(_) => "64 principal components of 16x16 pixels",
+            Self::Components(_) => "64 principal components of 16x16 pixels",
+            Self::Pixels => "32x32 pixels",
         }
     }
 
@@ -51,7 +59,7 @@ impl Extractor {
     pub fn source(&self, images: &ImageSet) -> String {
         let weights = match self {
             Self::Inception { sha256, .. } => format!(", weights {sha256}"),
-            Self::Pixels(_) => String::new(),
+            Self::Components(_) | Self::Pixels => String::new(),
         };
         let (count, size) = (images.len(), images.size());
         format!("{}{weights}; {count} images of {size} pixels, {}", self.name(), hex(&Sha256::digest(images.pixels())))
@@ -59,14 +67,19 @@ impl Extractor {
 
     /// The features of all images, (N, D).
     pub fn extract(&self, images: &ImageSet) -> Result<Tensor, EvalError> {
-        let indices: Vec<u32> = (0..images.len() as u32).collect();
+        self.extract_some(images, &(0..images.len() as u32).collect::<Vec<_>>())
+    }
+
+    /// The features of the images `indices`, as [`ImageSet::batch`] numbers them, (N, D).
+    pub fn extract_some(&self, images: &ImageSet, indices: &[u32]) -> Result<Tensor, EvalError> {
         let progress = bar(indices.len() as u64, "features");
         let mut features = Vec::new();
         for indices in indices.chunks(BATCH) {
             let images = images.batch(indices, &Device::Cpu)?;
             features.push(match self {
                 Self::Inception { network, .. } => network.features(&images)?.detach(),
-                Self::Pixels(components) => components.project(&images)?,
+                Self::Components(components) => components.project(&images)?,
+                Self::Pixels => reduce(&images, PIXELS_SIDE)?,
             });
             progress.inc(indices.len() as u64);
         }
@@ -92,7 +105,7 @@ impl PixelComponents {
     fn fit(images: &ImageSet) -> Result<Self, EvalError> {
         need(Metric::Precision, 2, images.len())?;
         let indices: Vec<u32> = (0..images.len() as u32).collect();
-        let reduced = indices.chunks(BATCH).map(|indices| reduce(&images.batch(indices, &Device::Cpu)?));
+        let reduced = indices.chunks(BATCH).map(|indices| reduce(&images.batch(indices, &Device::Cpu)?, SIDE));
         let moments = Moments::of(&Tensor::cat(&reduced.collect::<candle_core::Result<Vec<_>>>()?, 0)?)?;
         let size = moments.mean().len();
         let covariance = DMatrix::from_row_slice(size, size, moments.covariance());
@@ -112,13 +125,13 @@ impl PixelComponents {
     }
 
     fn project(&self, images: &Tensor) -> candle_core::Result<Tensor> {
-        reduce(images)?.broadcast_sub(&self.mean)?.matmul(&self.components)
+        reduce(images, SIDE)?.broadcast_sub(&self.mean)?.matmul(&self.components)
     }
 }
 
-/// Images (N, 3, H, W) in 16 x 16 pixels, as rows of f64.
-fn reduce(images: &Tensor) -> candle_core::Result<Tensor> {
-    resample::apply(&images.to_dtype(DType::F64)?, |from| resample::area(from, SIDE))?.flatten_from(1)
+/// Images (N, 3, H, W) in `side` x `side` pixels, as rows of f64.
+fn reduce(images: &Tensor, side: usize) -> candle_core::Result<Tensor> {
+    resample::apply(&images.to_dtype(DType::F64)?, |from| resample::area(from, side))?.flatten_from(1)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -139,7 +152,7 @@ mod tests {
         let images = (amounts.matmul(&patterns).unwrap() * 0.1).unwrap().reshape((10, 3, 16, 16)).unwrap();
         let mut set = ImageSet::new(16);
         set.append(&images).unwrap();
-        let features = Extractor::pixels(&set).unwrap().extract(&set).unwrap();
+        let features = Extractor::components(&set).unwrap().extract(&set).unwrap();
         assert_eq!(features.dims(), [10, 64]);
         let norm = |x: Tensor| {
             x.sqr().unwrap().sum_all().unwrap().to_dtype(DType::F64).unwrap().to_scalar::<f64>().unwrap().sqrt()

@@ -54,8 +54,8 @@ pub fn share(answers: &[bool]) -> f64 {
     answers.iter().filter(|answer| **answer).count() as f64 / answers.len().max(1) as f64
 }
 
-/// `evaluate` of each row's index and distances to all `columns`.
-fn rows_of_distances<T: Send>(
+/// `evaluate` of each row's index and Euclidean distances to all `columns`.
+pub(super) fn rows_of_distances<T: Send>(
     rows: &Tensor,
     columns: &Tensor,
     evaluate: impl Fn(usize, Vec<f64>) -> T + Sync,

@@ -7,6 +7,7 @@ pub mod inception;
 pub mod kid;
 pub mod lpips;
 pub mod manifold;
+pub mod neighbours;
 mod resample;
 pub mod ssim;
 pub mod swd;
@@ -139,7 +140,7 @@ impl<'a> Evaluation<'a> {
             (None, Some(&metric)) => return Err(EvalError::NeedsInception(metric)),
             _ if options.metrics.iter().all(|metric| *metric == Metric::Swd) => None,
             (Some(path), _) => Some(Extractor::inception(path)?),
-            (None, None) => Some(Extractor::pixels(real)?),
+            (None, None) => Some(Extractor::components(real)?),
         };
         let with_real = |extractor: Extractor| -> Result<_, EvalError> {
             let features = real_features(&extractor, real, options.cache)?;

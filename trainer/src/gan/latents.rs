@@ -58,12 +58,13 @@ pub struct Latents {
 
 impl Latents {
     pub fn new(Encoded { means, deviations }: Encoded, normalization: LatentNormalization) -> Result<Self> {
+        let of_all = |scale: f32| Ok::<_, candle_core::Error>(vec![scale; means.dim(1)?]);
+        let deviations_of_channels = || channel_deviations(&means, &Processes::alone())?.flatten_all();
         let scale = match normalization {
-            LatentNormalization::Fixed(scale) => vec![scale; means.dim(1)?],
-            LatentNormalization::MaxAbs => vec![means.abs()?.max_all()?.to_scalar::<f32>()?; means.dim(1)?],
-            LatentNormalization::Standardize => {
-                channel_deviations(&means, &Processes::alone())?.flatten_all()?.to_vec1()?
-            }
+            LatentNormalization::Fixed(scale) => of_all(scale)?,
+            LatentNormalization::MaxAbs => of_all(means.abs()?.max_all()?.to_scalar()?)?,
+            LatentNormalization::Standardize => deviations_of_channels()?.to_vec1()?,
+            LatentNormalization::UnitRms => of_all(deviations_of_channels()?.sqr()?.mean_all()?.sqrt()?.to_scalar()?)?,
         };
         let divisor = Tensor::from_vec(scale.clone(), (1, scale.len(), 1, 1), means.device())?;
         let deviations = deviations.map(|deviations| deviations.broadcast_div(&divisor)).transpose()?;
@@ -109,6 +110,20 @@ mod tests {
         // The log variance is clamped at -30.
         assert!((mean[0] - 3.0).abs() < 1e-5 && deviations[0] < 1e-5, "{mean:?} {deviations:?}");
         assert!((mean[1] + 1.0).abs() < 0.1 && (deviations[1] - 2.0).abs() < 0.1, "{mean:?} {deviations:?}");
+    }
+
+    /// The deviations of the channels are 3 and 9, whose mean square is 45.
+    #[test]
+    fn channels_are_scaled_each_or_together() {
+        let means = Tensor::new(&[7f32, 1.0, -9.0, 9.0], &Device::Cpu).unwrap().reshape((1, 2, 1, 2)).unwrap();
+        let scale = |normalization| {
+            Latents::new(Encoded { means: means.clone(), deviations: None }, normalization).unwrap().scale
+        };
+        assert_eq!(scale(LatentNormalization::Fixed(2.5)), [2.5, 2.5]);
+        assert_eq!(scale(LatentNormalization::MaxAbs), [9.0, 9.0]);
+        assert_eq!(scale(LatentNormalization::Standardize), [3.0, 9.0]);
+        let together = scale(LatentNormalization::UnitRms);
+        assert!(together[0] == together[1] && (together[0] - 45f32.sqrt()).abs() < 1e-5, "{together:?}");
     }
 
     #[test]

@@ -193,7 +193,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
         let weight = reconstruction_weight(run.position.images as f64 / total as f64);
         let step = Step {
             penalty: run.position.step % preset.train_gan.lazy_reg == 0,
-            reconstruction_weight: if preset.train_gan.reconstruction { weight } else { 0.0 },
+            reconstruction_weight: preset.train_gan.reconstruction * weight,
         };
         let latents = latents.batch(&indices, seed, &samples)?;
         let losses = trainer.step(&latents, seed, &samples, step).map_err(|error| {

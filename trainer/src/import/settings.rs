@@ -157,6 +157,7 @@ fn autoencoder(settings: &Value) -> Result<AutoencoderConfig> {
         codes: if kind == AutoencoderKind::Vq { number(params, "n_embed", None)? } else { 0 },
         encoder: Some(coder.clone()),
         decoder: Some(coder),
+        patch: 1,
         linear_path: false,
         tanh: dd.get("tanh_out").and_then(Value::as_bool).unwrap_or(false),
     })

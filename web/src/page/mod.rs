@@ -1,7 +1,7 @@
 //! The page: a window that shows, and a worker that makes the faces. One program runs in both.
 
 #[cfg(any(target_arch = "wasm32", test))]
-mod settings;
+pub mod settings;
 
 #[cfg(target_arch = "wasm32")]
 mod noise;
@@ -10,7 +10,7 @@ mod protocol;
 #[cfg(target_arch = "wasm32")]
 mod window;
 #[cfg(target_arch = "wasm32")]
-mod worker;
+pub mod worker;
 
 #[cfg(target_arch = "wasm32")]
 mod start;

@@ -9,8 +9,8 @@ use super::settings::ExecutorChoice;
 /// From the window to the worker.
 #[derive(Serialize, Deserialize)]
 pub enum Request {
-    /// Download and build a model; the first request.
-    Load { url: String, executor: ExecutorChoice },
+    /// Download and build a model; the first request, and another one after [`Reply::DownloadFailed`].
+    Load { url: String, expected: Option<FileRecord>, executor: ExecutorChoice },
     /// Make the faces of these seeds, instead of what is being made.
     Make { run: u32, seeds: Vec<u64> },
 }
@@ -24,12 +24,20 @@ pub enum Reply {
         bytes: u64,
         total: Option<u64>,
     },
+    /// The connection broke; the download goes on after so many bytes, or begins again.
+    Interrupted {
+        resumed: Option<u64>,
+    },
+    /// The model did not come, or not whole.
+    DownloadFailed(String),
     /// The model is whole and is being made ready.
     Preparing,
     Ready {
         /// Height and width of a face in pixels.
         image_size: usize,
     },
+    /// Whether the browser keeps the model for visits without network.
+    Kept(bool),
     /// Which executor runs from now on.
     Executor(ExecutorInfo),
     /// The RGBA pixels, row by row, come beside this.
@@ -43,6 +51,14 @@ pub enum Reply {
     },
     /// The worker cannot go on.
     Failed(String),
+}
+
+/// A file of the page, as its build recorded it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct FileRecord {
+    pub bytes: u64,
+    /// In hexadecimal digits.
+    pub sha256: String,
 }
 
 /// An executor, in words for people.

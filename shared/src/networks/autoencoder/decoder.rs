@@ -24,6 +24,7 @@ struct Network {
     norm_out: GroupNorm,
     conv_out: Conv2d,
     linear: Option<Conv2d>,
+    patch: usize,
     factor: usize,
     tanh: bool,
 }
@@ -66,12 +67,13 @@ impl Network {
         let latent_channels = autoencoder.latent_channels;
         let width = |multiplier: &usize| config.channels * multiplier;
         let coarsest = config.multipliers.last().map_or(config.channels, width);
+        let size = autoencoder.image_size / autoencoder.patch;
         let mut channels = coarsest;
         let mut levels = Vec::new();
         for (i, multiplier) in config.multipliers.iter().enumerate().rev() {
             let vb = vb.pp("up").pp(i);
             let outputs = width(multiplier);
-            let mut level = Level::new(&vb, config, channels, outputs, config.blocks + 1, autoencoder.image_size >> i)?;
+            let mut level = Level::new(&vb, config, channels, outputs, config.blocks + 1, size >> i)?;
             channels = outputs;
             if i > 0 {
                 level.resample = Some(conv(vb.pp("upsample"), channels, channels, 3)?);
@@ -79,7 +81,7 @@ impl Network {
             levels.push(level);
         }
         let factor = autoencoder.factor();
-        let pixels = autoencoder.image_channels * factor * factor;
+        let values = |side: usize| autoencoder.image_channels * side * side;
         let codebook = || {
             let bound = 1.0 / autoencoder.codes as f64;
             let init = Init::Uniform { lo: -bound, up: bound };
@@ -92,8 +94,12 @@ impl Network {
             middle: Middle::new(vb.pp("middle"), coarsest, config)?,
             levels,
             norm_out: GroupNorm::new(vb.pp("norm_out"), channels, config.groups)?,
-            conv_out: last_conv(vb.pp("conv_out"), channels, autoencoder.image_channels, autoencoder.linear_path)?,
-            linear: autoencoder.linear_path.then(|| conv(vb.pp("linear"), latent_channels, pixels, 1)).transpose()?,
+            conv_out: last_conv(vb.pp("conv_out"), channels, values(autoencoder.patch), autoencoder.linear_path)?,
+            linear: autoencoder
+                .linear_path
+                .then(|| conv(vb.pp("linear"), latent_channels, values(factor), 1))
+                .transpose()?,
+            patch: autoencoder.patch,
             factor,
             tanh: autoencoder.tanh,
         })
@@ -112,6 +118,9 @@ impl Network {
         }
         let h = b.group_norm(&h, &self.norm_out, Activation::Silu)?;
         let mut image = b.conv2d(&h, &self.conv_out)?;
+        if self.patch > 1 {
+            image = b.depth_to_space(&image, self.patch)?;
+        }
         if let Some(conv) = &self.linear {
             let patches = b.conv2d(quantized, conv)?;
             let linear = b.depth_to_space(&patches, self.factor)?;

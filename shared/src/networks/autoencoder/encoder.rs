@@ -74,12 +74,13 @@ impl Network {
         let latent_channels = autoencoder.latent_channels;
         // Pads one row below and one column right only, as the reference does.
         let halve = ConvGeometry { kernel: 3, stride: 2, pad_before: 0, pad_after: 1 };
+        let size = autoencoder.image_size / autoencoder.patch;
         let mut channels = config.channels;
         let mut levels = Vec::new();
         for (i, multiplier) in config.multipliers.iter().enumerate() {
             let vb = vb.pp("down").pp(i);
             let outputs = config.channels * multiplier;
-            let mut level = Level::new(&vb, config, channels, outputs, config.blocks, autoencoder.image_size >> i)?;
+            let mut level = Level::new(&vb, config, channels, outputs, config.blocks, size >> i)?;
             channels = outputs;
             if i + 1 < config.multipliers.len() {
                 let init = WeightInit::average(1.0);
@@ -87,17 +88,20 @@ impl Network {
             }
             levels.push(level);
         }
-        let patch = ConvGeometry::patch(autoencoder.factor());
-        let linear = || {
+        let of_patches = |name: &str, outputs: usize, side: usize| {
             let init = WeightInit::average(1.0);
-            Conv2d::new(vb.pp("linear"), autoencoder.image_channels, latent_channels, patch, init)
+            Conv2d::new(vb.pp(name), autoencoder.image_channels, outputs, ConvGeometry::patch(side), init)
         };
+        let linear = || of_patches("linear", latent_channels, autoencoder.factor());
         let has_variance = autoencoder.kind == AutoencoderKind::Kl;
         let moments = if has_variance { 2 * latent_channels } else { latent_channels };
         let quant_conv = conv(vb.pp("quant_conv"), moments, moments, 1)?;
         let log_variance = has_variance.then(|| outputs(&quant_conv, latent_channels, latent_channels)).transpose()?;
         Ok(Self {
-            conv_in: conv(vb.pp("conv_in"), autoencoder.image_channels, config.channels, 3)?,
+            conv_in: match autoencoder.patch {
+                1 => conv(vb.pp("conv_in"), autoencoder.image_channels, config.channels, 3)?,
+                side => of_patches("conv_in", config.channels, side)?,
+            },
             levels,
             middle: Middle::new(vb.pp("middle"), channels, config)?,
             norm_out: GroupNorm::new(vb.pp("norm_out"), channels, config.groups)?,

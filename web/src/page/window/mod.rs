@@ -8,20 +8,23 @@ use std::rc::Rc;
 
 use js_sys::{Array, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
-use web_sys::{Element, ErrorEvent, Event, EventTarget, KeyboardEvent, MessageEvent, UrlSearchParams, Window};
-use web_sys::{Worker, WorkerOptions, WorkerType};
+use web_sys::{Element, ErrorEvent, Event, EventTarget, KeyboardEvent, MessageEvent, UrlSearchParams, Window, Worker};
 
 use super::describe;
 use super::protocol::{Reply, Request, pack, unpack};
-use super::settings::{Settings, parse_seed};
+use super::settings::{Settings, parse_seed, random_seed};
 use faces::Faces;
 use view::View;
 
 #[wasm_bindgen]
 extern "C" {
-    /// The address of the JavaScript around this program.
-    #[wasm_bindgen(thread_local_v2, js_namespace = ["import", "meta"], js_name = url)]
-    static GLUE: JsValue;
+    /// Starts this program again in a worker, without a second download.
+    #[wasm_bindgen(catch, js_name = startWorker)]
+    fn start_worker(module: JsValue) -> Result<Worker, JsValue>;
+
+    /// Says whether the page opens without network from now on.
+    #[wasm_bindgen(js_name = showKept)]
+    fn show_kept(kept: bool);
 }
 
 /// Shows the page and starts the worker.
@@ -34,7 +37,7 @@ pub fn start() -> Result<(), JsValue> {
     let faces = Faces::new(&document)?;
     let app = App {
         settings: read_settings(&window, &view)?.into(),
-        worker: start_worker()?,
+        worker: start_worker(wasm_bindgen::module())?,
         window,
         view,
         faces: faces.into(),
@@ -55,15 +58,6 @@ fn read_settings(window: &Window, view: &View) -> Result<Settings, JsValue> {
     let (settings, problems) = Settings::parse(pairs);
     view.show_problems(&problems);
     Ok(settings)
-}
-
-/// Starts this program again in a worker, without a second download.
-fn start_worker() -> Result<Worker, JsValue> {
-    let options = WorkerOptions::new();
-    options.set_type(WorkerType::Module);
-    let worker = Worker::new_with_options("worker.js", &options)?;
-    worker.post_message(&Array::of2(&GLUE.with(JsValue::clone), &wasm_bindgen::module()))?;
-    Ok(worker)
 }
 
 struct App {
@@ -97,6 +91,10 @@ impl App {
             Ok(())
         })?;
         on(&self.view.new_button, "click", |app, _| app.new_faces())?;
+        on(&self.view.retry, "click", |app, _| {
+            app.view.offer_retry(false);
+            app.load()
+        })?;
         on(&self.view.form, "submit", |app, event| {
             event.prevent_default();
             app.enter_seed()
@@ -115,6 +113,19 @@ impl App {
             Reply::Started => self.load(),
             Reply::Downloading { bytes, total } => {
                 self.view.show_download(bytes, total);
+                Ok(())
+            }
+            Reply::Interrupted { resumed } => {
+                self.view.show_interruption(resumed);
+                Ok(())
+            }
+            Reply::DownloadFailed(reason) => {
+                self.fail(&reason);
+                self.view.offer_retry(true);
+                Ok(())
+            }
+            Reply::Kept(kept) => {
+                show_kept(kept);
                 Ok(())
             }
             Reply::Preparing => {
@@ -149,7 +160,7 @@ impl App {
         let file = format!("models/{}.safetensors", settings.model);
         let base = self.window.location().href()?;
         let url = web_sys::Url::new_with_base(&file, &base)?.href();
-        self.send(&Request::Load { url, executor: settings.executor })
+        self.send(&Request::Load { url, expected: self.view.record(&file), executor: settings.executor })
     }
 
     /// Asks for the faces that the settings name, and writes them into the address.
@@ -230,9 +241,4 @@ impl App {
         let message = pack(request, None)?;
         self.worker.post_message(&message)
     }
-}
-
-/// A seed short enough to read aloud.
-fn random_seed() -> u64 {
-    (js_sys::Math::random() * 1e9) as u64
 }

@@ -1,21 +1,25 @@
 //! The worker: downloads the model and makes faces, so that the page stays responsive.
 
 mod adapter;
-mod download;
-mod sampler;
+pub mod clock;
+pub mod download;
+mod kept;
+pub mod sampler;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use js_sys::{Array, Promise, Uint8ClampedArray};
+use js_sys::{Array, Uint8ClampedArray};
 use lddgan::ModelFile;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
-use super::describe;
-use super::protocol::{Reply, Request, pack, unpack};
+use super::protocol::{FileRecord, Reply, Request, pack, unpack};
 use super::settings::ExecutorChoice;
+use clock::pause;
+use download::{Download, Progress};
+use kept::Kept;
 use sampler::Sampler;
 
 /// Listens to the window.
@@ -25,7 +29,13 @@ pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {
         send(&scope, &Reply::Failed(format!("The program has an error: {info}.")), None);
     };
     std::panic::set_hook(Box::new(panicked));
-    let worker = Rc::new(Worker { scope: scope.clone(), sampler: None.into(), next: None.into(), busy: false.into() });
+    let worker = Rc::new(Worker {
+        scope: scope.clone(),
+        download: None.into(),
+        sampler: None.into(),
+        next: None.into(),
+        busy: false.into(),
+    });
     let on_message = Closure::<dyn Fn(MessageEvent)>::new(move |event: MessageEvent| {
         let worker = worker.clone();
         spawn_local(async move {
@@ -41,6 +51,8 @@ pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {
 
 struct Worker {
     scope: DedicatedWorkerGlobalScope,
+    /// What came of a model whose download failed.
+    download: RefCell<Option<Download>>,
     /// There from [`Reply::Ready`] on, but while [`Worker::make`] has it.
     sampler: RefCell<Option<Sampler>>,
     /// What to make next; a newer request replaces an older one.
@@ -56,7 +68,7 @@ struct Faces {
 impl Worker {
     async fn receive(&self, message: JsValue) -> Result<(), String> {
         match unpack(message)?.0 {
-            Request::Load { url, executor } => self.load(&url, executor).await,
+            Request::Load { url, expected, executor } => self.load(&url, expected, executor).await,
             Request::Make { run, seeds } => {
                 self.next.replace(Some(Faces { run, seeds }));
                 if self.busy.replace(true) {
@@ -69,10 +81,54 @@ impl Worker {
         }
     }
 
-    async fn load(&self, url: &str, choice: ExecutorChoice) -> Result<(), String> {
+    async fn load(&self, url: &str, expected: Option<FileRecord>, choice: ExecutorChoice) -> Result<(), String> {
+        let kept = match &expected {
+            Some(expected) => Kept::open(url, expected).await,
+            None => None,
+        };
+        let found = match &kept {
+            Some(kept) => kept.read().await,
+            None => None,
+        };
+        let is_found = found.is_some();
+        let bytes = match found {
+            Some(bytes) => bytes,
+            None => match self.download(url, expected.clone()).await {
+                Ok(bytes) => bytes,
+                Err(reason) => return Ok(self.send(&Reply::DownloadFailed(reason))),
+            },
+        };
+        let keeping = kept.filter(|_| !is_found).map(|kept| kept.write(&bytes));
+        self.build(url, bytes, choice).await?;
+        if expected.is_some() {
+            let is_kept = match keeping {
+                Some(Ok(promise)) => JsFuture::from(promise).await.is_ok(),
+                _ => is_found,
+            };
+            self.send(&Reply::Kept(is_kept));
+        }
+        Ok(())
+    }
+
+    /// Downloads a model, or the rest of one whose download failed.
+    async fn download(&self, url: &str, expected: Option<FileRecord>) -> Result<Vec<u8>, String> {
+        let begun = self.download.take().filter(|download| download.url() == url);
+        let mut download = begun.unwrap_or_else(|| Download::new(url.to_owned(), expected));
+        let tell = |progress| {
+            self.send(&match progress {
+                Progress::Received { bytes, total } => Reply::Downloading { bytes, total },
+                Progress::Resumed { bytes } => Reply::Interrupted { resumed: Some(bytes) },
+                Progress::Restarted => Reply::Interrupted { resumed: None },
+            });
+        };
+        let finished = download.finish(tell).await;
+        self.download.replace(finished.is_err().then_some(download));
+        finished
+    }
+
+    /// Makes the sampler from a whole file.
+    async fn build(&self, url: &str, bytes: Vec<u8>, choice: ExecutorChoice) -> Result<(), String> {
         let file = url.rsplit('/').next().unwrap_or(url);
-        let progress = |bytes, total| self.send(&Reply::Downloading { bytes, total });
-        let bytes = download::download(&self.scope, url, file, progress).await?;
         self.send(&Reply::Preparing);
         let model = ModelFile::from_bytes(&bytes, file).and_then(|read| read.model(file, &candle_core::Device::Cpu));
         drop(bytes);
@@ -115,7 +171,8 @@ impl Worker {
                 send(&self.scope, &Reply::Face { run: faces.run, index }, Some(&pixels));
                 index += 1;
             }
-            self.hear().await?;
+            // Lets the messages in that came while this thread computed.
+            pause(0).await;
             if self.next.borrow().is_some() {
                 return Ok(());
             }
@@ -124,26 +181,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Lets the messages in that came while this thread computed.
-    async fn hear(&self) -> Result<(), String> {
-        let timeout = Promise::new(&mut |resolve, reject| {
-            if let Err(error) = self.scope.set_timeout_with_callback(&resolve) {
-                // A rejection nobody can handle better than the caller of this function.
-                let _ = reject.call1(&JsValue::NULL, &error);
-            }
-        });
-        JsFuture::from(timeout).await.map(drop).map_err(describe)
-    }
-
     fn send(&self, reply: &Reply) {
         send(&self.scope, reply, None);
     }
-}
-
-/// Milliseconds on a clock that only goes forward.
-fn now() -> f64 {
-    let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
-    scope.performance().map_or_else(js_sys::Date::now, |performance| performance.now())
 }
 
 /// Tells the window. If that fails there is nobody left to tell but the console.

@@ -4,7 +4,8 @@ use candle_core::Device;
 use lddgan::Model;
 use lddgan::sampler::to_byte;
 
-use super::{adapter, now};
+use super::adapter;
+use super::clock::now;
 use crate::page::protocol::ExecutorInfo;
 use crate::page::settings::ExecutorChoice;
 use crate::{Error, Gpu, GpuSampler, Recovery};
