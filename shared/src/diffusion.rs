@@ -215,20 +215,10 @@ mod tests {
             assert!((x_tp1 - 1.0).abs() < 1e-6);
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn schedule() -> Schedule {
-        Schedule::new(&DiffusionConfig::default()).unwrap()
-    }
 
     #[test]
     fn a_way_has_even_steps_from_noise_to_image() {
-        let schedule = schedule();
-        assert_eq!(schedule.steps(), 4);
+        let schedule = schedule(4);
         let levels = |steps| schedule.levels(steps).unwrap();
         assert_eq!([levels(4), levels(2), levels(1)], [vec![4, 3, 2, 1, 0], vec![4, 2, 0], vec![4, 0]]);
         for steps in [0, 5] {
@@ -239,7 +229,7 @@ mod tests {
     /// Marginals must agree: x_s drawn from the posterior, with x_t from x_0, has the mean and variance of x_s from x_0.
     #[test]
     fn a_posterior_over_several_steps_keeps_the_marginals() {
-        let schedule = schedule();
+        let schedule = schedule(4);
         let alpha_bar = |t: usize| (0..t).map(|t| 1.0 - f64::from(schedule.betas[t])).product::<f64>();
         for (t, s) in [(4, 2), (4, 1), (3, 1), (4, 3), (2, 1), (4, 0), (1, 0)] {
             let Posterior { x_0, x_t, std } = schedule.posterior(t, s);
