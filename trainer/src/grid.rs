@@ -1,8 +1,7 @@
 //! Pictures of many images side by side.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use candle_core::Tensor;
 use image::{ImageFormat, RgbImage};
 
@@ -46,12 +45,21 @@ pub fn to_png(picture: &RgbImage) -> image::ImageResult<Vec<u8>> {
     encode(picture, ImageFormat::Png)
 }
 
+/// Reads the path of a picture that [`write`] can write; an error before the work, not after it.
+pub fn path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    format(&path).map(|_| path)
+}
+
 /// Writes a picture in the format that the path's ending names: .png or, smaller, .jpg.
 pub fn write(path: &Path, picture: &RgbImage) -> anyhow::Result<()> {
-    let format = ImageFormat::from_path(path).ok().filter(|format| WRITTEN.contains(format));
-    let format =
-        format.with_context(|| format!("{}: the name of a picture must end in .png or .jpg", path.display()))?;
+    let format = format(path).map_err(anyhow::Error::msg)?;
     Ok(files::write_atomic(path, &encode(picture, format)?)?)
+}
+
+fn format(path: &Path) -> Result<ImageFormat, String> {
+    let format = ImageFormat::from_path(path).ok().filter(|format| WRITTEN.contains(format));
+    format.ok_or_else(|| "the name of a picture must end in .png or .jpg".to_string())
 }
 
 fn encode(picture: &RgbImage, format: ImageFormat) -> image::ImageResult<Vec<u8>> {

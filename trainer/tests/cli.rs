@@ -35,6 +35,9 @@ fn a_model_makes_the_same_images_for_the_same_seeds() {
     let mut reconstruct = program(&["reconstruct", "--data"]);
     reconstruct.arg(folder.path("images")).arg("--model").arg(folder.path("ae").join(AUTOENCODER));
     assert!(succeed(&reconstruct.output().unwrap()).contains("mean PSNR of 10 images"));
+    // Said before anything is read or made.
+    let gif = program(&["sample", "--model", "nowhere", "--grid", "all.gif"]).output().unwrap();
+    fail(&gif, &["all.gif", "must end in .png or .jpg"]);
     // A model for sampling holds no encoder.
     let mut wrong = program(&["reconstruct", "--data"]);
     wrong.arg(folder.path("images")).arg("--model").arg(&model);

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use image::RgbImage;
 use lddgan_trainer::data::manifest::{Listing, Manifest};
 use lddgan_trainer::data::{self, Prepared, Selection, Source};
-use lddgan_trainer::{files, grid};
+use lddgan_trainer::grid;
 
 #[derive(Subcommand)]
 pub enum Data {
@@ -41,8 +41,8 @@ pub struct Inspect {
     /// File that `lddgan data prepare` wrote, or images that it could read
     #[arg(value_name = "PATH")]
     data: PathBuf,
-    /// PNG file that gets images from all over the set, side by side
-    #[arg(long, value_name = "FILE")]
+    /// Picture (.png or .jpg) that gets images from all over the set, side by side
+    #[arg(long, value_name = "FILE", value_parser = grid::path)]
     grid: Option<PathBuf>,
 }
 
@@ -83,7 +83,7 @@ fn inspect(options: &Inspect) -> Result<()> {
         None => inspect_source(&source)?,
     };
     if let Some(path) = &options.grid {
-        files::write_atomic(path, &grid::to_png(&grid::arrange(&pictures, COLUMNS))?)?;
+        grid::write(path, &grid::arrange(&pictures, COLUMNS))?;
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub struct Neighbours {
     #[arg(long, value_name = "FILE")]
     inception: Option<PathBuf>,
     /// Picture (.png or .jpg) that gets each generated image beside its neighbours, by pixels and by features
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = grid::path)]
     grid: Option<PathBuf>,
     /// File that gets the figures
     #[arg(long, value_name = "FILE")]

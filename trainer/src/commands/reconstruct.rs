@@ -23,7 +23,7 @@ pub struct Reconstruct {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     lpips: Vec<PathBuf>,
     /// Picture (.png or .jpg) that gets the first images, each beside its reconstruction
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = grid::path)]
     grid: Option<PathBuf>,
 }
 

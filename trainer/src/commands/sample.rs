@@ -28,7 +28,7 @@ pub struct Sample {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Picture (.png or .jpg) that gets all images side by side
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = grid::path)]
     grid: Option<PathBuf>,
     /// Images computed at a time
     #[arg(long, default_value_t = 16)]
