@@ -1,8 +1,8 @@
 //! The cross-platform check: what an executor makes of a few seeds, stage by stage, against recorded tensors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -13,9 +13,9 @@ use crate::sampler::{Model, Trajectory};
 /// The key in the safetensors metadata of golden files.
 const KEY: &str = "lddgan-golden";
 /// The largest difference of a latent (scaled, so that its values are around one) that passes.
-const LATENT_TOLERANCE: f64 = 1e-3;
+pub const LATENT_TOLERANCE: f64 = 1e-3;
 /// The least peak signal-to-noise ratio of an image, in dB, that passes.
-const IMAGE_PSNR: f64 = 40.0;
+pub const IMAGE_PSNR: f64 = 40.0;
 /// Stands for the PSNR of equal images, which JSON has no number for.
 const EQUAL_PSNR: f64 = 999.0;
 
@@ -58,8 +58,14 @@ pub struct Report {
     pub device: String,
     /// Operating system and architecture, or the browser.
     pub platform: String,
-    /// Git revision of the program.
+    /// Git revision of the program, or the version of the page's.
     pub revision: String,
+    /// What WebGPU's adapter offers of what kernels may need, by WebGPU's names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, u64>,
+    /// The features of WebGPU's adapter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
     pub stages: Vec<Stage>,
     pub passed: bool,
 }
@@ -76,21 +82,24 @@ pub fn stages(model: &Model, seeds: &[u64], trajectory: &Trajectory<Tensor>) -> 
     for noise in model.draw(seeds) {
         stages.insert(noise.name, Tensor::from_vec(noise.values, noise.shape, &Device::Cpu)?);
     }
-    let last = trajectory.latents.len().saturating_sub(1);
-    for (i, latent) in trajectory.latents.iter().enumerate() {
-        stages.insert(format!("latent/{}", last - i), on_cpu(latent)?);
+    for (latent, t) in trajectory.latents.iter().zip(model.levels()) {
+        stages.insert(format!("latent/{t}"), on_cpu(latent)?);
     }
     stages.insert("image".to_string(), on_cpu(&trajectory.image)?);
     Ok(stages)
 }
 
 impl Golden {
-    /// The bytes of the file.
+    /// The bytes of the file. Images, most of it, are in f16, far more exact than they need to be.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let json = serde_json::to_string(&self.subject)
             .map_err(|error| Error::ModelFile { file: self.subject.model.clone(), reason: error.to_string() })?;
         let metadata = HashMap::from([(KEY.to_string(), json)]);
-        Ok(safetensors::serialize(&self.stages, Some(metadata)).map_err(candle_core::Error::from)?)
+        let mut stages = self.stages.clone();
+        if let Some(image) = stages.get_mut("image") {
+            *image = image.to_dtype(DType::F16)?;
+        }
+        Ok(safetensors::serialize(&stages, Some(metadata)).map_err(candle_core::Error::from)?)
     }
 
     /// Reads a file; `file` is its name in errors.
@@ -126,7 +135,7 @@ impl Golden {
             op: "check",
             reason: format!("the executor has no {name} of {:?}", expected.shape()),
         })?;
-        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+        let values = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
         let (expected, found) = (values(expected)?, values(found)?);
         let differences = || expected.iter().zip(&found).map(|(a, b)| f64::from(a - b).abs());
         let count = expected.len().max(1) as f64;

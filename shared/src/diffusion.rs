@@ -5,7 +5,7 @@
 use candle_core::{Device, Tensor};
 
 use crate::config::DiffusionConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The tables of a diffusion process, in f32 as the reference computes them.
 #[derive(Debug, Clone)]
@@ -25,6 +25,21 @@ pub struct Schedule {
     pub posterior_mean_coef2: Vec<f32>,
     /// Standard deviation of the posterior, T entries, the first 0.
     pub posterior_std: Vec<f32>,
+    /// beta of the T steps.
+    betas: Vec<f32>,
+    /// Running product of 1 - beta of the T steps.
+    cumulative: Vec<f32>,
+}
+
+/// The posterior q(x_s | x_0, x_t), a normal distribution.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Posterior {
+    /// Factor of x_0 in the mean.
+    pub x_0: f32,
+    /// Factor of x_t in the mean.
+    pub x_t: f32,
+    /// Standard deviation, 0 where s = 0.
+    pub std: f32,
 }
 
 /// The smallest continuous time.
@@ -40,32 +55,53 @@ impl Schedule {
         let a_s_cum = running_product(&a_s);
         let sigmas_cum = a_s_cum.iter().map(|a| (1.0 - a * a).sqrt()).collect();
 
-        let betas_t = &betas[1..];
+        let betas_t = betas[1..].to_vec();
         let alphas: Vec<f32> = betas_t.iter().map(|beta| 1.0 - beta).collect();
-        let cumulative = running_product(&alphas);
-        let steps = config.steps;
-        let previous = |t: usize| if t == 0 { 1.0 } else { cumulative[t - 1] };
-        let coef1 = |t: usize| betas_t[t] * previous(t).sqrt() / (1.0 - cumulative[t]);
-        let coef2 = |t: usize| (1.0 - previous(t)) * alphas[t].sqrt() / (1.0 - cumulative[t]);
-        let std = |t: usize| match t {
-            0 => 0.0,
-            _ => (betas_t[t] * (1.0 - previous(t)) / (1.0 - cumulative[t])).max(1e-20).sqrt(),
-        };
-        Ok(Self {
-            steps,
+        let mut schedule = Self {
+            steps: config.steps,
             sigmas: betas.iter().map(|beta| beta.sqrt()).collect(),
             sigmas_cum,
-            posterior_mean_coef1: (0..steps).map(coef1).collect(),
-            posterior_mean_coef2: (0..steps).map(coef2).collect(),
-            posterior_std: (0..steps).map(std).collect(),
+            posterior_mean_coef1: Vec::new(),
+            posterior_mean_coef2: Vec::new(),
+            posterior_std: Vec::new(),
+            cumulative: running_product(&alphas),
+            betas: betas_t,
             a_s,
             a_s_cum,
-        })
+        };
+        let single: Vec<Posterior> = (0..config.steps).map(|t| schedule.posterior(t + 1, t)).collect();
+        schedule.posterior_mean_coef1 = single.iter().map(|posterior| posterior.x_0).collect();
+        schedule.posterior_mean_coef2 = single.iter().map(|posterior| posterior.x_t).collect();
+        schedule.posterior_std = single.iter().map(|posterior| posterior.std).collect();
+        Ok(schedule)
     }
 
     /// The number of steps T.
     pub fn steps(&self) -> usize {
         self.steps
+    }
+
+    /// The posterior of x_s, from x_0 and x_t of a later t <= T: several steps at once if t > s + 1.
+    pub fn posterior(&self, t: usize, s: usize) -> Posterior {
+        let alpha_bar = |t: usize| if t == 0 { 1.0 } else { self.cumulative[t - 1] };
+        let alpha: f32 = self.betas[s..t].iter().map(|beta| 1.0 - beta).product();
+        let beta = if t == s + 1 { self.betas[s] } else { 1.0 - alpha };
+        let rest = 1.0 - alpha_bar(t);
+        let variance = if s == 0 { 0.0 } else { (beta * (1.0 - alpha_bar(s)) / rest).max(1e-20) };
+        Posterior {
+            x_0: beta * alpha_bar(s).sqrt() / rest,
+            x_t: (1.0 - alpha_bar(s)) * alpha.sqrt() / rest,
+            std: variance.sqrt(),
+        }
+    }
+
+    /// The t of the latents x_t on a way of `steps` steps from T to 0, both included, as even as whole numbers allow.
+    pub fn levels(&self, steps: usize) -> Result<Vec<usize>> {
+        if !(1..=self.steps).contains(&steps) {
+            let reason = format!("{steps} steps; this model has from 1 to {}", self.steps);
+            return Err(Error::config("steps", reason));
+        }
+        Ok((0..=steps).rev().map(|i| (i * self.steps + steps / 2) / steps).collect())
     }
 
     /// Draws (x_t, x_{t+1}) for x_0 (N, C, H, W), one step `t` per sample, from standard normal noise of the same
@@ -177,6 +213,30 @@ mod tests {
             let x_t = schedule.a_s_cum[t].powi(2) + schedule.sigmas_cum[t].powi(2);
             let x_tp1 = schedule.a_s[t + 1].powi(2) * x_t + schedule.sigmas[t + 1].powi(2);
             assert!((x_tp1 - 1.0).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_way_has_even_steps_from_noise_to_image() {
+        let schedule = schedule(4);
+        let levels = |steps| schedule.levels(steps).unwrap();
+        assert_eq!([levels(4), levels(2), levels(1)], [vec![4, 3, 2, 1, 0], vec![4, 2, 0], vec![4, 0]]);
+        for steps in [0, 5] {
+            assert!(schedule.levels(steps).unwrap_err().to_string().contains("from 1 to 4"));
+        }
+    }
+
+    /// Marginals must agree: x_s drawn from the posterior, with x_t from x_0, has the mean and variance of x_s from x_0.
+    #[test]
+    fn a_posterior_over_several_steps_keeps_the_marginals() {
+        let schedule = schedule(4);
+        let alpha_bar = |t: usize| (0..t).map(|t| 1.0 - f64::from(schedule.betas[t])).product::<f64>();
+        for (t, s) in [(4, 2), (4, 1), (3, 1), (4, 3), (2, 1), (4, 0), (1, 0)] {
+            let Posterior { x_0, x_t, std } = schedule.posterior(t, s);
+            let mean = f64::from(x_0) + f64::from(x_t) * alpha_bar(t).sqrt();
+            let variance = f64::from(std).powi(2) + f64::from(x_t).powi(2) * (1.0 - alpha_bar(t));
+            assert!((mean - alpha_bar(s).sqrt()).abs() < 1e-5, "{t} to {s}: mean {mean}");
+            assert!((variance - (1.0 - alpha_bar(s))).abs() < 1e-5, "{t} to {s}: variance {variance}");
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod networks;
 pub mod noise;
 mod ops;
 pub mod parameters;
+pub mod recipe;
 pub mod sampler;
 
 pub use backend::{Activation, Backend, CandleBackend, FirMode, Graph, Recorder};
@@ -24,4 +25,5 @@ pub use config::{
 pub use error::{Error, Result};
 pub use model_file::{ModelFile, Provenance};
 pub use ops::set_tf32;
+pub use recipe::{Mix, Recipe};
 pub use sampler::{Model, SampleInputs, Trajectory};

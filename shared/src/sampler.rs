@@ -4,11 +4,11 @@ use candle_core::{Device, Tensor};
 
 use crate::backend::{Backend, CandleBackend, Graph, Recorder};
 use crate::config::ModelConfig;
-use crate::diffusion::Schedule;
-use crate::error::{Error, Result};
+use crate::diffusion::{Posterior, Schedule};
+use crate::error::Result;
 use crate::layers::{Conv2d, ConvGeometry};
 use crate::networks::{Decoder, Generator};
-use crate::noise::Stream;
+use crate::recipe::Recipe;
 
 /// A model that can make images.
 pub struct Model {
@@ -16,25 +16,27 @@ pub struct Model {
     pub generator: Generator,
     pub decoder: Decoder,
     pub schedule: Schedule,
+    /// The t of the latents on the way to an image, T, …, 0; see [`Self::set_steps`].
+    levels: Vec<usize>,
     /// Multiplies each channel of a latent by its scale: a diagonal 1x1 convolution.
     unscale: Conv2d,
     /// Where the weights are.
     device: Device,
 }
 
-/// The random numbers that a batch of images is made from. Lists are indexed by the step t.
+/// The random numbers that a batch of images is made from. Lists have an entry for each step, the first step first.
 pub struct SampleInputs<V> {
     /// The starting noise, (N, latent_channels, H, W).
     pub x: V,
     /// (N, z_dim)
     pub z: Vec<V>,
-    /// Noise of the posterior, shaped as `x`. Step 0 adds none, so `noise[0]` is not used.
+    /// Noise of the posterior, shaped as `x`. The last step adds none.
     pub noise: Vec<V>,
 }
 
 /// Everything that came about on the way to an image.
 pub struct Trajectory<V> {
-    /// x_T, …, x_0: T + 1 latents (scaled; not quantised).
+    /// The latents of [`Model::levels`], x_T first (scaled; not quantised).
     pub latents: Vec<V>,
     /// (N, image_channels, H, W), nominally in \[-1, 1\]: not clamped.
     pub image: V,
@@ -57,8 +59,10 @@ impl Model {
         weight.iter_mut().step_by(channels + 1).zip(&config.latent_scale).for_each(|(value, scale)| *value = *scale);
         let weight = Tensor::from_vec(weight, (channels, channels, 1, 1), device)?;
         let unscale = Conv2d { weight, bias: None, geometry: ConvGeometry::same(1) };
+        let schedule = Schedule::new(&config.diffusion)?;
         Ok(Self {
-            schedule: Schedule::new(&config.diffusion)?,
+            levels: schedule.levels(schedule.steps())?,
+            schedule,
             config,
             generator,
             decoder,
@@ -67,28 +71,51 @@ impl Model {
         })
     }
 
-    /// The random inputs of the images with these seeds, in the order `x`, then `z/<t>` and `noise/<t>` for each
-    /// step t from the last to 0 (there is no `noise/0`).
-    pub fn draw(&self, seeds: &[u64]) -> Vec<NamedNoise> {
+    /// Makes images in this many steps from now on. Fewer than the model was trained for are faster and less good.
+    pub fn set_steps(&mut self, steps: usize) -> Result<()> {
+        self.levels = self.schedule.levels(steps)?;
+        Ok(())
+    }
+
+    /// The t of the latents x_t on the way to an image, from T down to 0.
+    pub fn levels(&self) -> &[usize] {
+        &self.levels
+    }
+
+    /// The steps: the t that each comes from and leads to.
+    fn steps(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.levels.windows(2).map(|pair| (pair[0], pair[1]))
+    }
+
+    /// The random inputs of the images with these recipes, or seeds: `x`, then `z/<t>` and `noise/<t>` for each step
+    /// that leads from x_{t+1}, the last without noise.
+    pub fn draw<R: Copy + Into<Recipe>>(&self, recipes: &[R]) -> Vec<NamedNoise> {
+        let recipes: Vec<Recipe> = recipes.iter().map(|&recipe| recipe.into()).collect();
         let input = |(name, shape): (String, Vec<usize>)| {
             let count = shape[1..].iter().product();
-            let values = seeds.iter().flat_map(|&seed| Stream::new(seed, 0, &name).normals(count)).collect();
+            let values = recipes.iter().flat_map(|recipe| recipe.draw(&name, count)).collect();
             NamedNoise { name, shape, values }
         };
-        self.input_shapes(seeds.len()).into_iter().map(input).collect()
+        self.input_shapes(recipes.len()).into_iter().map(input).collect()
     }
 
     fn input_shapes(&self, batch: usize) -> Vec<(String, Vec<usize>)> {
         let config = &self.config.generator;
-        let latent = vec![batch, config.latent_channels, config.latent_size, config.latent_size];
-        let mut shapes = vec![("x".to_string(), latent.clone())];
-        for t in (0..self.schedule.steps()).rev() {
+        let latent = self.latent_shape(batch);
+        let mut shapes = vec![("x".to_string(), latent.to_vec())];
+        for (from, to) in self.steps() {
+            let t = from - 1;
             shapes.push((format!("z/{t}"), vec![batch, config.z_dim]));
-            if t > 0 {
-                shapes.push((format!("noise/{t}"), latent.clone()));
+            if to > 0 {
+                shapes.push((format!("noise/{t}"), latent.to_vec()));
             }
         }
         shapes
+    }
+
+    fn latent_shape(&self, batch: usize) -> [usize; 4] {
+        let config = &self.config.generator;
+        [batch, config.latent_channels, config.latent_size, config.latent_size]
     }
 
     /// Makes images from noise.
@@ -96,11 +123,15 @@ impl Model {
         let batch = b.shape(&inputs.x).first().copied().unwrap_or(0);
         let mut x = inputs.x.clone();
         let mut latents = vec![x.clone()];
-        for t in (0..self.schedule.steps()).rev() {
-            let sinusoids = self.generator.time_sinusoids(&vec![t as u32; batch], &self.device)?;
+        for (i, (from, to)) in self.steps().enumerate() {
+            let sinusoids = self.generator.time_sinusoids(&vec![from as u32 - 1; batch], &self.device)?;
             let sinusoids = b.constant(&sinusoids)?;
-            let x_0 = self.generator.forward(b, &x, &sinusoids, &inputs.z[t])?;
-            x = self.posterior(b, t, &x_0, &x, &inputs.noise[t])?;
+            let x_0 = self.generator.forward(b, &x, &sinusoids, &inputs.z[i])?;
+            let Posterior { x_0: factor, x_t, std } = self.schedule.posterior(from, to);
+            x = match inputs.noise.get(i) {
+                Some(noise) => b.weighted_sum(&[(factor, &x_0), (x_t, &x), (std, noise)])?,
+                None => b.weighted_sum(&[(factor, &x_0)])?,
+            };
             latents.push(x.clone());
         }
         let image = self.decode(b, &x)?;
@@ -114,72 +145,52 @@ impl Model {
         self.decoder.forward(b, &quantized)
     }
 
-    fn posterior<B: Backend>(
-        &self,
-        b: &mut B,
-        t: usize,
-        x_0: &B::Value,
-        x_tp1: &B::Value,
-        noise: &B::Value,
-    ) -> Result<B::Value> {
-        let schedule = &self.schedule;
-        if t == 0 {
-            return b.weighted_sum(&[(schedule.posterior_mean_coef1[0], x_0)]);
-        }
-        let terms = [
-            (schedule.posterior_mean_coef1[t], x_0),
-            (schedule.posterior_mean_coef2[t], x_tp1),
-            (schedule.posterior_std[t], noise),
-        ];
-        b.weighted_sum(&terms)
-    }
-
-    /// Records the making of `batch` images. Inputs are named as in [`Self::draw`]; outputs are `latent/<t>` for
-    /// t = T, …, 0 and `image`.
+    /// Records the making of `batch` images. Inputs are named as in [`Self::draw`]; outputs are `latent/<t>` for each of
+    /// [`Self::levels`], and `image`.
     pub fn record(&self, batch: usize) -> Result<Graph> {
         let mut recorder = Recorder::new();
-        let mut values = self.input_shapes(batch).into_iter().map(|(name, shape)| {
+        let shapes = self.input_shapes(batch).into_iter();
+        let values = shapes.map(|(name, shape)| {
             let value = recorder.input(&name, &shape);
             (name, value)
         });
-        let inputs = arrange(values.by_ref(), self.schedule.steps())?;
-        drop(values);
+        let inputs = arrange(values.collect());
         let trajectory = self.sample(&mut recorder, &inputs)?;
-        for (latent, t) in trajectory.latents.iter().zip((0..=self.schedule.steps()).rev()) {
+        for (latent, t) in trajectory.latents.iter().zip(&self.levels) {
             recorder.output(&format!("latent/{t}"), *latent);
         }
         recorder.output("image", trajectory.image);
         Ok(recorder.finish())
     }
 
-    /// What [`Self::draw`] gives, as tensors.
-    pub fn inputs(&self, seeds: &[u64], device: &Device) -> Result<SampleInputs<Tensor>> {
-        let tensor =
-            |input: NamedNoise| -> Result<_> { Ok((input.name, Tensor::from_vec(input.values, input.shape, device)?)) };
-        let tensors = self.draw(seeds).into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
-        arrange(tensors.into_iter(), self.schedule.steps())
+    /// Records [`Self::decode`] of `batch` latents: from `latent` to `image`.
+    pub fn record_decode(&self, batch: usize) -> Result<Graph> {
+        let mut recorder = Recorder::new();
+        let latent = recorder.input("latent", &self.latent_shape(batch));
+        let image = self.decode(&mut recorder, &latent)?;
+        recorder.output("image", image);
+        Ok(recorder.finish())
     }
 
-    /// Makes the images of these seeds with Candle.
-    pub fn sample_seeds(&self, seeds: &[u64], device: &Device) -> Result<Trajectory<Tensor>> {
-        self.sample(&mut CandleBackend, &self.inputs(seeds, device)?)
+    /// What [`Self::draw`] gives, as tensors.
+    pub fn inputs<R: Copy + Into<Recipe>>(&self, recipes: &[R], device: &Device) -> Result<SampleInputs<Tensor>> {
+        let tensor =
+            |input: NamedNoise| -> Result<_> { Ok((input.name, Tensor::from_vec(input.values, input.shape, device)?)) };
+        Ok(arrange(self.draw(recipes).into_iter().map(tensor).collect::<Result<_>>()?))
+    }
+
+    /// Makes the images of these seeds or recipes with Candle.
+    pub fn sample_seeds<R: Copy + Into<Recipe>>(&self, recipes: &[R], device: &Device) -> Result<Trajectory<Tensor>> {
+        self.sample(&mut CandleBackend, &self.inputs(recipes, device)?)
     }
 }
 
-/// Sorts named values into [`SampleInputs`]; `noise[0]` is filled with `x`, which step 0 does not use.
-fn arrange<V: Clone>(values: impl Iterator<Item = (String, V)>, steps: usize) -> Result<SampleInputs<V>> {
-    let values: std::collections::HashMap<String, V> = values.collect();
-    let get = |name: String| {
-        let missing = || Error::shape("sample", format!("input {name} is missing"));
-        values.get(&name).cloned().ok_or_else(missing)
+/// Sorts values named and ordered as in [`Model::draw`] into [`SampleInputs`].
+fn arrange<V: Clone>(values: Vec<(String, V)>) -> SampleInputs<V> {
+    let of = |draw: &str| -> Vec<V> {
+        values.iter().filter(|(name, _)| name.starts_with(draw)).map(|(_, value)| value.clone()).collect()
     };
-    let x = get("x".to_string())?;
-    let z = (0..steps).map(|t| get(format!("z/{t}"))).collect::<Result<_>>()?;
-    let noise = |t| {
-        if t == 0 { Ok(x.clone()) } else { get(format!("noise/{t}")) }
-    };
-    let noise = (0..steps).map(noise).collect::<Result<_>>()?;
-    Ok(SampleInputs { x, z, noise })
+    SampleInputs { x: values[0].1.clone(), z: of("z/"), noise: of("noise/") }
 }
 
 /// The 8-bit value of a pixel of an image that is nominally in \[-1, 1\].

@@ -1,8 +1,10 @@
 //! Making images from seeds with any backend.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use lddgan::{Model, ModelFile, Trajectory};
+use lddgan::{Model, ModelFile, Recipe, Trajectory};
 use lddgan_web::{Gpu, GpuSampler};
 
 use crate::data::ImageSet;
@@ -44,6 +46,14 @@ impl Sampler {
         }
     }
 
+    /// The limits and features of the WebGPU adapter, if there is one.
+    pub fn offer(&self) -> (BTreeMap<String, u64>, Vec<String>) {
+        match &self.place {
+            Place::Candle(_) => Default::default(),
+            Place::Wgpu(sampler) => (sampler.gpu().limits(), sampler.gpu().features()),
+        }
+    }
+
     /// Takes the fastest WebGPU kernels for batches of so many images, which this finds out where no earlier run has.
     pub fn tune(&mut self, batch: usize) -> Result<()> {
         let Place::Wgpu(sampler) = &mut self.place else { bail!("only the kernels of `--backend wgpu` can be tuned") };
@@ -52,12 +62,12 @@ impl Sampler {
         Ok(())
     }
 
-    /// The images of these seeds, (N, C, H, W).
-    pub fn images(&mut self, seeds: &[u64]) -> Result<Tensor> {
+    /// The images of these seeds or recipes, (N, C, H, W).
+    pub fn images<R: Copy + Into<Recipe>>(&mut self, recipes: &[R]) -> Result<Tensor> {
         match &mut self.place {
-            Place::Candle(device) => Ok(self.model.sample_seeds(seeds, device)?.image),
+            Place::Candle(device) => Ok(self.model.sample_seeds(recipes, device)?.image),
             Place::Wgpu(sampler) => {
-                let outputs = on_gpu(sampler, &self.model, seeds, &["image".to_string()])?;
+                let outputs = on_gpu(sampler, &self.model, recipes, &["image".to_string()])?;
                 outputs.into_iter().next().context("the model made no image")
             }
         }
@@ -84,7 +94,7 @@ impl Sampler {
         match &mut self.place {
             Place::Candle(device) => Ok(self.model.sample_seeds(seeds, device)?),
             Place::Wgpu(sampler) => {
-                let latents = (0..=self.model.schedule.steps()).rev().map(|t| format!("latent/{t}"));
+                let latents = self.model.levels().iter().map(|t| format!("latent/{t}"));
                 let names: Vec<String> = latents.chain(["image".to_string()]).collect();
                 let mut outputs = on_gpu(sampler, &self.model, seeds, &names)?;
                 let image = outputs.pop().context("the model made no image")?;
@@ -95,8 +105,13 @@ impl Sampler {
 }
 
 /// The outputs of these names, whole whatever batches they were made in.
-fn on_gpu(sampler: &mut GpuSampler, model: &Model, seeds: &[u64], names: &[String]) -> Result<Vec<Tensor>> {
-    let batches = pollster::block_on(sampler.sample(model, seeds, async |executor| {
+fn on_gpu<R: Copy + Into<Recipe>>(
+    sampler: &mut GpuSampler,
+    model: &Model,
+    recipes: &[R],
+    names: &[String],
+) -> Result<Vec<Tensor>> {
+    let batches = pollster::block_on(sampler.sample(model, recipes, async |executor| {
         let mut outputs = Vec::new();
         for name in names {
             outputs.push((executor.read(name).await?, executor.shape(name)?.to_vec()));

@@ -29,6 +29,18 @@ fn a_model_makes_the_same_images_for_the_same_seeds() {
     sample("5", "1", "second");
     let png = |out: &str| image::open(folder.path(out).join("tiny-5.png")).unwrap().to_rgb8();
     assert_eq!((png("first").dimensions(), png("first")), ((16, 16), png("second")));
+    let explore = |options: &[&str]| {
+        let mut command = program(&["sample", "--seed", "3", "--count", "3"]);
+        command.args(options).arg("--model").arg(&model).arg("--out").arg(folder.path("way")).output().unwrap()
+    };
+    succeed(&explore(&["--interpolate", "5"]));
+    let way = |i: usize| image::open(folder.path("way").join(format!("tiny-3-5-{i}.png"))).unwrap().to_rgb8();
+    assert_eq!(way(2), png("second"));
+    assert_ne!(way(1), way(2));
+    succeed(&explore(&["--steps", "1", "--truncation", "0.5"]));
+    assert_ne!(image::open(folder.path("way/tiny-5.png")).unwrap().to_rgb8(), png("second"));
+    fail(&explore(&["--steps", "9"]), &["9 steps", "from 1 to 4"]);
+    fail(&explore(&["--truncation", "0"]), &["--truncation"]);
     let said = succeed(&program(&["info", "--model"]).arg(&model).output().unwrap());
     assert!(said.contains("z_dim = 6") && said.contains("generator:"), "{said}");
 

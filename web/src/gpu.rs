@@ -1,5 +1,6 @@
 //! The WebGPU device, native and in a browser alike.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
@@ -11,6 +12,8 @@ pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
+    /// What the adapter offers, of which the device uses a part.
+    offer: Arc<(wgpu::Limits, wgpu::Features)>,
     /// The optional features that may be used.
     features: wgpu::Features,
     incidents: Arc<Mutex<Incidents>>,
@@ -58,7 +61,8 @@ impl Gpu {
             device.map_err(|error| Error::NoDevice { adapter: info.name.clone(), reason: error.to_string() })?;
         let incidents = Arc::new(Mutex::new(Incidents::default()));
         watch(&device, &incidents);
-        Ok(Self { instance, device, queue, info, features, incidents })
+        let offer = Arc::new((adapter.limits(), adapter.features()));
+        Ok(Self { instance, device, queue, info, offer, features, incidents })
     }
 
     /// A new device like this one, which was lost.
@@ -93,6 +97,25 @@ impl Gpu {
     /// Whether kernels may use f16 numbers.
     pub fn has_f16(&self) -> bool {
         self.device.features().contains(wgpu::Features::SHADER_F16)
+    }
+
+    /// The limits of the adapter that kernels may meet, by WebGPU's names.
+    pub fn limits(&self) -> BTreeMap<String, u64> {
+        let limits = &self.offer.0;
+        let limits = [
+            ("maxBufferSize", limits.max_buffer_size),
+            ("maxStorageBufferBindingSize", limits.max_storage_buffer_binding_size),
+            ("maxStorageBuffersPerShaderStage", limits.max_storage_buffers_per_shader_stage.into()),
+            ("maxComputeInvocationsPerWorkgroup", limits.max_compute_invocations_per_workgroup.into()),
+            ("maxComputeWorkgroupStorageSize", limits.max_compute_workgroup_storage_size.into()),
+            ("maxComputeWorkgroupsPerDimension", limits.max_compute_workgroups_per_dimension.into()),
+        ];
+        limits.map(|(name, limit)| (name.to_string(), limit)).into()
+    }
+
+    /// The features that the adapter offers.
+    pub fn features(&self) -> Vec<String> {
+        self.offer.1.iter_names().map(|(name, _)| name.to_lowercase().replace('_', "-")).collect()
     }
 
     /// Whether single passes can be timed.

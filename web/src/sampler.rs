@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use lddgan::Model;
+use lddgan::{Model, Recipe};
 
 use crate::error::{Error, Result};
 use crate::executor::{ConvLayer, ConvTimes, Executor, NumberType, Options};
@@ -31,12 +31,20 @@ impl fmt::Display for Recovery {
     }
 }
 
+/// What an executor is compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Task {
+    /// So many images.
+    Sample(usize),
+    /// The images of so many latents.
+    Decode(usize),
+}
+
 /// Samples a model on a WebGPU device.
 #[derive(Debug)]
 pub struct GpuSampler {
     gpu: Gpu,
-    /// Compiled for these numbers of images.
-    executors: BTreeMap<usize, Executor>,
+    executors: BTreeMap<Task, Executor>,
     largest_batch: usize,
     /// From which each convolution gets its kernel.
     times: ConvTimes,
@@ -58,6 +66,11 @@ impl GpuSampler {
     /// From now on each convolution gets the kernel that was the fastest.
     pub fn use_times(&mut self, times: ConvTimes) {
         self.times = times;
+        self.forget();
+    }
+
+    /// Forgets what was compiled: the next model is another, or takes other steps.
+    pub fn forget(&mut self) {
         self.executors.clear();
     }
 
@@ -76,29 +89,32 @@ impl GpuSampler {
         std::mem::take(&mut self.recoveries)
     }
 
-    /// Compiles what so many seeds need, which [`Self::sample`] would do too.
-    pub async fn prepare(&mut self, model: &Model, seeds: usize) -> Result<()> {
+    /// Compiles what so many images need, which [`Self::sample`] would do too; false if it was there.
+    pub async fn prepare(&mut self, model: &Model, images: usize) -> Result<bool> {
         let mut losses = 0;
         loop {
-            let batch = seeds.min(self.largest_batch);
-            match self.executor(model, batch).await {
-                Ok(_) => return Ok(()),
+            let batch = images.min(self.largest_batch);
+            if self.executors.contains_key(&Task::Sample(batch)) {
+                return Ok(losses > 0);
+            }
+            match self.executor(model, Task::Sample(batch)).await {
+                Ok(_) => return Ok(true),
                 Err(error) => self.recover(error, batch, &mut losses).await?,
             }
         }
     }
 
-    /// Makes the images of these seeds in as few batches as fit. `finish` takes the results of a batch from its executor,
+    /// Makes the images of these seeds or recipes in as few batches as fit. `finish` takes the results of a batch from its executor,
     /// whose run was submitted; it may be called again for a batch that has to be repeated. What it made of each batch, in
     /// order.
-    pub async fn sample<T>(
+    pub async fn sample<R: Copy + Into<Recipe>, T>(
         &mut self,
         model: &Model,
-        seeds: &[u64],
+        recipes: &[R],
         mut finish: impl AsyncFnMut(&Executor) -> Result<T>,
     ) -> Result<Vec<T>> {
         let mut results = Vec::new();
-        let mut rest = seeds;
+        let mut rest = recipes;
         let mut losses = 0;
         while !rest.is_empty() {
             let (batch, after) = rest.split_at(rest.len().min(self.largest_batch));
@@ -113,32 +129,53 @@ impl GpuSampler {
         Ok(results)
     }
 
-    async fn attempt<T>(
+    /// Makes the images of so many latents, one after the other, as [`Model::decode`] does.
+    pub async fn decode(&mut self, model: &Model, latents: &[f32], count: usize) -> Result<Vec<f32>> {
+        let mut losses = 0;
+        loop {
+            match self.attempt_decode(model, latents, count).await {
+                Ok(images) => return Ok(images),
+                Err(error) => self.recover(error, 1, &mut losses).await?,
+            }
+        }
+    }
+
+    async fn attempt_decode(&mut self, model: &Model, latents: &[f32], count: usize) -> Result<Vec<f32>> {
+        let executor = self.executor(model, Task::Decode(count)).await?;
+        executor.run([("latent", latents)])?;
+        executor.read("image").await
+    }
+
+    async fn attempt<R: Copy + Into<Recipe>, T>(
         &mut self,
         model: &Model,
-        seeds: &[u64],
+        recipes: &[R],
         finish: &mut impl AsyncFnMut(&Executor) -> Result<T>,
     ) -> Result<T> {
-        let executor = self.executor(model, seeds.len()).await?;
-        let noise = model.draw(seeds);
+        let executor = self.executor(model, Task::Sample(recipes.len())).await?;
+        let noise = model.draw(recipes);
         executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
         finish(executor).await
     }
 
-    async fn executor(&mut self, model: &Model, batch: usize) -> Result<&Executor> {
-        if !self.executors.contains_key(&batch) {
+    async fn executor(&mut self, model: &Model, task: Task) -> Result<&Executor> {
+        if !self.executors.contains_key(&task) {
+            let graph = match task {
+                Task::Sample(count) => model.record(count)?,
+                Task::Decode(count) => model.record_decode(count)?,
+            };
             let convolutions = |layer: &ConvLayer| self.times.kernel(layer, &self.gpu);
             let options = Options { convolutions: &convolutions, images: NumberType::F32 };
-            let executor = Executor::with_options(&self.gpu, &model.record(batch)?, &options).await?;
-            self.executors.insert(batch, executor);
+            let executor = Executor::with_options(&self.gpu, &graph, &options).await?;
+            self.executors.insert(task, executor);
         }
-        Ok(&self.executors[&batch])
+        Ok(&self.executors[&task])
     }
 
     /// Makes another attempt at a batch possible, or gives the error back.
     async fn recover(&mut self, error: Error, batch: usize, losses: &mut usize) -> Result<()> {
         let remedy = remedy(&error, batch, *losses).ok_or_else(|| error.clone())?;
-        self.executors.clear();
+        self.forget();
         if remedy.reopen {
             *losses += 1;
             // Where it cannot be opened again, the loss is what matters.

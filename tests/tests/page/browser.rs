@@ -109,6 +109,12 @@ impl Browser {
         self.runtime.block_on(press).unwrap_or_else(|error| panic!("{selector}: {error}"));
     }
 
+    /// Types keys into what has the focus.
+    pub fn type_keys(&self, keys: &str) {
+        let press = async { self.client().active_element().await?.send_keys(keys).await };
+        self.runtime.block_on(press).unwrap_or_else(|error| panic!("{keys:?}: {error}"));
+    }
+
     /// The bytes of a file that the page saved.
     pub fn downloaded(&self, name: &str) -> Vec<u8> {
         let path = self.downloads().join(name);
@@ -133,8 +139,22 @@ impl Browser {
 
     /// Makes every page lose its GPU.
     pub fn crash_gpu(&self) {
-        let crashed = self.runtime.block_on(self.client().issue_cmd(CrashGpu));
-        crashed.expect("ChromeDriver passes commands of the DevTools protocol on");
+        self.command("Browser.crashGpuProcess", json!({}));
+    }
+
+    /// Shows pages as on a device of this width, with these preferences of its user.
+    pub fn emulate(&self, width: usize, preferences: &[(&str, &str)]) {
+        let features: Vec<Value> =
+            preferences.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        self.command("Emulation.setEmulatedMedia", json!({ "features": features }));
+        let metrics = json!({ "width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 500 });
+        self.command("Emulation.setDeviceMetricsOverride", metrics);
+    }
+
+    /// A command of the DevTools protocol.
+    fn command(&self, name: &'static str, parameters: Value) {
+        let done = self.runtime.block_on(self.client().issue_cmd(DevTools(name, parameters)));
+        done.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }
 
@@ -167,15 +187,15 @@ fn start_driver() -> (Child, u16) {
 }
 
 #[derive(Debug)]
-struct CrashGpu;
+struct DevTools(&'static str, Value);
 
-impl WebDriverCompatibleCommand for CrashGpu {
+impl WebDriverCompatibleCommand for DevTools {
     fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
         base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
     }
 
     fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
-        let body = json!({ "cmd": "Browser.crashGpuProcess", "params": {} });
+        let body = json!({ "cmd": self.0, "params": self.1 });
         (http::Method::POST, Some(body.to_string()))
     }
 }

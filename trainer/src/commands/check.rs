@@ -101,6 +101,7 @@ fn run_check(options: &CheckRun) -> Result<()> {
     let mut sampler = Sampler::new(&file, &name, options.backend)?;
     let trajectory = sampler.trajectory(&golden.subject.seeds)?;
     let stages = golden.compare(&stages(&sampler.model, &golden.subject.seeds, &trajectory)?)?;
+    let (limits, features) = sampler.offer();
     let report = Report {
         passed: stages.iter().all(|stage| stage.passed),
         subject: golden.subject,
@@ -108,6 +109,8 @@ fn run_check(options: &CheckRun) -> Result<()> {
         device: sampler.device(),
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         revision: revision(),
+        limits,
+        features,
         stages,
     };
     print(&report);

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
+use lddgan::{Mix, Recipe};
 use lddgan_trainer::network::BackendName;
 use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::{files, grid};
@@ -24,7 +25,7 @@ pub struct Sample {
     /// Number of images
     #[arg(long, default_value_t = 16)]
     count: u64,
-    /// Folder that gets one PNG per image, named by model and seed
+    /// Folder that gets one PNG per image, named by model and seed (or seeds and number)
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Picture (.png or .jpg) that gets all images side by side
@@ -33,29 +34,58 @@ pub struct Sample {
     /// Images computed at a time
     #[arg(long, default_value_t = 16)]
     batch: usize,
+    /// Denoising steps, up to those that the model was trained for, which are the default
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Draw values of z beyond this again: less variety
+    #[arg(long, value_name = "LIMIT")]
+    truncation: Option<f32>,
+    /// Make the images between --seed and this one, both included, instead of those that follow
+    #[arg(long, value_name = "SEED")]
+    interpolate: Option<u64>,
     /// With `--backend wgpu`, time the kernels on this GPU first and use the fastest; the times are kept for other runs
     #[arg(long)]
     tune: bool,
 }
 
+impl Sample {
+    /// The name in the file and the recipe of each image.
+    fn recipes(&self) -> Result<Vec<(String, Recipe)>> {
+        ensure!(self.truncation.is_none_or(|limit| limit > 0.0), "--truncation must be more than 0");
+        let between = |i: u64, to: u64| {
+            let share = i as f64 / self.count.saturating_sub(1).max(1) as f64;
+            (format!("{}-{to}-{i}", self.seed), Mix { from: self.seed, to, share })
+        };
+        let end = self.seed.checked_add(self.count).context("--seed and --count together are too large")?;
+        let mixes: Vec<(String, Mix)> = match self.interpolate {
+            Some(to) => (0..self.count).map(|i| between(i, to)).collect(),
+            None => (self.seed..end).map(|seed| (seed.to_string(), seed.into())).collect(),
+        };
+        let recipe = |mix: Mix| Recipe { truncation: self.truncation, ..mix.into() };
+        Ok(mixes.into_iter().map(|(name, mix)| (name, recipe(mix))).collect())
+    }
+}
+
 pub fn sample(options: &Sample) -> Result<()> {
-    anyhow::ensure!(options.out.is_some() || options.grid.is_some(), "say where to: --out FOLDER or --grid FILE");
+    ensure!(options.out.is_some() || options.grid.is_some(), "say where to: --out FOLDER or --grid FILE");
     let (file, name) = read_model(&options.model)?;
     let mut sampler = Sampler::new(&file, &name, options.backend)?;
-    let end = options.seed.checked_add(options.count).context("--seed and --count together are too large")?;
-    let seeds: Vec<u64> = (options.seed..end).collect();
+    if let Some(steps) = options.steps {
+        sampler.model.set_steps(steps)?;
+    }
+    let (names, recipes): (Vec<String>, Vec<Recipe>) = options.recipes()?.into_iter().unzip();
     if options.tune {
-        sampler.tune(options.batch.clamp(1, seeds.len().max(1)))?;
+        sampler.tune(options.batch.clamp(1, recipes.len().max(1)))?;
     }
     let started = std::time::Instant::now();
     let mut pictures = Vec::new();
-    for seeds in seeds.chunks(options.batch.max(1)) {
-        pictures.extend(grid::to_images(&sampler.images(seeds)?)?);
+    for recipes in recipes.chunks(options.batch.max(1)) {
+        pictures.extend(grid::to_images(&sampler.images(recipes)?)?);
     }
     let seconds = started.elapsed().as_secs_f64();
     if let Some(folder) = &options.out {
-        for (seed, picture) in seeds.iter().zip(&pictures) {
-            let path = folder.join(format!("{}-{seed}.png", file.provenance.name));
+        for (name, picture) in names.iter().zip(&pictures) {
+            let path = folder.join(format!("{}-{name}.png", file.provenance.name));
             files::write_atomic(&path, &grid::to_png(picture)?)?;
         }
     }
@@ -63,6 +93,6 @@ pub fn sample(options: &Sample) -> Result<()> {
         let columns = (pictures.len() as f64).sqrt().ceil() as usize;
         grid::write(path, &grid::arrange(&pictures, columns))?;
     }
-    println!("{} images in {seconds:.2} s ({:.3} s per image)", seeds.len(), seconds / seeds.len().max(1) as f64);
+    println!("{} images in {seconds:.2} s ({:.3} s per image)", recipes.len(), seconds / recipes.len().max(1) as f64);
     Ok(())
 }

@@ -1,18 +1,63 @@
-//! What the window and its worker say to each other: an array of JSON and, after a face, its pixels.
+//! What the window and its worker say to each other: an array of JSON and, where something comes beside it, its bytes.
 
-use js_sys::{Array, Uint8ClampedArray};
+use js_sys::{Array, ArrayBuffer, Uint8Array};
+use lddgan::check::Report;
+use lddgan::model_file::FileConfig;
+use lddgan::{Provenance, Recipe};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::{JsCast, JsValue};
 
 use super::settings::ExecutorChoice;
 
-/// From the window to the worker.
+/// From the window to the worker. A request that waits is replaced by the next of its kind.
 #[derive(Serialize, Deserialize)]
 pub enum Request {
-    /// Download and build a model; the first request.
-    Load { url: String, executor: ExecutorChoice },
-    /// Make the faces of these seeds, instead of what is being made.
-    Make { run: u32, seeds: Vec<u64> },
+    /// Build a model; the first request.
+    Load { source: Source, executor: ExecutorChoice },
+    /// Make faces.
+    Make(Order),
+    /// Show how a face came about.
+    Develop { run: u32, recipe: Recipe, steps: usize },
+    /// Compare what the executors of this device make with golden tensors.
+    Check { url: String },
+    /// Write an animated PNG of the frames whose RGBA pixels come beside this, one after the other.
+    Encode {
+        file: String,
+        size: usize,
+        /// How long each frame is shown.
+        milliseconds: u16,
+        /// Keywords and texts of the metadata.
+        texts: Vec<(String, String)>,
+    },
+}
+
+/// Where a model comes from.
+#[derive(Serialize, Deserialize)]
+pub enum Source {
+    Url(String),
+    /// A file of the visitor's, by its name; its bytes come beside the request.
+    File(String),
+}
+
+/// Faces to make. A newer order for the same place replaces an older one.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Order {
+    pub place: Place,
+    pub run: u32,
+    pub recipes: Vec<Recipe>,
+    /// Denoising steps; the model may have fewer.
+    pub steps: usize,
+}
+
+/// Where faces are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// The whole grid.
+    Grid,
+    /// Single faces of the grid, or all of them in motion.
+    Live,
+    /// The way between two faces.
+    Between,
 }
 
 /// From the worker to the window.
@@ -26,20 +71,39 @@ pub enum Reply {
     },
     /// The model is whole and is being made ready.
     Preparing,
-    Ready {
-        /// Height and width of a face in pixels.
-        image_size: usize,
-    },
+    Ready(Box<ModelInfo>),
+    /// The model cannot be used; the one before it, if any, still can.
+    NotLoaded(String),
     /// Which executor runs from now on.
     Executor(ExecutorInfo),
     /// The RGBA pixels, row by row, come beside this.
     Face {
+        place: Place,
         run: u32,
         index: usize,
     },
     Done {
+        place: Place,
         run: u32,
         seconds: f64,
+    },
+    /// What the decoder makes of the latents x_t with these t; their RGBA pixels come beside this, one after the other.
+    Developed {
+        run: u32,
+        levels: Vec<usize>,
+    },
+    /// How long things took lately.
+    Speed(Speed),
+    /// What a check found with one executor; `last` if no other follows.
+    Checked {
+        report: Report,
+        last: bool,
+    },
+    /// There can be no check.
+    NotChecked(String),
+    /// The file that was to be written; its bytes come beside this.
+    Encoded {
+        file: String,
     },
     /// The worker cannot go on.
     Failed(String),
@@ -53,20 +117,60 @@ pub struct ExecutorInfo {
     pub note: Option<String>,
 }
 
-/// A message as JavaScript passes it on.
-pub fn pack(message: &impl Serialize, pixels: Option<&Uint8ClampedArray>) -> Result<Array, JsValue> {
+/// What the page tells about a model.
+#[derive(Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// The name in the file.
+    pub name: String,
+    /// Bytes of the file.
+    pub bytes: usize,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Height and width of a face in pixels.
+    pub image_size: usize,
+    /// The denoising steps that it was trained for.
+    pub steps: usize,
+    pub config: FileConfig,
+    pub provenance: Provenance,
+}
+
+/// Times in milliseconds and sizes in bytes, each where it is known.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// Of the model file.
+    pub download: Option<f64>,
+    /// Reading and verifying it.
+    pub read: f64,
+    /// Pipelines and upload of the last compilation.
+    pub compile: Option<f64>,
+    /// The last batch: noise, sampling, decoding and reading back.
+    pub sampling: f64,
+    /// Decoding one face.
+    pub decode: Option<f64>,
+    /// Faces in the last batch.
+    pub batch: usize,
+    /// The type of the numbers between kernels.
+    pub numbers: String,
+    /// Of the weights and of the values between kernels, on the GPU.
+    pub memory: Option<[u64; 2]>,
+}
+
+/// A message as JavaScript passes it on, and what is to be transferred with it.
+pub fn pack(message: &impl Serialize, bytes: Option<&ArrayBuffer>) -> Result<(Array, Array), JsValue> {
     let json = serde_json::to_string(message).map_err(|error| JsValue::from(error.to_string()))?;
-    let array = Array::of1(&json.into());
-    if let Some(pixels) = pixels {
-        array.push(pixels);
+    let (array, transfer) = (Array::of1(&json.into()), Array::new());
+    if let Some(bytes) = bytes {
+        array.push(bytes);
+        transfer.push(bytes);
     }
-    Ok(array)
+    Ok((array, transfer))
 }
 
 /// Reads what [`pack`] packed.
-pub fn unpack<T: DeserializeOwned>(message: JsValue) -> Result<(T, Option<Uint8ClampedArray>), String> {
+pub fn unpack<T: DeserializeOwned>(message: JsValue) -> Result<(T, Vec<u8>), String> {
     let array: Array = message.dyn_into().map_err(|_| "a message that is no array")?;
     let json = array.get(0).as_string().unwrap_or_default();
     let message = serde_json::from_str(&json).map_err(|error| format!("a message that cannot be read: {error}"))?;
-    Ok((message, array.get(1).dyn_into().ok()))
+    let bytes: Option<ArrayBuffer> = array.get(1).dyn_into().ok();
+    Ok((message, bytes.map_or(Vec::new(), |bytes| Uint8Array::new(&bytes).to_vec())))
 }

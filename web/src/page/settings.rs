@@ -1,14 +1,21 @@
-//! What the page's address says: which faces, of which model, made by which executor.
+//! What the page's address says: which faces, of which model, made how and by which executor.
 
+use lddgan::{Mix, Recipe};
 use serde::{Deserialize, Serialize};
 
 /// The numbers of faces that can be shown at once.
 pub const COUNTS: [usize; 4] = [1, 4, 16, 64];
+/// The numbers of denoising steps that can be chosen; a model may have fewer.
+pub const STEPS: [usize; 3] = [1, 2, 4];
 /// The greatest seed that leaves every face of the largest grid a seed of its own.
 pub const MAX_SEED: u64 = u64::MAX - 63;
+/// Beyond the greatest value of truncation there is next to nothing to cut.
+pub const TRUNCATIONS: std::ops::RangeInclusive<f32> = 0.1..=3.0;
+/// The model that an address without one names.
+pub const DEFAULT_MODEL: &str = "faces64";
 
 const DEFAULT_COUNT: usize = 16;
-const DEFAULT_MODEL: &str = "faces64";
+const DEFAULT_STEPS: usize = 4;
 
 /// The executor to begin with; if it cannot run here, Candle takes over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,29 +28,67 @@ pub enum ExecutorChoice {
     Candle,
 }
 
+/// What differs from face to face; the rest is that of one seed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Vary {
+    #[default]
+    All,
+    /// z, while x_T and the noise of the posterior are those of this seed.
+    Z(u64),
+    /// x_T and the noise of the posterior, while z is that of this seed.
+    X(u64),
+}
+
 /// The parameters of the page's address.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// The seed of the first face; none in an address that leaves it to chance.
-    pub seed: Option<u64>,
+    /// The seeds of the faces; none in an address that leaves them to chance.
+    pub seeds: Vec<u64>,
     /// One of [`COUNTS`].
     pub count: usize,
+    /// One of [`STEPS`].
+    pub steps: usize,
+    pub truncation: Option<f32>,
+    pub vary: Vary,
     pub executor: ExecutorChoice,
     /// The model file's name without its ending.
     pub model: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            seeds: Vec::new(),
+            count: DEFAULT_COUNT,
+            steps: DEFAULT_STEPS,
+            truncation: None,
+            vary: Vary::All,
+            executor: ExecutorChoice::Auto,
+            model: DEFAULT_MODEL.to_owned(),
+        }
+    }
 }
 
 impl Settings {
     /// Reads the decoded names and values of a query. A value that cannot be used leaves the default, with a sentence
     /// that says so.
     pub fn parse(parameters: impl IntoIterator<Item = (String, String)>) -> (Self, Vec<String>) {
-        let mut settings =
-            Self { seed: None, count: DEFAULT_COUNT, executor: Default::default(), model: DEFAULT_MODEL.to_owned() };
+        let mut settings = Self::default();
+        let mut first = None;
         let mut problems = Vec::new();
         for (name, value) in parameters {
-            if let Err(wanted) = settings.set(&name, &value) {
+            let set = match name.as_str() {
+                "seed" => parse_seed(&value).map(|seed| first = Some(seed)),
+                name => settings.set(name, &value),
+            };
+            if let Err(wanted) = set {
                 problems.push(format!("The address says “{name}={value}”, but {wanted}. The default is used."));
             }
+        }
+        if let Some(first) = first {
+            settings.follow(first);
+        } else if !settings.seeds.is_empty() {
+            settings.count = settings.seeds.len();
         }
         (settings, problems)
     }
@@ -51,11 +96,25 @@ impl Settings {
     /// Sets one parameter; the error says what would have been right. Names that mean nothing here are left to others.
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
-            "seed" => self.seed = Some(parse_seed(value)?),
+            "seeds" => {
+                let seeds: Vec<u64> = value.split(',').map(parse_seed).collect::<Result<_, _>>()?;
+                self.count = one_of(&COUNTS, seeds.len()).ok_or("seeds must be 1, 4, 16 or 64 numbers")?;
+                self.seeds = seeds;
+            }
             "count" => {
-                let count = value.parse().ok().filter(|count| COUNTS.contains(count));
+                let count = value.parse().ok().and_then(|count| one_of(&COUNTS, count));
                 self.count = count.ok_or("count must be 1, 4, 16 or 64")?;
             }
+            "steps" => {
+                let steps = value.parse().ok().and_then(|steps| one_of(&STEPS, steps));
+                self.steps = steps.ok_or("steps must be 1, 2 or 4")?;
+            }
+            "truncation" => {
+                let truncation = value.parse().ok().filter(|limit| TRUNCATIONS.contains(limit));
+                self.truncation = Some(truncation.ok_or("truncation must be a number from 0.1 to 3")?);
+            }
+            "z-of" => self.vary = Vary::X(parse_seed(value)?),
+            "x-of" => self.vary = Vary::Z(parse_seed(value)?),
             "executor" => {
                 self.executor = match value {
                     "auto" => ExecutorChoice::Auto,
@@ -76,11 +135,47 @@ impl Settings {
         Ok(())
     }
 
-    /// The query that [`Self::parse`] reads back; defaults that nobody needs to see are left out.
+    /// Takes the seeds from `first` on.
+    pub fn follow(&mut self, first: u64) {
+        self.seeds = (first..).take(self.count).collect();
+    }
+
+    /// The random numbers of the face with this seed.
+    pub fn recipe(&self, seed: u64) -> Recipe {
+        self.blend(seed.into())
+    }
+
+    /// The random numbers of a face between two.
+    pub fn blend(&self, mix: Mix) -> Recipe {
+        let (x, z) = match self.vary {
+            Vary::All => (mix, mix),
+            Vary::Z(fixed) => (fixed.into(), mix),
+            Vary::X(fixed) => (mix, fixed.into()),
+        };
+        Recipe { x, z, truncation: self.truncation }
+    }
+
+    /// The query of these faces, which [`Self::parse`] reads back; defaults that nobody needs to see are left out.
     pub fn query(&self) -> String {
-        let mut query = format!("?count={}", self.count);
-        if let Some(seed) = self.seed {
-            query = format!("?seed={seed}&count={}", self.count);
+        let follows = self.seeds.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+        let mut query = match (self.seeds.first(), follows) {
+            (Some(first), true) => format!("?seed={first}&count={}", self.count),
+            (Some(_), false) => {
+                let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
+                format!("?seeds={}", seeds.join(","))
+            }
+            (None, _) => format!("?count={}", self.count),
+        };
+        if self.steps != DEFAULT_STEPS {
+            query += &format!("&steps={}", self.steps);
+        }
+        if let Some(truncation) = self.truncation {
+            query += &format!("&truncation={truncation}");
+        }
+        match self.vary {
+            Vary::All => {}
+            Vary::Z(fixed) => query += &format!("&x-of={fixed}"),
+            Vary::X(fixed) => query += &format!("&z-of={fixed}"),
         }
         match self.executor {
             ExecutorChoice::Auto => {}
@@ -92,6 +187,10 @@ impl Settings {
         }
         query
     }
+}
+
+fn one_of(allowed: &[usize], value: usize) -> Option<usize> {
+    allowed.contains(&value).then_some(value)
 }
 
 /// Reads a seed; the error says what would have been right.
@@ -110,13 +209,38 @@ mod tests {
 
     #[test]
     fn a_query_is_read_back() {
-        let all = [("seed", "18446744073709551552"), ("count", "64"), ("executor", "webgpu"), ("model", "tiny-2_x")];
+        let all = [
+            ("seed", "18446744073709551552"),
+            ("count", "64"),
+            ("steps", "2"),
+            ("truncation", "0.5"),
+            ("x-of", "3"),
+            ("executor", "webgpu"),
+            ("model", "tiny-2_x"),
+        ];
         let (settings, problems) = parse(&all);
         assert!(problems.is_empty(), "{problems:?}");
-        assert_eq!(settings.seed, Some(u64::MAX - 63));
-        assert_eq!(settings.query(), "?seed=18446744073709551552&count=64&executor=webgpu&model=tiny-2_x");
+        assert_eq!((settings.seeds[0], settings.seeds.len()), (u64::MAX - 63, 64));
+        let query = "?seed=18446744073709551552&count=64&steps=2&truncation=0.5&x-of=3&executor=webgpu&model=tiny-2_x";
+        assert_eq!(settings.query(), query);
         assert_eq!(parse(&[("seed", "7")]).0.query(), "?seed=7&count=16");
+        assert_eq!(parse(&[("z-of", "7")]).0.query(), "?count=16&z-of=7");
         assert_eq!(parse(&[]).0.query(), "?count=16");
+    }
+
+    #[test]
+    fn faces_that_do_not_follow_each_other_are_listed() {
+        let (settings, problems) = parse(&[("seeds", "9,4,4,7")]);
+        assert_eq!((settings.count, problems.len()), (4, 0));
+        assert_eq!(settings.query(), "?seeds=9,4,4,7");
+    }
+
+    #[test]
+    fn only_what_should_vary_does() {
+        let vary = |name, value| parse(&[(name, value)]).0.recipe(9);
+        assert_eq!(vary("count", "4"), 9.into());
+        assert_eq!((vary("x-of", "3").x, vary("x-of", "3").z), (3.into(), 9.into()));
+        assert_eq!((vary("z-of", "3").x, vary("z-of", "3").z), (9.into(), 3.into()));
     }
 
     #[test]
@@ -125,14 +249,20 @@ mod tests {
             ("seed", "-1"),
             ("seed", "18446744073709551553"),
             ("seed", "1e3"),
+            ("seeds", "1,2"),
+            ("seeds", "1,2,x,4"),
             ("count", "5"),
+            ("steps", "3"),
+            ("truncation", "0"),
+            ("truncation", "NaN"),
+            ("x-of", "-"),
             ("executor", "cuda"),
             ("model", "../secret"),
             ("model", ""),
         ];
         for (name, value) in broken {
             let (settings, problems) = parse(&[(name, value)]);
-            assert_eq!(settings, parse(&[]).0, "{name}={value}");
+            assert_eq!(settings, Settings::default(), "{name}={value}");
             assert_eq!(problems.len(), 1, "{name}={value}");
             assert!(problems[0].contains(&format!("{name}={value}")), "{problems:?}");
         }

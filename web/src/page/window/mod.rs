@@ -1,20 +1,35 @@
 //! The window: what the visitor sees and does.
 
+mod between;
+mod canvas;
+mod check;
+mod dom;
+mod events;
 mod faces;
+mod large;
+mod live;
+mod models;
+mod save;
+mod speed;
 mod view;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use js_sys::{Array, Uint8ClampedArray};
+use js_sys::{Array, ArrayBuffer, Uint8Array};
+use lddgan::Recipe;
 use wasm_bindgen::prelude::*;
-use web_sys::{Element, ErrorEvent, Event, EventTarget, KeyboardEvent, MessageEvent, UrlSearchParams, Window};
-use web_sys::{Worker, WorkerOptions, WorkerType};
+use web_sys::{Document, UrlSearchParams, Window, Worker, WorkerOptions, WorkerType};
 
 use super::describe;
-use super::protocol::{Reply, Request, pack, unpack};
-use super::settings::{Settings, parse_seed};
+use super::protocol::{ModelInfo, Order, Place, Reply, Request, pack, unpack};
+use super::settings::Settings;
+use between::Between;
+use check::Check;
 use faces::Faces;
+use large::Large;
+use live::Live;
+use models::Models;
 use view::View;
 
 #[wasm_bindgen]
@@ -28,20 +43,25 @@ extern "C" {
 pub fn start() -> Result<(), JsValue> {
     // index.html shows that the program stopped; this says where.
     std::panic::set_hook(Box::new(|info| web_sys::console::error_1(&info.to_string().into())));
-    let window = web_sys::window().ok_or("there is no window")?;
-    let document = window.document().ok_or("there is no document")?;
-    let view = View::new(&document)?;
-    let faces = Faces::new(&document)?;
+    let (window, view) = (dom::window()?, View::new()?);
     let app = App {
         settings: read_settings(&window, &view)?.into(),
         worker: start_worker()?,
+        document: dom::document()?,
         window,
         view,
-        faces: faces.into(),
-        run: 0.into(),
-        image_size: None.into(),
+        faces: Faces::new()?.into(),
+        live: Live::new()?,
+        large: Large::new()?,
+        between: Between::new()?,
+        models: Models::new()?,
+        check: Check::new()?,
+        model: None.into(),
+        runs: 0.into(),
+        grid: None.into(),
     };
     app.view.show_settings(&app.settings.borrow());
+    app.begin()?;
     Rc::new(app).listen()
 }
 
@@ -68,171 +88,209 @@ fn start_worker() -> Result<Worker, JsValue> {
 
 struct App {
     window: Window,
+    document: Document,
     worker: Worker,
     view: View,
     faces: RefCell<Faces>,
+    live: Live,
+    large: Large,
+    between: Between,
+    models: Models,
+    check: Check,
     settings: RefCell<Settings>,
-    /// Counts the requests, so that late faces of an earlier one are known.
-    run: Cell<u32>,
     /// Known while the worker can make faces.
-    image_size: Cell<Option<usize>>,
+    model: RefCell<Option<ModelInfo>>,
+    /// Counts the orders, so that late answers to an earlier one are known.
+    runs: Cell<u32>,
+    /// The order for the whole grid that is under way.
+    grid: Cell<Option<u32>>,
 }
 
 impl App {
-    fn listen(self: Rc<Self>) -> Result<(), JsValue> {
-        let on = |target: &EventTarget, kind: &str, handle: fn(&App, Event) -> Result<(), JsValue>| {
-            let app = self.clone();
-            let handle = move |event: Event| {
-                if let Err(error) = handle(&app, event) {
-                    app.fail(&format!("The page has an error: {}.", describe(error)));
-                }
-            };
-            let handle = Closure::<dyn Fn(Event)>::new(handle).into_js_value();
-            target.add_event_listener_with_callback(kind, handle.unchecked_ref())
-        };
-        on(&self.worker, "message", |app, event| app.receive(event.unchecked_ref::<MessageEvent>().data()))?;
-        on(&self.worker, "error", |app, event| {
-            let message = event.dyn_ref::<ErrorEvent>().map(ErrorEvent::message).unwrap_or_default();
-            app.fail(&format!("The worker that makes the faces stopped. Reload the page. {message}"));
-            Ok(())
-        })?;
-        on(&self.view.new_button, "click", |app, _| app.new_faces())?;
-        on(&self.view.form, "submit", |app, event| {
-            event.prevent_default();
-            app.enter_seed()
-        })?;
-        on(&self.view.form, "change", |app, event| app.choose_count(&event))?;
-        on(&self.window, "keydown", |app, event| app.press(event.unchecked_ref()))?;
-        on(&self.window, "popstate", |app, _| {
-            *app.settings.borrow_mut() = read_settings(&app.window, &app.view)?;
-            app.make()
-        })
-    }
-
-    fn receive(&self, message: JsValue) -> Result<(), JsValue> {
-        let (reply, pixels) = unpack(message)?;
-        match reply {
-            Reply::Started => self.load(),
-            Reply::Downloading { bytes, total } => {
-                self.view.show_download(bytes, total);
-                Ok(())
-            }
-            Reply::Preparing => {
-                self.view.show_waiting("Preparing the model…");
-                Ok(())
-            }
-            Reply::Executor(info) => {
-                self.view.show_executor(&info);
-                Ok(())
-            }
-            Reply::Ready { image_size } => {
-                self.image_size.set(Some(image_size));
-                self.view.show_model(&self.settings.borrow().model, image_size);
-                self.make()
-            }
-            Reply::Face { run, index } => self.show_face(run, index, pixels),
-            Reply::Done { run, seconds } => {
-                if run == self.run.get() {
-                    self.view.show_done(self.settings.borrow().count, seconds);
-                }
-                Ok(())
-            }
-            Reply::Failed(reason) => {
-                self.fail(&reason);
-                Ok(())
-            }
-        }
-    }
-
-    fn load(&self) -> Result<(), JsValue> {
-        let settings = self.settings.borrow();
-        let file = format!("models/{}.safetensors", settings.model);
-        let base = self.window.location().href()?;
-        let url = web_sys::Url::new_with_base(&file, &base)?.href();
-        self.send(&Request::Load { url, executor: settings.executor })
-    }
-
-    /// Asks for the faces that the settings name, and writes them into the address.
-    fn make(&self) -> Result<(), JsValue> {
-        let Some(image_size) = self.image_size.get() else { return Ok(()) };
-        let mut settings = self.settings.borrow_mut();
-        let first = *settings.seed.get_or_insert_with(random_seed);
-        let history = self.window.history()?;
-        history.replace_state_with_url(&JsValue::NULL, "", Some(&settings.query()))?;
-        let seeds: Vec<u64> = (first..).take(settings.count).collect();
-        self.view.show_settings(&settings);
-        self.view.show_seed_problem("")?;
-        self.view.show_making(settings.count);
-        self.faces.borrow_mut().lay_out(&seeds, image_size, &settings.model)?;
-        self.run.set(self.run.get() + 1);
-        self.send(&Request::Make { run: self.run.get(), seeds })
-    }
-
-    /// Makes faces that the browser's way back leads away from again.
-    fn make_next(&self) -> Result<(), JsValue> {
-        let query = self.settings.borrow().query();
-        self.window.history()?.push_state_with_url(&JsValue::NULL, "", Some(&query))?;
-        self.make()
-    }
-
-    fn show_face(&self, run: u32, index: usize, pixels: Option<Uint8ClampedArray>) -> Result<(), JsValue> {
-        if run != self.run.get() {
-            return Ok(());
-        }
-        let pixels = pixels.ok_or("a face without pixels")?;
-        self.faces.borrow().show(index, &pixels.to_vec())?;
-        self.view.show_progress(index + 1, self.settings.borrow().count);
+    /// Is in motion, unless the address names faces or the visitor wants stillness.
+    fn begin(&self) -> Result<(), JsValue> {
+        let chance = self.settings.borrow().seeds.is_empty();
+        self.live.set_playing(chance && !self.prefers_stillness()?);
         Ok(())
     }
 
-    fn new_faces(&self) -> Result<(), JsValue> {
-        if self.image_size.get().is_none() {
-            return Ok(());
+    fn receive(self: &Rc<Self>, message: JsValue) -> Result<(), JsValue> {
+        let (reply, bytes) = unpack(message)?;
+        match reply {
+            Reply::Started => self.load()?,
+            Reply::Downloading { bytes, total } => self.view.show_download(bytes, total),
+            Reply::Preparing => self.view.show_waiting("Preparing the model…"),
+            Reply::Executor(info) => self.view.show_executor(&info),
+            Reply::Ready(info) => self.take_model(*info)?,
+            Reply::NotLoaded(reason) => self.refuse_model(&reason)?,
+            Reply::Face { place, run, index } => self.show_face(place, run, index, bytes)?,
+            Reply::Done { place, run, seconds } => self.end_run(place, run, seconds)?,
+            Reply::Developed { run, levels } => self.show_developed(run, &levels, &bytes)?,
+            Reply::Speed(speed) => speed::show(&self.view.speed, &speed)?,
+            Reply::Checked { report, last } => self.show_report(&report, last)?,
+            Reply::NotChecked(reason) => self.end_check(&reason),
+            Reply::Encoded { file } => self.save_between(&file, &bytes)?,
+            Reply::Failed(reason) => self.fail(&reason),
         }
-        self.settings.borrow_mut().seed = Some(random_seed());
-        self.make_next()
+        Ok(())
     }
 
-    fn enter_seed(&self) -> Result<(), JsValue> {
-        match parse_seed(self.view.seed.value().trim()) {
-            Ok(seed) => {
-                self.settings.borrow_mut().seed = Some(seed);
-                self.make_next()
+    fn take_model(self: &Rc<Self>, info: ModelInfo) -> Result<(), JsValue> {
+        self.view.show_model(&info.name, info.image_size);
+        self.model.replace(Some(info));
+        self.check.clear();
+        self.models.take(&self.settings.borrow().model)?;
+        self.set_enabled(true);
+        self.make()
+    }
+
+    fn show_face(&self, place: Place, run: u32, index: usize, pixels: Vec<u8>) -> Result<(), JsValue> {
+        match place {
+            Place::Grid if Some(run) == self.grid.get() => {
+                self.faces.borrow().show(index, &pixels)?;
+                self.view.show_progress(index + 1, self.settings.borrow().count);
+                Ok(())
             }
-            Err(problem) => self.view.show_seed_problem(&format!("The {problem}.")),
+            Place::Grid => Ok(()),
+            Place::Live => self.show_live_face(run, index, &pixels),
+            Place::Between => self.show_between_face(run, pixels),
         }
     }
 
-    fn choose_count(&self, event: &Event) -> Result<(), JsValue> {
-        let Some(count) = View::chosen_count(event) else { return Ok(()) };
-        self.settings.borrow_mut().count = count;
-        self.make_next()
+    fn end_run(self: &Rc<Self>, place: Place, run: u32, seconds: f64) -> Result<(), JsValue> {
+        match place {
+            Place::Grid if Some(run) == self.grid.get() => {
+                self.grid.set(None);
+                self.view.show_done(self.settings.borrow().count, seconds);
+                self.wake(1000)
+            }
+            Place::Grid => Ok(()),
+            Place::Live => self.end_live_run(run),
+            Place::Between => {
+                self.end_between_run(run);
+                Ok(())
+            }
+        }
     }
 
-    /// The space key makes new faces wherever it has no meaning of its own.
-    fn press(&self, event: &KeyboardEvent) -> Result<(), JsValue> {
-        let focused = event.target().and_then(|target| target.dyn_into::<Element>().ok());
-        let own = focused.map_or(Ok(None), |element| element.closest("button, a, input:not(:checked)"))?;
-        let modified = event.ctrl_key() || event.alt_key() || event.meta_key();
-        if event.key() != " " || event.repeat() || modified || own.is_some() {
+    /// Asks for the faces that the settings name, or that chance chooses, and writes the address.
+    fn make(self: &Rc<Self>) -> Result<(), JsValue> {
+        let Some(size) = self.image_size() else { return Ok(()) };
+        self.live.stop();
+        let mut settings = self.settings.borrow_mut();
+        if settings.seeds.is_empty() {
+            settings.follow(random_seed());
+        }
+        self.view.show_settings(&settings);
+        self.view.show_seed_problem("")?;
+        self.view.show_making(settings.count);
+        self.faces.borrow_mut().lay_out(&settings.seeds, size)?;
+        let recipes = settings.seeds.iter().map(|&seed| settings.recipe(seed)).collect();
+        drop(settings);
+        self.write_address()?;
+        let run = self.next_run();
+        self.grid.set(Some(run));
+        self.order(Place::Grid, run, recipes)
+    }
+
+    /// Makes faces that the browser's way back leads away from again.
+    fn make_next(self: &Rc<Self>) -> Result<(), JsValue> {
+        if self.image_size().is_none() {
             return Ok(());
         }
-        event.prevent_default();
-        self.new_faces()
+        if !self.live.is_playing() {
+            let query = self.settings.borrow().query();
+            self.window.history()?.push_state_with_url(&JsValue::NULL, "", Some(&query))?;
+        }
+        self.make()
+    }
+
+    /// The address names the faces, unless they change all the time.
+    fn write_address(&self) -> Result<(), JsValue> {
+        let mut settings = self.settings.borrow().clone();
+        if self.live.is_playing() {
+            settings.seeds.clear();
+        }
+        self.window.history()?.replace_state_with_url(&JsValue::NULL, "", Some(&settings.query()))
+    }
+
+    /// The address of these faces, alone.
+    fn link(&self, seeds: &[u64]) -> Result<String, JsValue> {
+        let settings = Settings { seeds: seeds.to_vec(), count: seeds.len(), ..self.settings.borrow().clone() };
+        let here = self.window.location().href()?;
+        Ok(web_sys::Url::new_with_base(&settings.query(), &here)?.href())
+    }
+
+    /// Height and width of a face, while there can be any.
+    fn image_size(&self) -> Option<usize> {
+        self.model.borrow().as_ref().map(|model| model.image_size)
+    }
+
+    /// The name of the model for files and metadata.
+    fn model_name(&self) -> String {
+        let shipped = self.settings.borrow().model.clone();
+        let own = self.model.borrow().as_ref().filter(|_| self.models.is_own()).map(|model| model.name.clone());
+        own.unwrap_or(shipped)
+    }
+
+    /// Whether all faces of the grid are there.
+    fn is_whole(&self) -> bool {
+        self.grid.get().is_none() && self.image_size().is_some()
+    }
+
+    /// Whether the visitor has asked for less motion.
+    fn prefers_stillness(&self) -> Result<bool, JsValue> {
+        let query = self.window.match_media("(prefers-reduced-motion: reduce)")?;
+        Ok(query.is_some_and(|query| query.matches()))
+    }
+
+    fn set_enabled(&self, enabled: bool) {
+        let buttons = [&self.live.button, &self.view.new_button, &self.view.between_button];
+        for button in buttons.into_iter().chain([&self.models.open_card, &self.check.button]) {
+            button.set_disabled(!enabled);
+        }
+    }
+
+    fn next_run(&self) -> u32 {
+        self.runs.set(self.runs.get() + 1);
+        self.runs.get()
+    }
+
+    fn order(&self, place: Place, run: u32, recipes: Vec<Recipe>) -> Result<(), JsValue> {
+        let steps = self.settings.borrow().steps;
+        self.send(&Request::Make(Order { place, run, recipes, steps }))
     }
 
     fn fail(&self, reason: &str) {
-        self.image_size.set(None);
+        self.model.replace(None);
+        self.live.stop();
+        self.set_enabled(false);
         self.view.fail(reason);
     }
 
+    /// Shows an error of the page.
+    fn settle(&self, result: Result<(), JsValue>) {
+        if let Err(error) = result {
+            self.fail(&format!("The page has an error: {}.", describe(error)));
+        }
+    }
+
     fn send(&self, request: &Request) -> Result<(), JsValue> {
-        let message = pack(request, None)?;
-        self.worker.post_message(&message)
+        let (message, transfer) = pack(request, None)?;
+        self.worker.post_message_with_transfer(&message, &transfer)
+    }
+
+    fn send_bytes(&self, request: &Request, bytes: &[u8]) -> Result<(), JsValue> {
+        self.send_buffer(request, &Uint8Array::from(bytes).buffer())
+    }
+
+    fn send_buffer(&self, request: &Request, bytes: &ArrayBuffer) -> Result<(), JsValue> {
+        let (message, transfer) = pack(request, Some(bytes))?;
+        self.worker.post_message_with_transfer(&message, &transfer)
     }
 }
 
 /// A seed short enough to read aloud.
 fn random_seed() -> u64 {
-    (js_sys::Math::random() * 1e9) as u64
+    (js_sys::Math::random() * 1e6) as u64
 }

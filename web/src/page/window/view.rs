@@ -1,19 +1,26 @@
 //! The parts of the page around the faces.
 
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::JsValue;
 use web_sys::HtmlProgressElement;
-use web_sys::{Document, Event, HtmlButtonElement, HtmlElement, HtmlFormElement, HtmlInputElement};
+use web_sys::{Document, Element, HtmlButtonElement, HtmlElement, HtmlFormElement, HtmlInputElement};
 
+use super::dom::{document, find};
 use crate::page::protocol::ExecutorInfo;
-use crate::page::settings::Settings;
+use crate::page::settings::{Settings, TRUNCATIONS, Vary};
 
 pub struct View {
     document: Document,
     main: HtmlElement,
+    /// Count and seed.
     pub form: HtmlFormElement,
+    /// How faces are made and move.
+    pub explore: HtmlFormElement,
     pub new_button: HtmlButtonElement,
+    pub between_button: HtmlButtonElement,
     pub seed: HtmlInputElement,
     seed_problem: HtmlElement,
+    truncation: HtmlInputElement,
+    truncation_value: HtmlElement,
     status: HtmlElement,
     amount: HtmlElement,
     progress: HtmlProgressElement,
@@ -22,22 +29,22 @@ pub struct View {
     note: HtmlElement,
     model: HtmlElement,
     executor: HtmlElement,
-}
-
-/// The element of index.html that this CSS selector names.
-pub fn find<E: JsCast>(document: &Document, selector: &str) -> Result<E, JsValue> {
-    let found = document.query_selector(selector)?.and_then(|element| element.dyn_into().ok());
-    found.ok_or_else(|| format!("index.html has no fitting {selector}").into())
+    pub speed: Element,
 }
 
 impl View {
-    pub fn new(document: &Document) -> Result<Self, JsValue> {
+    pub fn new() -> Result<Self, JsValue> {
+        let document = &document()?;
         Ok(Self {
             main: find(document, "main")?,
             form: find(document, "#settings")?,
+            explore: find(document, "#explore")?,
             new_button: find(document, "#new")?,
+            between_button: find(document, "#open-between")?,
             seed: find(document, "#seed")?,
             seed_problem: find(document, "#seed-problem")?,
+            truncation: find(document, "#truncation")?,
+            truncation_value: find(document, "#truncation-value")?,
             status: find(document, "#status")?,
             amount: find(document, "#amount")?,
             progress: find(document, "#progress")?,
@@ -46,24 +53,42 @@ impl View {
             note: find(document, "#note")?,
             model: find(document, "#model")?,
             executor: find(document, "#executor")?,
+            speed: find(document, "#speed")?,
             document: document.clone(),
         })
     }
 
+    /// Shows the settings in the forms.
     pub fn show_settings(&self, settings: &Settings) {
-        if let Some(seed) = settings.seed {
+        if let Some(seed) = settings.seeds.first() {
             self.seed.set_value(&seed.to_string());
         }
-        let selector = format!("input[name=count][value='{}']", settings.count);
-        if let Ok(input) = find::<HtmlInputElement>(&self.document, &selector) {
+        let vary = match settings.vary {
+            Vary::All => "all",
+            Vary::Z(_) => "z",
+            Vary::X(_) => "x",
+        };
+        let chosen = [("count", settings.count.to_string()), ("steps", settings.steps.to_string())];
+        for (name, value) in chosen.into_iter().chain([("vary", vary.to_owned())]) {
+            self.check(name, &value);
+        }
+        // One step beyond the greatest value there is none.
+        let truncation = settings.truncation.unwrap_or(TRUNCATIONS.end() + 0.1);
+        self.truncation.set_value(&format!("{truncation:.1}"));
+        let shown = settings.truncation.map_or("off".to_owned(), |limit| format!("±{limit}"));
+        self.truncation_value.set_text_content(Some(&shown));
+    }
+
+    /// Chooses one of several.
+    pub fn check(&self, name: &str, value: &str) {
+        if let Ok(input) = find::<HtmlInputElement>(&self.document, &format!("input[name={name}][value='{value}']")) {
             input.set_checked(true);
         }
     }
 
-    /// The count that a change in the form chose.
-    pub fn chosen_count(event: &Event) -> Option<usize> {
-        let input: HtmlInputElement = event.target()?.dyn_into().ok()?;
-        (input.name() == "count").then(|| input.value().parse().ok())?
+    /// The truncation that the slider says.
+    pub fn chosen_truncation(&self) -> Option<f32> {
+        self.truncation.value().parse().ok().filter(|limit| TRUNCATIONS.contains(limit))
     }
 
     /// Says what is wrong with the seed that was entered; nothing is, if `problem` is empty.
@@ -93,8 +118,22 @@ impl View {
     }
 
     pub fn show_model(&self, name: &str, image_size: usize) {
+        self.error.set_hidden(true);
         self.model.set_text_content(Some(&format!("{name}, {image_size} × {image_size} pixels")));
-        self.new_button.set_disabled(false);
+    }
+
+    /// Says something that changes no state.
+    pub fn say(&self, text: &str) {
+        self.status.set_text_content(Some(text));
+    }
+
+    pub fn show_amount(&self, text: &str) {
+        self.amount.set_text_content(Some(text));
+    }
+
+    /// A model was refused, and the one before it stays.
+    pub fn show_refused(&self, reason: &str) {
+        self.set_state("done", reason);
     }
 
     pub fn show_executor(&self, info: &ExecutorInfo) {
@@ -139,7 +178,6 @@ impl View {
             self.error.set_text_content(Some(reason));
             self.error.set_hidden(false);
         }
-        self.new_button.set_disabled(true);
         self.set_state("failed", "No faces can be made.");
     }
 
@@ -155,7 +193,7 @@ impl View {
 }
 
 /// Seconds as people read them.
-fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 0.9995 => format!("{:.0} ms", s * 1000.0),
         s if s < 9.95 => format!("{s:.1} s"),

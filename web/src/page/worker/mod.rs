@@ -1,21 +1,26 @@
 //! The worker: downloads the model and makes faces, so that the page stays responsive.
 
 mod adapter;
+mod check;
 mod download;
+mod job;
+mod load;
 mod sampler;
+mod webgpu;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
-use js_sys::{Array, Promise, Uint8ClampedArray};
-use lddgan::ModelFile;
+use js_sys::{ArrayBuffer, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
 use super::describe;
+use super::picture::{Frames, png};
 use super::protocol::{Reply, Request, pack, unpack};
-use super::settings::ExecutorChoice;
+use job::{Faces, Job};
 use sampler::Sampler;
 
 /// Listens to the window.
@@ -25,12 +30,13 @@ pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {
         send(&scope, &Reply::Failed(format!("The program has an error: {info}.")), None);
     };
     std::panic::set_hook(Box::new(panicked));
-    let worker = Rc::new(Worker { scope: scope.clone(), sampler: None.into(), next: None.into(), busy: false.into() });
+    let worker =
+        Rc::new(Worker { scope: scope.clone(), sampler: None.into(), jobs: Default::default(), busy: false.into() });
     let on_message = Closure::<dyn Fn(MessageEvent)>::new(move |event: MessageEvent| {
         let worker = worker.clone();
         spawn_local(async move {
             if let Err(reason) = worker.receive(event.data()).await {
-                send(&worker.scope, &Reply::Failed(reason), None);
+                worker.send(&Reply::Failed(reason));
             }
         });
     });
@@ -41,87 +47,116 @@ pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {
 
 struct Worker {
     scope: DedicatedWorkerGlobalScope,
-    /// There from [`Reply::Ready`] on, but while [`Worker::make`] has it.
+    /// There from [`Reply::Ready`] on, but while a job has it.
     sampler: RefCell<Option<Sampler>>,
-    /// What to make next; a newer request replaces an older one.
-    next: RefCell<Option<Faces>>,
+    /// What to do next.
+    jobs: RefCell<VecDeque<Job>>,
     busy: Cell<bool>,
-}
-
-struct Faces {
-    run: u32,
-    seeds: Vec<u64>,
 }
 
 impl Worker {
     async fn receive(&self, message: JsValue) -> Result<(), String> {
-        match unpack(message)?.0 {
-            Request::Load { url, executor } => self.load(&url, executor).await,
-            Request::Make { run, seeds } => {
-                self.next.replace(Some(Faces { run, seeds }));
-                if self.busy.replace(true) {
-                    return Ok(());
+        let (request, bytes) = unpack::<Request>(message)?;
+        let job = Job::new(request, bytes);
+        self.jobs.borrow_mut().retain(|other| !other.is_replaced_by(&job));
+        self.jobs.borrow_mut().push_back(job);
+        if self.busy.replace(true) {
+            return Ok(());
+        }
+        let done = self.work().await;
+        self.busy.set(false);
+        done
+    }
+
+    /// Does what is asked for, until nothing is.
+    async fn work(&self) -> Result<(), String> {
+        while let Some(job) = self.next() {
+            let sampler = self.sampler.take();
+            let sampler = match (job, sampler) {
+                (Job::Load { source, executor }, sampler) => self.load(source, executor, sampler).await,
+                (job, Some(mut sampler)) => {
+                    self.use_sampler(job, &mut sampler).await?;
+                    Some(sampler)
                 }
-                let made = self.make_all().await;
-                self.busy.set(false);
-                made
-            }
-        }
-    }
-
-    async fn load(&self, url: &str, choice: ExecutorChoice) -> Result<(), String> {
-        let file = url.rsplit('/').next().unwrap_or(url);
-        let progress = |bytes, total| self.send(&Reply::Downloading { bytes, total });
-        let bytes = download::download(&self.scope, url, file, progress).await?;
-        self.send(&Reply::Preparing);
-        let model = ModelFile::from_bytes(&bytes, file).and_then(|read| read.model(file, &candle_core::Device::Cpu));
-        drop(bytes);
-        let model = model.map_err(|error| format!("The model cannot be used: {error}."))?;
-        let image_size = model.config.autoencoder.image_size;
-        let sampler = Sampler::new(model, choice).await;
-        self.send(&Reply::Executor(sampler.info()));
-        self.sampler.replace(Some(sampler));
-        self.send(&Reply::Ready { image_size });
-        Ok(())
-    }
-
-    /// Makes what is asked for, until nothing is.
-    async fn make_all(&self) -> Result<(), String> {
-        let mut sampler = self.sampler.take().ok_or("The page asked for faces before the model was there.")?;
-        while let Some(faces) = self.next.take() {
-            self.make(&mut sampler, &faces).await?;
-        }
-        self.sampler.replace(Some(sampler));
-        Ok(())
-    }
-
-    /// Makes faces until they are done or others are asked for.
-    async fn make(&self, sampler: &mut Sampler, faces: &Faces) -> Result<(), String> {
-        let mut milliseconds = 0.0;
-        let mut index = 0;
-        while index < faces.seeds.len() {
-            let rest = &faces.seeds[index..];
-            let seeds = &rest[..sampler.batch().min(rest.len())];
-            let Some(batch) = sampler.sample(seeds).await? else {
-                self.send(&Reply::Executor(sampler.info()));
-                continue;
+                // The window was told that there is no model.
+                (_, None) => None,
             };
-            milliseconds += batch.milliseconds;
-            if batch.recovered {
-                self.send(&Reply::Executor(sampler.info()));
-            }
-            for image in batch.images {
-                let pixels = Uint8ClampedArray::from(image.as_slice());
-                send(&self.scope, &Reply::Face { run: faces.run, index }, Some(&pixels));
-                index += 1;
-            }
+            self.sampler.replace(sampler);
             self.hear().await?;
-            if self.next.borrow().is_some() {
-                return Ok(());
+        }
+        Ok(())
+    }
+
+    fn next(&self) -> Option<Job> {
+        self.jobs.borrow_mut().pop_front()
+    }
+
+    async fn use_sampler(&self, job: Job, sampler: &mut Sampler) -> Result<(), String> {
+        match job {
+            Job::Load { .. } => Ok(()),
+            Job::Make(faces) => self.make(sampler, faces).await,
+            Job::Develop { run, recipe, steps } => {
+                sampler.set_steps(steps)?;
+                let images = sampler.develop(recipe).await?;
+                self.tell_news(sampler);
+                let Some(images) = images else {
+                    self.jobs.borrow_mut().push_front(Job::Develop { run, recipe, steps });
+                    return Ok(());
+                };
+                let levels = sampler.levels();
+                self.send_bytes(&Reply::Developed { run, levels }, &images.concat());
+                Ok(())
+            }
+            Job::Check { url } => {
+                self.check(sampler, &url).await;
+                Ok(())
+            }
+            Job::Encode { file, size, milliseconds, texts, pixels } => {
+                let frames: Vec<&[u8]> = pixels.chunks_exact(4 * size * size).collect();
+                let bytes = png(&Frames { size, frames: &frames, milliseconds }, &texts);
+                let bytes = bytes.map_err(|error| format!("The animation cannot be written: {error}."))?;
+                self.send_bytes(&Reply::Encoded { file }, &bytes);
+                Ok(())
             }
         }
-        self.send(&Reply::Done { run: faces.run, seconds: milliseconds / 1000.0 });
+    }
+
+    /// Makes a batch of the faces. The rest waits its turn, unless others were asked for in their place.
+    async fn make(&self, sampler: &mut Sampler, mut faces: Faces) -> Result<(), String> {
+        sampler.set_steps(faces.order.steps)?;
+        let rest = &faces.order.recipes[faces.made..];
+        let recipes = &rest[..sampler.batch().min(rest.len())];
+        let batch = sampler.sample(recipes).await?;
+        self.tell_news(sampler);
+        // None: the next attempt is another.
+        if let Some(batch) = batch {
+            faces.milliseconds += batch.milliseconds;
+            for image in batch.images {
+                let (place, run, index) = (faces.order.place, faces.order.run, faces.made);
+                self.send_bytes(&Reply::Face { place, run, index }, &image);
+                faces.made += 1;
+            }
+        }
+        if faces.made < faces.order.recipes.len() {
+            self.hear().await?;
+            let job = Job::Make(faces);
+            let mut jobs = self.jobs.borrow_mut();
+            if !jobs.iter().any(|newer| job.is_replaced_by(newer)) {
+                jobs.push_back(job);
+            }
+            return Ok(());
+        }
+        let (place, run) = (faces.order.place, faces.order.run);
+        self.send(&Reply::Done { place, run, seconds: faces.milliseconds / 1000.0 });
+        self.send(&Reply::Speed(sampler.speed()));
         Ok(())
+    }
+
+    /// Tells which executor runs, if that or what there is to say about it has changed.
+    fn tell_news(&self, sampler: &mut Sampler) {
+        if sampler.take_news() {
+            self.send(&Reply::Executor(sampler.info()));
+        }
     }
 
     /// Lets the messages in that came while this thread computed.
@@ -138,6 +173,10 @@ impl Worker {
     fn send(&self, reply: &Reply) {
         send(&self.scope, reply, None);
     }
+
+    fn send_bytes(&self, reply: &Reply, bytes: &[u8]) {
+        send(&self.scope, reply, Some(&Uint8Array::from(bytes).buffer()));
+    }
 }
 
 /// Milliseconds on a clock that only goes forward.
@@ -147,11 +186,8 @@ fn now() -> f64 {
 }
 
 /// Tells the window. If that fails there is nobody left to tell but the console.
-fn send(scope: &DedicatedWorkerGlobalScope, reply: &Reply, pixels: Option<&Uint8ClampedArray>) {
-    let sent = pack(reply, pixels).and_then(|message| match pixels {
-        Some(pixels) => scope.post_message_with_transfer(&message, &Array::of1(&pixels.buffer())),
-        None => scope.post_message(&message),
-    });
+fn send(scope: &DedicatedWorkerGlobalScope, reply: &Reply, bytes: Option<&ArrayBuffer>) {
+    let sent = pack(reply, bytes).and_then(|(message, transfer)| scope.post_message_with_transfer(&message, &transfer));
     if let Err(error) = sent {
         wasm_bindgen::throw_val(error);
     }

@@ -1,142 +1,157 @@
 //! Makes faces with WebGPU or with Candle.
 
-use candle_core::Device;
-use lddgan::Model;
+use candle_core::{Device, Tensor};
+use lddgan::check::{Golden, Report};
 use lddgan::sampler::to_byte;
+use lddgan::{CandleBackend, Model, Recipe, Trajectory};
 
-use super::{adapter, now};
-use crate::page::protocol::ExecutorInfo;
+use super::now;
+use super::webgpu::{WebGpu, sentence, webgpu};
+use crate::Error;
+use crate::page::protocol::{ExecutorInfo, Speed};
 use crate::page::settings::ExecutorChoice;
-use crate::{Error, Gpu, GpuSampler, Recovery};
-
-/// Faces that WebGPU makes at once. More would not be faster, and all appear together.
-const LARGEST_BATCH: usize = 16;
 
 /// A model and who executes it.
 pub struct Sampler {
     model: Model,
+    /// Of the model's file.
+    sha256: String,
     /// None: Candle computes.
     webgpu: Option<WebGpu>,
     /// What the visitor should know about this choice.
     note: Option<String>,
+    /// Whether [`Self::info`] has changed since the last [`Self::take_news`].
+    news: bool,
+    speed: Speed,
 }
 
-struct WebGpu {
-    sampler: GpuSampler,
-    name: String,
-}
-
-/// Faces as RGBA, in the order of their seeds.
+/// Faces as RGBA, in the order of their recipes.
 pub struct Batch {
     pub images: Vec<Vec<u8>>,
     pub milliseconds: f64,
-    /// Whether the executor has something new to say about itself.
-    pub recovered: bool,
 }
 
 impl Sampler {
     /// Chooses the executor that runs here.
-    pub async fn new(model: Model, choice: ExecutorChoice) -> Self {
+    pub async fn new(model: Model, sha256: String, speed: Speed, choice: ExecutorChoice) -> Self {
         let (webgpu, note) = match choice {
             ExecutorChoice::Candle => (None, None),
             _ => webgpu(choice).await,
         };
-        Self { model, webgpu, note }
+        Self { model, sha256, webgpu, note, news: false, speed }
+    }
+
+    /// The same executor with another model.
+    pub fn with_model(mut self, model: Model, sha256: String, speed: Speed) -> Self {
+        if let Some(webgpu) = &mut self.webgpu {
+            webgpu.forget();
+        }
+        Self { model, sha256, speed, ..self }
     }
 
     pub fn info(&self) -> ExecutorInfo {
-        let name = match &self.webgpu {
-            Some(WebGpu { sampler, name }) if sampler.gpu().is_software() => format!("WebGPU, {name} (software)"),
-            Some(WebGpu { name, .. }) => format!("WebGPU, {name}"),
-            None => "Candle, WebAssembly on the CPU".to_owned(),
-        };
+        let name = self.webgpu.as_ref().map_or("Candle, WebAssembly on the CPU".to_owned(), WebGpu::describe);
         ExecutorInfo { name, note: self.note.clone() }
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The t of the latents on the way to a face.
+    pub fn levels(&self) -> Vec<usize> {
+        self.model.levels().to_vec()
+    }
+
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    pub fn speed(&self) -> Speed {
+        Speed { numbers: "f32".to_owned(), ..self.speed.clone() }
     }
 
     /// How many faces are best made at once.
     pub fn batch(&self) -> usize {
-        self.webgpu.as_ref().map_or(1, |webgpu| webgpu.sampler.largest_batch())
+        self.webgpu.as_ref().map_or(1, WebGpu::largest_batch)
     }
 
-    /// Makes the faces of these seeds; none if WebGPU could not, and the next attempt will be another.
-    pub async fn sample(&mut self, seeds: &[u64]) -> Result<Option<Batch>, String> {
+    /// Takes this many denoising steps from now on, or as many as the model has.
+    pub fn set_steps(&mut self, steps: usize) -> Result<(), String> {
+        let steps = steps.min(self.model.schedule.steps());
+        if steps + 1 == self.model.levels().len() {
+            return Ok(());
+        }
+        if let Some(webgpu) = &mut self.webgpu {
+            webgpu.forget();
+        }
+        self.model.set_steps(steps).map_err(|error| format!("{error}."))
+    }
+
+    /// Makes faces; none if WebGPU could not, and the next attempt will be another.
+    pub async fn sample(&mut self, recipes: &[Recipe]) -> Result<Option<Batch>, String> {
         let made = match &mut self.webgpu {
-            Some(webgpu) => webgpu.sample(&self.model, seeds).await,
+            Some(webgpu) => webgpu.sample(&self.model, recipes, &mut self.speed).await,
             None => {
                 let start = now();
-                let values = self.sample_with_candle(seeds);
-                let values = values.map_err(|error| format!("Candle cannot make a face: {error}."))?;
-                Ok((values, now() - start))
+                let values = candle(|| Ok(self.model.sample_seeds(recipes, &Device::Cpu)?.image))?;
+                self.speed.sampling = now() - start;
+                Ok(values)
             }
         };
-        let recoveries = self.webgpu.as_mut().map(|webgpu| webgpu.sampler.take_recoveries()).unwrap_or_default();
-        let recovered = recoveries.iter().any(|recovery| matches!(recovery, Recovery::Reopened { .. }));
-        if recovered {
+        self.speed.batch = recipes.len();
+        let milliseconds = self.speed.sampling;
+        Ok(self.images(made).map(|images| Batch { images, milliseconds }))
+    }
+
+    /// Whether [`Self::info`] has changed since the last call.
+    pub fn take_news(&mut self) -> bool {
+        if self.webgpu.as_mut().is_some_and(WebGpu::take_reopened) {
             self.note = Some("The browser lost the GPU and found it again.".to_owned());
+            self.news = true;
         }
-        match made {
-            Ok((values, milliseconds)) => Ok(Some(Batch { images: self.images(&values), milliseconds, recovered })),
-            Err(error) => {
-                self.webgpu = None;
-                self.note = Some(format!("{}. Candle took over; it is slower.", sentence(&error)));
-                Ok(None)
-            }
-        }
+        std::mem::take(&mut self.news)
     }
 
-    fn sample_with_candle(&self, seeds: &[u64]) -> lddgan::Result<Vec<f32>> {
-        let image = self.model.sample_seeds(seeds, &Device::Cpu)?.image;
-        Ok(image.flatten_all()?.to_vec1()?)
+    /// What the decoder makes of each latent on the way to a face, the noise first; none as in [`Self::sample`].
+    pub async fn develop(&mut self, recipe: Recipe) -> Result<Option<Vec<Vec<u8>>>, String> {
+        let made = match &mut self.webgpu {
+            Some(webgpu) => webgpu.develop(&self.model, recipe, &mut self.speed).await,
+            None => Ok(candle(|| {
+                let latents = self.model.sample_seeds(&[recipe], &Device::Cpu)?.latents;
+                self.model.decode(&mut CandleBackend, &Tensor::cat(&latents, 0)?)
+            })?),
+        };
+        Ok(self.images(made))
     }
 
-    fn images(&self, values: &[f32]) -> Vec<Vec<u8>> {
+    /// All that WebGPU makes on the way to the faces of these seeds, and a report of it without stages; none if Candle
+    /// computes.
+    pub async fn webgpu_check(&mut self, golden: &Golden) -> Option<(Report, crate::Result<Trajectory<Tensor>>)> {
+        let webgpu = self.webgpu.as_mut()?;
+        Some((webgpu.report(golden), webgpu.trajectory(&self.model, &golden.subject.seeds).await))
+    }
+
+    /// The bytes of images; none after an error of WebGPU, after which Candle computes.
+    fn images(&mut self, values: crate::Result<Vec<f32>>) -> Option<Vec<Vec<u8>>> {
+        let values = values.inspect_err(|error| self.give_up(error)).ok()?;
         let config = &self.model.config.autoencoder;
         let (channels, pixels) = (config.image_channels, config.image_size * config.image_size);
-        values.chunks(channels * pixels).map(|image| rgba(image, channels, pixels)).collect()
+        Some(values.chunks(channels * pixels).map(|image| rgba(image, channels, pixels)).collect())
+    }
+
+    fn give_up(&mut self, error: &Error) {
+        self.webgpu = None;
+        self.speed = Speed { download: self.speed.download, read: self.speed.read, ..Default::default() };
+        self.note = Some(format!("{}. Candle took over; it is slower.", sentence(error)));
+        self.news = true;
     }
 }
 
-impl WebGpu {
-    fn new(gpu: Gpu, name: String, largest_batch: usize) -> Self {
-        Self { sampler: GpuSampler::new(gpu, largest_batch), name }
-    }
-
-    /// The values of the images, and the milliseconds that they took once everything was compiled.
-    async fn sample(&mut self, model: &Model, seeds: &[u64]) -> crate::Result<(Vec<f32>, f64)> {
-        self.sampler.prepare(model, seeds.len()).await?;
-        let start = now();
-        let images = self.sampler.sample(model, seeds, async |executor| executor.read("image").await).await?;
-        Ok((images.concat(), now() - start))
-    }
-}
-
-/// WebGPU if this choice allows it here, and what to say about it.
-async fn webgpu(choice: ExecutorChoice) -> (Option<WebGpu>, Option<String>) {
-    let gpu = match Gpu::new().await {
-        Ok(gpu) => gpu,
-        Err(error) => {
-            return (None, Some(format!("{}. Candle makes the faces; it is slower.", sentence(&error))));
-        }
-    };
-    let name = adapter::name().await.unwrap_or_else(|| gpu.name().to_owned());
-    if !gpu.is_software() {
-        return (Some(WebGpu::new(gpu, name, LARGEST_BATCH)), None);
-    }
-    // SwiftShader, Chromium's software adapter, takes about 25 times as long as Candle.
-    if choice == ExecutorChoice::Auto {
-        return (None, Some(format!("Used because WebGPU is only a software adapter here ({name}), which is slower.")));
-    }
-    let note = "A software adapter computes on the CPU: it is much slower than a GPU.".to_owned();
-    (Some(WebGpu::new(gpu, name, 1)), Some(note))
-}
-
-/// An error of WebGPU in words for a visitor.
-fn sentence(error: &Error) -> String {
-    match error {
-        Error::NoAdapter(_) => "This browser offers no WebGPU".to_owned(),
-        Error::DeviceLost(_) => "The browser lost the GPU".to_owned(),
-        error => format!("WebGPU cannot run this model ({error})"),
-    }
+/// The values of the images that Candle makes.
+fn candle(make: impl FnOnce() -> lddgan::Result<Tensor>) -> Result<Vec<f32>, String> {
+    let values = make().and_then(|images| Ok(images.flatten_all()?.to_vec1()?));
+    values.map_err(|error| format!("Candle cannot make a face: {error}."))
 }
 
 /// The bytes of a canvas, from one plane of pixels for each channel: red, green and blue, or gray.

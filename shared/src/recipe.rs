@@ -1,0 +1,147 @@
+//! What the random numbers of an image are made of: those of one seed, or of two, mixed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::noise::Stream;
+
+/// Where some draws of an image come from: between those of two seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Mix {
+    pub from: u64,
+    pub to: u64,
+    /// How far from the one to the other, 0 to 1.
+    pub share: f64,
+}
+
+impl Mix {
+    fn draw(&self, normals: impl Fn(u64) -> Vec<f32>) -> Vec<f32> {
+        match self.share {
+            _ if self.from == self.to => normals(self.from),
+            0.0 => normals(self.from),
+            1.0 => normals(self.to),
+            share => slerp(&normals(self.from), &normals(self.to), share),
+        }
+    }
+}
+
+impl From<u64> for Mix {
+    fn from(seed: u64) -> Self {
+        Self { from: seed, to: seed, share: 0.0 }
+    }
+}
+
+/// The random numbers of one image.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Of the starting noise x_T and the noise of the posterior.
+    pub x: Mix,
+    /// Of z, the generator's own noise.
+    pub z: Mix,
+    /// Values of z larger than this are drawn again.
+    pub truncation: Option<f32>,
+}
+
+impl From<u64> for Recipe {
+    fn from(seed: u64) -> Self {
+        Mix::from(seed).into()
+    }
+}
+
+impl From<Mix> for Recipe {
+    fn from(mix: Mix) -> Self {
+        Self { x: mix, z: mix, truncation: None }
+    }
+}
+
+impl Recipe {
+    /// `count` values of the draw called `name`, see [`crate::Model::draw`].
+    pub fn draw(&self, name: &str, count: usize) -> Vec<f32> {
+        let stream = |seed| Stream::new(seed, 0, name);
+        match self.truncation {
+            _ if !name.starts_with("z/") => self.x.draw(|seed| stream(seed).normals(count)),
+            None => self.z.draw(|seed| stream(seed).normals(count)),
+            Some(limit) => self.z.draw(|seed| truncated(&mut stream(seed), count, limit)),
+        }
+    }
+}
+
+/// Normal values within ±`limit`, which must be positive: those beyond are drawn again.
+fn truncated(stream: &mut Stream, count: usize, limit: f32) -> Vec<f32> {
+    // Any limit that is of use is met long before; then the rest is cut.
+    const ATTEMPTS: usize = 1000;
+    let mut values = stream.normals(count);
+    for _ in 0..ATTEMPTS {
+        let beyond: Vec<&mut f32> = values.iter_mut().filter(|value| value.abs() > limit).collect();
+        if beyond.is_empty() {
+            break;
+        }
+        let again = stream.normals(beyond.len());
+        beyond.into_iter().zip(again).for_each(|(value, new)| *value = new);
+    }
+    values.iter().map(|value| value.clamp(-limit, limit)).collect()
+}
+
+/// Spherical interpolation: normal values stay normal on the way, which their mean would not. Without the platform's
+/// mathematics, so that frames are the same everywhere.
+fn slerp(a: &[f32], b: &[f32], share: f64) -> Vec<f32> {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    let cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+    let angle = libm::acos(cosine.clamp(-1.0, 1.0));
+    let sine = libm::sin(angle);
+    let (from, to) = match sine {
+        // (Nearly) the same direction.
+        sine if sine < 1e-6 || sine.is_nan() => (1.0 - share, share),
+        sine => (libm::sin((1.0 - share) * angle) / sine, libm::sin(share * angle) / sine),
+    };
+    a.iter().zip(b).map(|(&a, &b)| (from * f64::from(a) + to * f64::from(b)) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn norm(values: &[f32]) -> f64 {
+        values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+    }
+
+    #[test]
+    fn the_ends_of_a_mix_are_its_seeds_to_the_bit() {
+        for name in ["x", "z/2", "noise/1"] {
+            let at = |share| Recipe::from(Mix { from: 3, to: 8, share }).draw(name, 99);
+            assert_eq!(at(0.0), Stream::new(3, 0, name).normals(99));
+            assert_eq!(at(1.0), Stream::new(8, 0, name).normals(99));
+            assert_ne!(at(0.5), at(0.0));
+        }
+    }
+
+    /// On a quarter circle the middle is the bisector; and equal angles lie between equal shares.
+    #[test]
+    fn the_way_is_an_arc() {
+        let middle = slerp(&[2.0, 0.0], &[0.0, 2.0], 0.5);
+        assert!(middle.iter().all(|value| (value - 2f32.sqrt()).abs() < 1e-6), "{middle:?}");
+        assert_eq!(slerp(&[1.0, 2.0], &[1.0, 2.0], 0.3), [1.0, 2.0]);
+        let third = slerp(&[2.0, 0.0], &[0.0, 2.0], 1.0 / 3.0);
+        assert!((third[1] - 1.0).abs() < 1e-6, "{third:?}");
+        let noise = Recipe::from(Mix { from: 1, to: 2, share: 0.5 }).draw("x", 10_000);
+        assert!((norm(&noise) - 100.0).abs() < 2.0, "{}", norm(&noise));
+    }
+
+    #[test]
+    fn x_and_z_can_be_mixed_apart() {
+        let recipe = Recipe { x: 5.into(), z: 6.into(), truncation: None };
+        assert_eq!(recipe.draw("noise/2", 9), Stream::new(5, 0, "noise/2").normals(9));
+        assert_eq!(recipe.draw("z/0", 9), Stream::new(6, 0, "z/0").normals(9));
+    }
+
+    #[test]
+    fn truncation_draws_large_values_of_z_again() {
+        let recipe = Recipe { truncation: Some(0.5), ..4.into() };
+        let (whole, cut) = (Recipe::from(4).draw("z/1", 200), recipe.draw("z/1", 200));
+        assert!(cut.iter().all(|value| value.abs() <= 0.5));
+        assert!(whole.iter().zip(&cut).all(|(a, b)| a.abs() > 0.5 || a == b));
+        // Drawn again, not cut off.
+        assert!(cut.iter().filter(|value| value.abs() == 0.5).count() == 0);
+        assert_eq!(recipe.draw("x", 200), Recipe::from(4).draw("x", 200));
+        assert!(Recipe { truncation: Some(0.0), ..4.into() }.draw("z/1", 20).iter().all(|&value| value == 0.0));
+    }
+}

@@ -1,0 +1,62 @@
+//! The choice of a model, files of the visitor's, and model cards.
+
+use std::fs;
+
+use candle_core::Device;
+use lddgan::ModelFile;
+
+use crate::page::{Page, tiny};
+
+#[test]
+fn a_file_of_the_visitors_makes_faces() {
+    let mut page = Page::open("?seed=0&count=4&model=tiny&executor=candle");
+    page.finish();
+    page.open_panels();
+    let folder = tempfile::tempdir().expect("there is room for a temporary folder");
+    let other = tiny(2);
+    let path = folder.path().join("other.safetensors");
+    fs::write(&path, &other).expect("a file can be written");
+    page.browser.press("#file", &path.to_string_lossy());
+    page.browser.wait("the other model", || page.browser.text("#models").contains("other.safetensors (yours)"));
+    page.finish();
+    page.model = ModelFile::from_bytes(&other, "").and_then(|file| file.model("", &Device::Cpu)).expect("it is whole");
+    for (i, seed) in (0..4).enumerate() {
+        page.assert_shown(&format!("#faces > :nth-child({}) canvas", i + 1), &page.native(seed));
+    }
+}
+
+#[test]
+fn a_file_that_is_no_model_is_refused_in_words() {
+    let page = Page::open("?seed=0&count=1&model=tiny&executor=candle");
+    page.finish();
+    page.open_panels();
+    let folder = tempfile::tempdir().expect("there is room for a temporary folder");
+    let path = folder.path().join("notes.safetensors");
+    fs::write(&path, "no model").expect("a file can be written");
+    page.browser.press("#file", &path.to_string_lossy());
+    let problem = || page.browser.text("#model-problem");
+    page.browser.wait("a refusal", || !problem().is_empty());
+    assert!(problem().contains("notes.safetensors: not a whole safetensors file"), "{}", problem());
+    assert!(problem().contains("“random” stays"), "{}", problem());
+    page.assert_faces(0..1);
+}
+
+#[test]
+fn the_card_of_the_shipped_model_tells_what_it_is() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
+    let bytes = fs::read(file).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let page = Page::with_model("faces64", &bytes, "?seed=0&count=1&executor=candle");
+    page.finish();
+    page.open_panels();
+    page.browser.click("#open-card");
+    page.browser.wait("the card", || page.browser.text("#card-text").contains("How it was trained"));
+    let facts = page.browser.text("#card-facts");
+    for fact in ["64 × 64 pixels, in 4 denoising steps", "5.8 MB, SHA-256", "16 × 16 × 4", "do not exist"] {
+        assert!(facts.contains(fact), "{fact}: {facts}");
+    }
+    let broken = "return Array.from(document.querySelectorAll('#card img')).filter((image) => !image.src.includes('/models/')).length";
+    assert_eq!(page.browser.run(broken), 0);
+    let speed = page.browser.run("return document.querySelector('#speed').textContent");
+    let speed = speed.as_str().unwrap_or_default();
+    assert!(speed.contains("Faces per second") && speed.contains("Download"), "{speed}");
+}

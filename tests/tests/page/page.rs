@@ -1,0 +1,177 @@
+//! The page with a model, and what it should show.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use image::RgbImage;
+use lddgan::sampler::to_byte;
+use lddgan::{Model, ModelFile, Recipe};
+use lddgan_tests::{random_model_file, tiny_config};
+
+use crate::browser::Browser;
+use crate::server::Server;
+
+/// Decibels above which two pictures are the same but for rounding.
+const SAME: f64 = 40.0;
+
+/// The page in a browser, with a model file beside those that come with it, and one that is `truncated`.
+pub struct Page {
+    pub browser: Browser,
+    /// The name of the model that it is to show.
+    name: &'static str,
+    /// What that model's file holds.
+    pub model: Model,
+}
+
+/// A model file with random weights.
+pub fn tiny(seed: u64) -> Vec<u8> {
+    let file = random_model_file(&tiny_config(), seed).expect("the tiny configuration is valid");
+    file.to_bytes(DType::F16).expect("tensors can be written to memory")
+}
+
+impl Page {
+    /// With a model called `tiny`.
+    pub fn open(query: &str) -> Self {
+        Self::with_model("tiny", &tiny(1), query)
+    }
+
+    pub fn with_model(name: &'static str, bytes: &[u8], query: &str) -> Self {
+        Self::with_files(name, bytes, HashMap::new(), query, |_| {})
+    }
+
+    /// With other files beside the model; `prepare` comes before the page.
+    pub fn with_files(
+        name: &'static str,
+        bytes: &[u8],
+        mut files: HashMap<String, Vec<u8>>,
+        query: &str,
+        prepare: impl Fn(&Browser),
+    ) -> Self {
+        let model = ModelFile::from_bytes(bytes, name).and_then(|file| file.model(name, &Device::Cpu));
+        files.insert(format!("models/{name}.safetensors"), bytes.to_vec());
+        files.insert("models/truncated.safetensors".to_owned(), bytes[..bytes.len() / 2].to_vec());
+        let server = Server::start(files);
+        let browser = Browser::start();
+        prepare(&browser);
+        browser.open(&format!("{}{query}", server.address));
+        Self { browser, name, model: model.expect("the model file can be read") }
+    }
+
+    /// Opens all panels at once, which a visitor cannot.
+    pub fn open_panels(&self) {
+        self.browser.run(
+            "for (const panel of document.querySelectorAll('.panels > details')) {
+               panel.removeAttribute('name');
+               panel.open = true;
+             }",
+        );
+    }
+
+    /// The seeds of the faces that the grid shows.
+    pub fn shown_seeds(&self) -> Vec<u64> {
+        let script = "return Array.from(document.querySelectorAll('.face.shown'), (face) => face.dataset.seed)";
+        let seeds = self.browser.run(script);
+        let seed = |seed: &serde_json::Value| seed.as_str()?.parse().ok();
+        seeds.as_array().map(|seeds| seeds.iter().filter_map(seed).collect()).unwrap_or_default()
+    }
+
+    /// Waits until all faces are there.
+    pub fn finish(&self) {
+        self.reach("done");
+        assert_eq!(self.browser.text("#error"), "");
+    }
+
+    /// Waits until the page has given up.
+    pub fn fail(&self) {
+        self.reach("failed");
+    }
+
+    pub fn reach(&self, state: &str) {
+        let script = "return document.querySelector('main').dataset.state";
+        self.browser.wait(&format!("the state {state}"), || self.browser.run(script) == state);
+    }
+
+    pub fn address_seed(&self) -> u64 {
+        let address = url::Url::parse(&self.browser.address()).expect("a browser's address is one");
+        let seed = address.query_pairs().find(|(name, _)| name == "seed");
+        seed.and_then(|(_, seed)| seed.parse().ok()).unwrap_or_else(|| panic!("no seed in {address}"))
+    }
+
+    /// Saves the faces that the page shows, and compares them with those that the native program makes.
+    pub fn assert_faces(&self, seeds: impl IntoIterator<Item = u64>) {
+        for (index, seed) in seeds.into_iter().enumerate() {
+            let child = index + 1;
+            self.browser.click(&format!("#faces > :nth-child({child}) > button"));
+            let saved = image::load_from_memory(&self.save(seed)).expect("the page saves pictures").into_rgb8();
+            self.browser.click("#large .close");
+            let native = self.native(seed);
+            let same = psnr(&saved, &native);
+            assert!(same >= SAME, "seed {seed}: {same:.1} dB");
+            // The measure would be worthless if it took any two faces for the same.
+            assert!(psnr(&saved, &self.native(seed + 1)) < SAME);
+            self.assert_shown(&format!("#faces > :nth-child({child}) canvas"), &saved);
+        }
+    }
+
+    /// The file of the face in the large view.
+    pub fn save(&self, seed: u64) -> Vec<u8> {
+        let ready = || self.browser.run("return !document.querySelector('#save').disabled") == true;
+        self.browser.wait(&format!("face {seed} in the large view"), ready);
+        assert_eq!(self.browser.text("#large-title"), format!("Face {seed}"));
+        self.browser.click("#save");
+        self.browser.downloaded(&format!("{}-{seed}.png", self.name))
+    }
+
+    /// A canvas has the mean colour of the picture that it shows enlarged.
+    pub fn assert_shown(&self, canvas: &str, picture: &RgbImage) {
+        let script = format!(
+            "const canvas = document.querySelector('{canvas}');
+             const {{ width, height }} = canvas;
+             const {{ data }} = canvas.getContext('2d').getImageData(0, 0, width, height);
+             return [0, 1, 2].map((c) => {{
+               let sum = 0;
+               for (let i = c; i < data.length; i += 4) sum += data[i];
+               return sum / (width * height);
+             }});"
+        );
+        let shown = self.browser.run(&script);
+        let mean = |color: usize| {
+            picture.pixels().map(|pixel| f64::from(pixel[color])).sum::<f64>()
+                / f64::from(picture.width() * picture.height())
+        };
+        for color in 0..3 {
+            let shown = shown[color].as_f64().expect("the script answers with numbers");
+            assert!((shown - mean(color)).abs() < 3.0, "{canvas}, colour {color}: {shown} for {}", mean(color));
+        }
+    }
+
+    /// The face as the native program makes it.
+    pub fn native(&self, recipe: impl Into<Recipe>) -> RgbImage {
+        let sampled = self.model.sample_seeds(&[recipe.into()], &Device::Cpu).expect("the model runs");
+        picture(&sampled.image)
+    }
+}
+
+/// An image of a batch of one.
+pub fn picture(image: &Tensor) -> RgbImage {
+    let planes = image.squeeze(0).and_then(|image| image.to_vec3::<f32>()).expect("an image has three planes");
+    let size = planes[0].len() as u32;
+    RgbImage::from_fn(size, size, |x, y| {
+        let [red, green, blue] = [0, 1, 2].map(|color: usize| to_byte(planes[color][y as usize][x as usize]));
+        image::Rgb([red, green, blue])
+    })
+}
+
+/// Fails unless two pictures are the same but for rounding.
+pub fn assert_same(a: &RgbImage, b: &RgbImage, what: &str) {
+    let same = psnr(a, b);
+    assert!(same >= SAME, "{what}: {same:.1} dB");
+}
+
+/// Peak signal-to-noise ratio in decibels, infinite for equal pictures.
+fn psnr(a: &RgbImage, b: &RgbImage) -> f64 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    let squares = a.as_raw().iter().zip(b.as_raw()).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2));
+    let error = squares.sum::<f64>() / a.as_raw().len() as f64;
+    10.0 * (255.0 * 255.0 / error).log10()
+}

@@ -1,0 +1,184 @@
+//! What the visitor does, and what it calls.
+
+use std::rc::Rc;
+
+use wasm_bindgen::prelude::*;
+use web_sys::{Element, ErrorEvent, Event, EventTarget, HtmlInputElement, KeyboardEvent, MessageEvent};
+
+use super::dom::listen;
+use super::{App, random_seed, read_settings};
+use crate::page::settings::{Vary, parse_seed};
+
+type Handler = fn(&Rc<App>, Event) -> Result<(), JsValue>;
+
+impl App {
+    pub fn listen(self: Rc<Self>) -> Result<(), JsValue> {
+        self.on(&self.worker, "message", |app, event| app.receive(event.unchecked_ref::<MessageEvent>().data()))?;
+        self.on(&self.worker, "error", |app, event| {
+            let message = event.dyn_ref::<ErrorEvent>().map(ErrorEvent::message).unwrap_or_default();
+            app.fail(&format!("The worker that makes the faces stopped. Reload the page. {message}"));
+            Ok(())
+        })?;
+        self.listen_to_page()?;
+        self.listen_to_settings()?;
+        self.listen_to_large()?;
+        self.listen_to_between()?;
+        self.listen_to_models()
+    }
+
+    fn on(self: &Rc<Self>, target: &EventTarget, kind: &str, handle: Handler) -> Result<(), JsValue> {
+        let app = self.clone();
+        listen(target, kind, move |event| app.settle(handle(&app, event)))
+    }
+
+    fn listen_to_page(self: &Rc<Self>) -> Result<(), JsValue> {
+        self.on(&self.live.button, "click", |app, _| app.toggle_live())?;
+        self.on(&self.view.new_button, "click", |app, _| app.new_faces())?;
+        self.on(&self.window, "keydown", |app, event| app.press(event.unchecked_ref()))?;
+        self.on(&self.document, "click", |app, event| {
+            match closest(&event, ".face")?.and_then(|face| face.get_attribute("data-seed")?.parse().ok()) {
+                Some(seed) => app.open_large(seed),
+                None => Ok(()),
+            }
+        })?;
+        self.on(&self.document, "visibilitychange", |app, _| app.wake(0))?;
+        self.on(&self.window, "popstate", |app, _| {
+            *app.settings.borrow_mut() = read_settings(&app.window, &app.view)?;
+            app.begin()?;
+            app.make()
+        })
+    }
+
+    fn listen_to_settings(self: &Rc<Self>) -> Result<(), JsValue> {
+        self.on(&self.view.form, "submit", |app, event| {
+            event.prevent_default();
+            app.enter_seed()
+        })?;
+        self.on(&self.view.form, "change", |app, event| app.choose(&event))?;
+        self.on(&self.view.explore, "submit", |_, event| {
+            event.prevent_default();
+            Ok(())
+        })?;
+        self.on(&self.view.explore, "change", |app, event| app.choose(&event))?;
+        self.on(&self.view.between_button, "click", |app, _| {
+            let first = app.settings.borrow().seeds.first().copied();
+            app.open_between(first.unwrap_or_else(random_seed))
+        })
+    }
+
+    fn listen_to_large(self: &Rc<Self>) -> Result<(), JsValue> {
+        let large = &self.large;
+        self.on(&large.previous, "click", |app, _| app.step_large(-1))?;
+        self.on(&large.next, "click", |app, _| app.step_large(1))?;
+        self.on(&large.save, "click", |app, _| app.save_face())?;
+        self.on(&large.copy, "click", |app, _| app.copy_link())?;
+        self.on(&large.morph, "click", |app, _| app.open_between(app.large.seed()))?;
+        self.on(&large.dialog, "keydown", |app, event| match event.unchecked_ref::<KeyboardEvent>().key().as_str() {
+            "ArrowLeft" => app.step_large(-1),
+            "ArrowRight" => app.step_large(1),
+            _ => Ok(()),
+        })?;
+        for dialog in [&large.dialog, &self.between.dialog, &self.models.card] {
+            self.on(dialog, "close", |app, _| app.wake(0))?;
+        }
+        Ok(())
+    }
+
+    fn listen_to_between(self: &Rc<Self>) -> Result<(), JsValue> {
+        let between = &self.between;
+        self.on(&between.form, "submit", |app, event| {
+            event.prevent_default();
+            app.enter_ends()
+        })?;
+        self.on(&between.share, "input", |app, _| app.drag_between())?;
+        self.on(&between.another, "click", |app, _| app.turn_between())?;
+        self.on(&between.save, "click", |app, _| app.encode_between())?;
+        self.on(&between.play, "click", |app, _| {
+            app.toggle_between();
+            Ok(())
+        })
+    }
+
+    fn listen_to_models(self: &Rc<Self>) -> Result<(), JsValue> {
+        self.on(&self.models.choice, "change", |app, _| app.choose_model())?;
+        self.on(&self.models.file, "change", |app, _| app.choose_file())?;
+        self.on(&self.models.open_card, "click", |app, _| app.open_card())?;
+        self.on(&self.check.button, "click", |app, _| app.start_check())?;
+        self.on(&self.document, "drop", |app, event| app.drop_file(event.unchecked_ref()))?;
+        // Without this the browser would open a file that is dropped.
+        self.on(&self.document, "dragover", |_, event| {
+            event.prevent_default();
+            Ok(())
+        })
+    }
+
+    fn new_faces(self: &Rc<Self>) -> Result<(), JsValue> {
+        if self.image_size().is_none() {
+            return Ok(());
+        }
+        self.settings.borrow_mut().follow(random_seed());
+        self.make_next()
+    }
+
+    /// Shows the faces from a seed on, and keeps them.
+    fn enter_seed(self: &Rc<Self>) -> Result<(), JsValue> {
+        match parse_seed(self.view.seed.value().trim()) {
+            Ok(seed) => {
+                self.live.set_playing(false);
+                self.settings.borrow_mut().follow(seed);
+                self.make_next()
+            }
+            Err(problem) => self.view.show_seed_problem(&format!("The {problem}.")),
+        }
+    }
+
+    /// Takes what was chosen in a form.
+    fn choose(self: &Rc<Self>, event: &Event) -> Result<(), JsValue> {
+        let Some(input) = event.target().and_then(|target| target.dyn_into::<HtmlInputElement>().ok()) else {
+            return Ok(());
+        };
+        let mut settings = self.settings.borrow_mut();
+        let first = settings.seeds.first().copied().unwrap_or_else(random_seed);
+        match (input.name().as_str(), input.value().as_str()) {
+            ("count", count) => {
+                settings.count = count.parse().unwrap_or(settings.count);
+                settings.follow(first);
+            }
+            ("steps", steps) => settings.steps = steps.parse().unwrap_or(settings.steps),
+            ("vary", "z") => settings.vary = Vary::Z(first),
+            ("vary", "x") => settings.vary = Vary::X(first),
+            ("vary", _) => settings.vary = Vary::All,
+            ("truncation", _) => settings.truncation = self.view.chosen_truncation(),
+            ("motion", motion) => {
+                drop(settings);
+                return self.set_morph(motion == "morph");
+            }
+            _ => return Ok(()),
+        }
+        drop(settings);
+        self.make_next()
+    }
+
+    /// The space key pauses, and N makes new faces, wherever they have no meaning of their own.
+    fn press(self: &Rc<Self>, event: &KeyboardEvent) -> Result<(), JsValue> {
+        let own = closest(event, "button, a, summary, select, dialog, input:not([type=radio])")?;
+        let modified = event.ctrl_key() || event.alt_key() || event.meta_key();
+        if event.repeat() || modified || own.is_some() || self.image_size().is_none() {
+            return Ok(());
+        }
+        match event.key().as_str() {
+            " " if closest(event, "input:not(:checked)")?.is_none() => {
+                event.prevent_default();
+                self.toggle_live()
+            }
+            "n" | "N" => self.new_faces(),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The element around what an event is about that fits a CSS selector.
+fn closest(event: &Event, selector: &str) -> Result<Option<Element>, JsValue> {
+    let target = event.target().and_then(|target| target.dyn_into::<Element>().ok());
+    target.map_or(Ok(None), |element| element.closest(selector))
+}

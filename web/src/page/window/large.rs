@@ -1,0 +1,176 @@
+//! The large view of a face: how it came about, its link, and its file.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::{Element, HtmlButtonElement, HtmlDialogElement, HtmlElement};
+
+use super::App;
+use super::canvas::Picture;
+use super::dom::{append, document, find};
+use super::save::save;
+use crate::page::picture::{Frames, png};
+use crate::page::protocol::Request;
+use crate::page::settings::MAX_SEED;
+
+/// Pixels of the display, and of each step.
+const DISPLAY: usize = 1024;
+const STEP_DISPLAY: usize = 192;
+
+pub struct Large {
+    pub dialog: HtmlDialogElement,
+    title: HtmlElement,
+    picture: Picture,
+    strip: Element,
+    pub previous: HtmlButtonElement,
+    pub next: HtmlButtonElement,
+    pub save: HtmlButtonElement,
+    pub copy: HtmlButtonElement,
+    pub morph: HtmlButtonElement,
+    status: HtmlElement,
+    seed: Cell<u64>,
+    /// The last request.
+    run: Cell<u32>,
+    /// The face as RGBA, once it is there.
+    pixels: RefCell<Vec<u8>>,
+}
+
+impl Large {
+    pub fn new() -> Result<Self, JsValue> {
+        let document = document()?;
+        Ok(Self {
+            dialog: find(&document, "#large")?,
+            title: find(&document, "#large-title")?,
+            picture: Picture::new(find(&document, "#large-face")?)?,
+            strip: find(&document, "#strip")?,
+            previous: find(&document, "#previous")?,
+            next: find(&document, "#next")?,
+            save: find(&document, "#save")?,
+            copy: find(&document, "#copy")?,
+            morph: find(&document, "#morph-from")?,
+            status: find(&document, "#large-status")?,
+            seed: 0.into(),
+            run: 0.into(),
+            pixels: Vec::new().into(),
+        })
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.seed.get()
+    }
+
+    fn say(&self, text: &str) {
+        self.status.set_text_content(Some(text));
+    }
+
+    /// Shows what the decoder makes of each latent, from the noise to the face.
+    fn show_steps(&self, levels: &[usize], images: &[&[u8]], size: usize) -> Result<(), JsValue> {
+        self.strip.set_text_content(None);
+        for (t, image) in levels.iter().zip(images) {
+            let item = append(&self.strip, "li", "")?;
+            let canvas = append(&item, "canvas", "")?;
+            canvas.set_attribute("aria-hidden", "true")?;
+            let picture = Picture::new(canvas.unchecked_into())?;
+            picture.set_size(size, STEP_DISPLAY);
+            picture.draw(image, 1.0)?;
+            let label = append(&item, "span", "x")?;
+            append(&label, "sub", &t.to_string())?;
+            let words = match t {
+                0 => " the face",
+                _ if Some(t) == levels.first() => " noise",
+                _ => "",
+            };
+            append(&label, "span", words)?;
+        }
+        Ok(())
+    }
+}
+
+impl App {
+    /// Opens the large view of the face with this seed, or shows it there.
+    pub fn open_large(self: &Rc<Self>, seed: u64) -> Result<(), JsValue> {
+        let Some(size) = self.image_size() else { return Ok(()) };
+        let large = &self.large;
+        large.seed.set(seed);
+        large.title.set_text_content(Some(&format!("Face {seed}")));
+        large.picture.set_size(size, DISPLAY);
+        if let Some(shown) = self.faces.borrow().canvas(seed) {
+            large.picture.copy(shown)?;
+        }
+        large.pixels.borrow_mut().clear();
+        large.save.set_disabled(true);
+        large.previous.set_disabled(seed == 0);
+        large.next.set_disabled(seed == MAX_SEED);
+        large.say("");
+        if !large.dialog.open() {
+            large.strip.set_text_content(None);
+            large.dialog.show_modal()?;
+        }
+        let run = self.next_run();
+        large.run.set(run);
+        let settings = self.settings.borrow();
+        self.send(&Request::Develop { run, recipe: settings.recipe(seed), steps: settings.steps })
+    }
+
+    pub fn show_developed(&self, run: u32, levels: &[usize], pixels: &[u8]) -> Result<(), JsValue> {
+        let (large, Some(size)) = (&self.large, self.image_size()) else { return Ok(()) };
+        if run != large.run.get() {
+            return Ok(());
+        }
+        let images: Vec<&[u8]> = pixels.chunks_exact(4 * size * size).collect();
+        large.show_steps(levels, &images, size)?;
+        let face = images.last().ok_or("a face without pixels")?;
+        large.picture.draw(face, 1.0)?;
+        large.pixels.replace(face.to_vec());
+        large.save.set_disabled(false);
+        Ok(())
+    }
+
+    /// Shows the face whose seed is so much greater.
+    pub fn step_large(self: &Rc<Self>, step: i64) -> Result<(), JsValue> {
+        match self.large.seed.get().checked_add_signed(step).filter(|&seed| seed <= MAX_SEED) {
+            Some(seed) => self.open_large(seed),
+            None => Ok(()),
+        }
+    }
+
+    /// Saves the face as it was made, with its seed and model in the file.
+    pub fn save_face(&self) -> Result<(), JsValue> {
+        let (seed, Some(size)) = (self.large.seed.get(), self.image_size()) else { return Ok(()) };
+        let pixels = self.large.pixels.borrow();
+        let picture = Frames { size, frames: &[&pixels], milliseconds: 0 };
+        let mut texts = vec![("Title", format!("Face {seed}")), ("Seed", seed.to_string())];
+        texts.extend(self.texts());
+        texts.push(("Source", self.link(&[seed])?));
+        let bytes = png(&picture, &texts).map_err(|error| error.to_string())?;
+        save(&format!("{}-{seed}.png", self.model_name()), "image/png", &bytes)
+    }
+
+    /// What the metadata of all pictures say.
+    pub fn texts(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("Model", self.model_name()),
+            ("Steps", self.settings.borrow().steps.to_string()),
+            ("Software", "LDDGAN in the browser".to_owned()),
+            ("Disclaimer", "Made by a neural network. This person does not exist.".to_owned()),
+        ]
+    }
+
+    /// Puts the address of the face into the clipboard.
+    pub fn copy_link(self: &Rc<Self>) -> Result<(), JsValue> {
+        let link = self.link(&[self.large.seed.get()])?;
+        let clipboard = self.window.navigator().clipboard();
+        if clipboard.is_undefined() {
+            self.large.say(&format!("The link: {link}"));
+            return Ok(());
+        }
+        let app = self.clone();
+        spawn_local(async move {
+            let copied = JsFuture::from(clipboard.write_text(&link)).await.is_ok();
+            app.large.say(&if copied { "The link is copied.".to_owned() } else { format!("The link: {link}") });
+        });
+        Ok(())
+    }
+}

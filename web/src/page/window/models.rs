@@ -1,0 +1,255 @@
+//! The choice of a model, and what is known about it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use js_sys::{ArrayBuffer, Uint8Array};
+use pulldown_cmark::{CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::{DragEvent, Element, File, HtmlButtonElement, HtmlDialogElement, HtmlElement, HtmlInputElement};
+use web_sys::{HtmlSelectElement, Response};
+
+use super::App;
+use super::dom::{append, append_fact, document, find};
+use crate::page::protocol::{ModelInfo, Request, Source};
+
+/// The models that come with the page.
+const SHIPPED: &[&str] = &include!(concat!(env!("OUT_DIR"), "/models.in"));
+/// The value of the choice that is a file of the visitor's.
+const OWN: &str = "own file";
+
+pub struct Models {
+    pub choice: HtmlSelectElement,
+    pub file: HtmlInputElement,
+    problem: HtmlElement,
+    pub open_card: HtmlButtonElement,
+    pub card: HtmlDialogElement,
+    title: HtmlElement,
+    facts: Element,
+    text: Element,
+    /// The model that was loaded last, or the one before a file of the visitor's.
+    shipped: RefCell<String>,
+    /// The name of the visitor's file that is in use.
+    own: RefCell<Option<String>>,
+    /// The name of the visitor's file that is on its way.
+    coming: RefCell<Option<String>>,
+}
+
+impl Models {
+    pub fn new() -> Result<Self, JsValue> {
+        let document = document()?;
+        Ok(Self {
+            choice: find(&document, "#models")?,
+            file: find(&document, "#file")?,
+            problem: find(&document, "#model-problem")?,
+            open_card: find(&document, "#open-card")?,
+            card: find(&document, "#card")?,
+            title: find(&document, "#card-title")?,
+            facts: find(&document, "#card-facts")?,
+            text: find(&document, "#card-text")?,
+            shipped: Default::default(),
+            own: None.into(),
+            coming: None.into(),
+        })
+    }
+
+    /// Lists the models, with this one chosen.
+    pub fn show_choice(&self, model: &str) -> Result<(), JsValue> {
+        self.choice.set_text_content(None);
+        let own = self.own.borrow();
+        let mut names: Vec<&str> = SHIPPED.to_vec();
+        if !names.contains(&model) {
+            names.push(model);
+        }
+        for name in names {
+            append(&self.choice, "option", name)?;
+        }
+        self.choice.set_value(model);
+        if let Some(file) = own.as_deref() {
+            append(&self.choice, "option", &format!("{file} (yours)"))?.set_attribute("value", OWN)?;
+            self.choice.set_value(OWN);
+        }
+        Ok(())
+    }
+
+    /// The model that was asked for is there.
+    pub fn take(&self, model: &str) -> Result<(), JsValue> {
+        self.shipped.replace(model.to_owned());
+        self.own.replace(self.coming.take());
+        self.show_choice(model)
+    }
+
+    /// Whether the model is a file of the visitor's.
+    pub fn is_own(&self) -> bool {
+        self.own.borrow().is_some()
+    }
+}
+
+impl App {
+    /// Asks for the model that the settings name.
+    pub fn load(&self) -> Result<(), JsValue> {
+        let settings = self.settings.borrow();
+        self.models.coming.replace(None);
+        let url = self.model_file("safetensors")?;
+        self.models.show_choice(&settings.model)?;
+        self.send(&Request::Load { source: Source::Url(url), executor: settings.executor })
+    }
+
+    /// The address of a file that comes with the model.
+    pub fn model_file(&self, ending: &str) -> Result<String, JsValue> {
+        let file = format!("models/{}.{ending}", self.settings.borrow().model);
+        Ok(web_sys::Url::new_with_base(&file, &self.document.base_uri()?.unwrap_or_default())?.href())
+    }
+
+    pub fn choose_model(&self) -> Result<(), JsValue> {
+        let chosen = self.models.choice.value();
+        if chosen == OWN {
+            return Ok(());
+        }
+        self.settings.borrow_mut().model = chosen;
+        self.models.problem.set_text_content(None);
+        self.load()
+    }
+
+    /// Takes the file that the visitor chose.
+    pub fn choose_file(self: &Rc<Self>) -> Result<(), JsValue> {
+        match self.models.file.files().and_then(|files| files.get(0)) {
+            Some(file) => self.load_file(file),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a file that was dropped on the page.
+    pub fn drop_file(self: &Rc<Self>, event: &DragEvent) -> Result<(), JsValue> {
+        event.prevent_default();
+        let files = event.data_transfer().and_then(|data| data.files());
+        match files.and_then(|files| files.get(0)) {
+            Some(file) => self.load_file(file),
+            None => Ok(()),
+        }
+    }
+
+    fn load_file(self: &Rc<Self>, file: File) -> Result<(), JsValue> {
+        let app = self.clone();
+        app.models.problem.set_text_content(None);
+        app.view.show_waiting(&format!("Reading {}…", file.name()));
+        spawn_local(async move {
+            let sent = match JsFuture::from(file.array_buffer()).await {
+                Ok(bytes) => {
+                    let source = Source::File(file.name());
+                    let executor = app.settings.borrow().executor;
+                    app.models.coming.replace(Some(file.name()));
+                    app.send_buffer(&Request::Load { source, executor }, &bytes.unchecked_into::<ArrayBuffer>())
+                }
+                Err(error) => app.refuse_model(&format!("{} cannot be read: {error:?}.", file.name())),
+            };
+            app.settle(sent);
+        });
+        Ok(())
+    }
+
+    /// Says why a model cannot be used; the one before it stays.
+    pub fn refuse_model(&self, reason: &str) -> Result<(), JsValue> {
+        self.models.coming.replace(None);
+        let Some(name) = self.model.borrow().as_ref().map(|model| model.name.clone()) else {
+            self.fail(reason);
+            return Ok(());
+        };
+        self.models.problem.set_text_content(Some(&format!("{reason} “{name}” stays.")));
+        self.view.show_refused(reason);
+        let mut settings = self.settings.borrow_mut();
+        settings.model = self.models.shipped.borrow().clone();
+        self.models.show_choice(&settings.model)
+    }
+
+    /// Shows what is known about the model.
+    pub fn open_card(self: &Rc<Self>) -> Result<(), JsValue> {
+        let models = &self.models;
+        let model = self.model.borrow();
+        let Some(info) = model.as_ref() else { return Ok(()) };
+        models.title.set_text_content(Some(&info.name));
+        models.facts.set_text_content(None);
+        for (term, description) in facts(info) {
+            append_fact(&models.facts, &term, &description)?;
+        }
+        models.text.set_text_content(None);
+        models.card.show_modal()?;
+        if !models.is_own() {
+            let (app, url) = (self.clone(), self.model_file("md")?);
+            spawn_local(async move {
+                if let Some(markdown) = text(&app, &url).await {
+                    app.models.text.set_inner_html(&html(&markdown));
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The text of a file, if there is one.
+async fn text(app: &App, url: &str) -> Option<String> {
+    let response: Response = JsFuture::from(app.window.fetch_with_str(url)).await.ok()?.unchecked_into();
+    let bytes = JsFuture::from(response.array_buffer().ok()?).await.ok()?;
+    response.ok().then(|| String::from_utf8_lossy(&Uint8Array::new(&bytes).to_vec()).into_owned())
+}
+
+/// The words of a model card. Its first heading is that of the dialog; its links lead into a repository that is not here.
+fn html(markdown: &str) -> String {
+    let lower = |level: HeadingLevel| HeadingLevel::try_from((level as usize + 1).min(6)).unwrap_or(level);
+    let mut title = false;
+    let events = Parser::new_ext(markdown, Options::ENABLE_TABLES).filter_map(|event| match event {
+        Event::Start(Tag::Heading { level: HeadingLevel::H1, .. }) => {
+            title = true;
+            None
+        }
+        Event::End(TagEnd::Heading(HeadingLevel::H1)) => {
+            title = false;
+            None
+        }
+        _ if title => None,
+        Event::Start(Tag::Heading { level, id, classes, attrs }) => {
+            Some(Event::Start(Tag::Heading { level: lower(level), id, classes, attrs }))
+        }
+        Event::End(TagEnd::Heading(level)) => Some(Event::End(TagEnd::Heading(lower(level)))),
+        Event::Start(Tag::Link { .. }) | Event::End(TagEnd::Link) => None,
+        Event::Start(Tag::Image { link_type, dest_url, title, id }) => {
+            let dest_url = CowStr::from(format!("models/{dest_url}"));
+            Some(Event::Start(Tag::Image { link_type, dest_url, title, id }))
+        }
+        // The file is ours, but words are all that it should be.
+        Event::Html(_) | Event::InlineHtml(_) => None,
+        event => Some(event),
+    });
+    let mut html = String::new();
+    pulldown_cmark::html::push_html(&mut html, events);
+    html
+}
+
+/// What the file says of itself.
+fn facts(info: &ModelInfo) -> Vec<(String, String)> {
+    let fact = |term: &str, description: String| (term.to_owned(), description);
+    let mut facts = vec![
+        fact("Faces", format!("{0} × {0} pixels, in {1} denoising steps", info.image_size, info.steps)),
+        fact("File", format!("{:.1} MB, SHA-256 {}", info.bytes as f64 / 1e6, info.sha256)),
+    ];
+    if let Some(generator) = &info.config.generator {
+        let (size, channels) = (generator.latent_size, generator.latent_channels);
+        let multipliers: Vec<String> = generator.multipliers.iter().map(usize::to_string).collect();
+        let multipliers = multipliers.join("-");
+        facts.push(fact("Latents", format!("{size} × {size} × {channels}")));
+        facts.push(fact("Generator", format!("NCSN++, width {}, multipliers {multipliers}", generator.channels)));
+    }
+    let provenance = &info.provenance;
+    if !provenance.data.is_empty() {
+        facts.push(fact("Data", provenance.data.clone()));
+    }
+    facts.extend(provenance.images.iter().map(|(stage, images)| (format!("Images, {stage}"), images.to_string())));
+    facts.extend(provenance.steps.iter().map(|(stage, steps)| (format!("Steps, {stage}"), steps.to_string())));
+    facts.extend(provenance.metrics.iter().map(|(metric, value)| (metric.clone(), format!("{value:.4}"))));
+    if !provenance.revision.is_empty() {
+        facts.push(fact("Trainer", format!("revision {}", provenance.revision)));
+    }
+    facts.push(fact("Limits", "These people do not exist. A likeness to anybody is chance.".to_owned()));
+    facts
+}

@@ -1,0 +1,34 @@
+//! The speed panel.
+
+use wasm_bindgen::JsValue;
+use web_sys::Element;
+
+use super::dom::append_fact;
+use super::view::duration;
+use crate::page::protocol::Speed;
+
+/// Shows these figures in the list.
+pub fn show(list: &Element, speed: &Speed) -> Result<(), JsValue> {
+    let time = |milliseconds: f64| duration(milliseconds / 1000.0);
+    let each = speed.sampling / speed.batch.max(1) as f64;
+    let mut facts = vec![
+        ("Per face", time(each)),
+        ("Faces per second", format!("{:.1}", 1000.0 / each.max(0.001))),
+        ("Batch", speed.batch.to_string()),
+        ("Numbers", speed.numbers.clone()),
+    ];
+    if let Some([weights, values]) = speed.memory {
+        facts.push(("GPU memory", format!("{} weights, {} between layers", megabytes(weights), megabytes(values))));
+    }
+    facts.extend(speed.download.map(|milliseconds| ("Download", time(milliseconds))));
+    facts.push(("Read, verify", time(speed.read)));
+    facts.extend(speed.compile.map(|milliseconds| ("Compile, upload", time(milliseconds))));
+    facts.push(("Sample, decode", time(speed.sampling)));
+    facts.extend(speed.decode.map(|milliseconds| ("Decode a face", time(milliseconds))));
+    list.set_text_content(None);
+    facts.into_iter().try_for_each(|(term, figure)| append_fact(list, term, &figure))
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}

@@ -1,0 +1,79 @@
+//! "Check this device": what the executors of this device make of the golden tensors.
+
+use candle_core::{Device, Tensor};
+use lddgan::Trajectory;
+use lddgan::check::{Golden, Report, Subject, stages};
+
+use super::Worker;
+use super::download::download;
+use super::sampler::Sampler;
+use crate::page::protocol::Reply;
+
+impl Worker {
+    /// Sends a report for each executor, or why there is none.
+    pub(super) async fn check(&self, sampler: &mut Sampler, url: &str) {
+        match self.golden(sampler, url).await {
+            Ok(golden) => self.report(sampler, &golden).await,
+            Err(reason) => self.send(&Reply::NotChecked(reason)),
+        }
+    }
+
+    async fn golden(&self, sampler: &Sampler, url: &str) -> Result<Golden, String> {
+        let file = url.rsplit('/').next().unwrap_or(url);
+        let bytes = download(&self.scope, url, file, |_, _| {}).await?;
+        let golden = Golden::from_bytes(&bytes, file).map_err(|error| format!("{error}."))?;
+        if golden.subject.sha256 != sampler.sha256() {
+            return Err(format!("{file} was not made with this model file, so nothing can be compared."));
+        }
+        Ok(golden)
+    }
+
+    async fn report(&self, sampler: &mut Sampler, golden: &Golden) {
+        if let Err(reason) = sampler.set_steps(usize::MAX) {
+            return self.send(&Reply::NotChecked(reason));
+        }
+        if let Some((report, trajectory)) = sampler.webgpu_check(golden).await {
+            let trajectory = trajectory.map_err(|error| error.to_string());
+            self.conclude("WebGPU", trajectory.and_then(|found| fill(report, sampler, golden, &found)), false);
+        }
+        let found = sampler.model().sample_seeds(&golden.subject.seeds, &Device::Cpu);
+        let report = empty(golden.subject.clone(), "candle", "WebAssembly on the CPU");
+        let found = found.map_err(|error| error.to_string());
+        self.conclude("Candle", found.and_then(|found| fill(report, sampler, golden, &found)), true);
+    }
+
+    fn conclude(&self, executor: &str, report: Result<Report, String>, last: bool) {
+        match report {
+            Ok(report) => self.send(&Reply::Checked { report, last }),
+            Err(reason) => self.send(&Reply::NotChecked(format!("{executor}: {reason}."))),
+        }
+    }
+}
+
+/// A report without stages.
+pub fn empty(subject: Subject, executor: &str, device: &str) -> Report {
+    let scope: web_sys::WorkerGlobalScope = wasm_bindgen::JsCast::unchecked_into(js_sys::global());
+    Report {
+        subject,
+        executor: executor.to_owned(),
+        device: device.to_owned(),
+        platform: scope.navigator().user_agent().unwrap_or_default(),
+        revision: env!("CARGO_PKG_VERSION").to_owned(),
+        limits: Default::default(),
+        features: Vec::new(),
+        stages: Vec::new(),
+        passed: false,
+    }
+}
+
+fn fill(
+    mut report: Report,
+    sampler: &Sampler,
+    golden: &Golden,
+    trajectory: &Trajectory<Tensor>,
+) -> Result<Report, String> {
+    let found = stages(sampler.model(), &golden.subject.seeds, trajectory);
+    report.stages = found.and_then(|found| golden.compare(&found)).map_err(|error| error.to_string())?;
+    report.passed = report.stages.iter().all(|stage| stage.passed);
+    Ok(report)
+}

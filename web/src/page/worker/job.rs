@@ -1,0 +1,60 @@
+//! What the worker has to do.
+
+use lddgan::Recipe;
+
+use crate::page::protocol::{Order, Request, Source};
+use crate::page::settings::ExecutorChoice;
+
+/// A request and how far it is.
+pub enum Job {
+    Load { source: ModelSource, executor: ExecutorChoice },
+    Make(Faces),
+    Develop { run: u32, recipe: Recipe, steps: usize },
+    Check { url: String },
+    Encode { file: String, size: usize, milliseconds: u16, texts: Vec<(String, String)>, pixels: Vec<u8> },
+}
+
+/// Where the bytes of a model are.
+pub enum ModelSource {
+    Url(String),
+    Bytes { file: String, bytes: Vec<u8> },
+}
+
+/// Faces that are being made.
+pub struct Faces {
+    pub order: Order,
+    /// How many are there.
+    pub made: usize,
+    /// The time that they took.
+    pub milliseconds: f64,
+}
+
+impl Job {
+    /// `bytes` came beside the request.
+    pub fn new(request: Request, bytes: Vec<u8>) -> Self {
+        match request {
+            Request::Load { source: Source::Url(url), executor } => {
+                Self::Load { source: ModelSource::Url(url), executor }
+            }
+            Request::Load { source: Source::File(file), executor } => {
+                Self::Load { source: ModelSource::Bytes { file, bytes }, executor }
+            }
+            Request::Make(order) => Self::Make(Faces { order, made: 0, milliseconds: 0.0 }),
+            Request::Develop { run, recipe, steps } => Self::Develop { run, recipe, steps },
+            Request::Check { url } => Self::Check { url },
+            Request::Encode { file, size, milliseconds, texts } => {
+                Self::Encode { file, size, milliseconds, texts, pixels: bytes }
+            }
+        }
+    }
+
+    /// Whether this need not be done any more when there is the other, newer one.
+    pub fn is_replaced_by(&self, newer: &Self) -> bool {
+        match (self, newer) {
+            (Self::Make(faces), Self::Make(newer)) => faces.order.place == newer.order.place,
+            // All that was asked for was meant for the model before it.
+            (_, Self::Load { .. }) => true,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(newer),
+        }
+    }
+}

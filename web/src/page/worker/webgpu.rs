@@ -1,0 +1,131 @@
+//! Makes faces with WebGPU.
+
+use candle_core::{Device, Tensor};
+use lddgan::check::{Golden, Report};
+use lddgan::{Model, Recipe, Trajectory};
+
+use super::{adapter, check, now};
+use crate::page::protocol::Speed;
+use crate::page::settings::ExecutorChoice;
+use crate::{Error, Gpu, GpuSampler, Recovery};
+
+/// Faces that WebGPU makes at once. More would not be faster, and all appear together.
+const LARGEST_BATCH: usize = 16;
+
+pub struct WebGpu {
+    sampler: GpuSampler,
+    /// The adapter's, for people.
+    name: String,
+}
+
+impl WebGpu {
+    fn new(gpu: Gpu, name: String, largest_batch: usize) -> Self {
+        Self { sampler: GpuSampler::new(gpu, largest_batch), name }
+    }
+
+    pub fn describe(&self) -> String {
+        let software = if self.sampler.gpu().is_software() { " (software)" } else { "" };
+        format!("WebGPU, {}{software}", self.name)
+    }
+
+    pub fn largest_batch(&self) -> usize {
+        self.sampler.largest_batch()
+    }
+
+    /// Forgets what was compiled.
+    pub fn forget(&mut self) {
+        self.sampler.forget();
+    }
+
+    /// Whether the GPU was lost since the last call, and opened again.
+    pub fn take_reopened(&mut self) -> bool {
+        self.sampler.take_recoveries().iter().any(|recovery| matches!(recovery, Recovery::Reopened { .. }))
+    }
+
+    /// The values of the images.
+    pub async fn sample(&mut self, model: &Model, recipes: &[Recipe], speed: &mut Speed) -> crate::Result<Vec<f32>> {
+        let start = now();
+        if self.sampler.prepare(model, recipes.len()).await? {
+            speed.compile = Some(now() - start);
+        }
+        let start = now();
+        let images = self.sampler.sample(model, recipes, async |executor| {
+            let memory = [executor.weight_bytes(), executor.activation_bytes()];
+            Ok((executor.read("image").await?, memory))
+        });
+        let (images, memory): (Vec<Vec<f32>>, Vec<[u64; 2]>) = images.await?.into_iter().unzip();
+        speed.sampling = now() - start;
+        speed.memory = memory.last().copied();
+        Ok(images.concat())
+    }
+
+    /// The values of the images that the decoder makes of each latent on the way to a face.
+    pub async fn develop(&mut self, model: &Model, recipe: Recipe, speed: &mut Speed) -> crate::Result<Vec<f32>> {
+        let recipes = [recipe];
+        let latents = self.sampler.sample(model, &recipes, async |executor| {
+            let mut latents = Vec::new();
+            for t in model.levels() {
+                latents.extend(executor.read(&format!("latent/{t}")).await?);
+            }
+            Ok(latents)
+        });
+        let (latents, count) = (latents.await?.concat(), model.levels().len());
+        let start = now();
+        let values = self.sampler.decode(model, &latents, count).await?;
+        speed.decode = Some((now() - start) / count as f64);
+        Ok(values)
+    }
+
+    /// Everything that comes about on the way to the faces of these seeds.
+    pub async fn trajectory(&mut self, model: &Model, seeds: &[u64]) -> crate::Result<Trajectory<Tensor>> {
+        let names: Vec<String> = model.levels().iter().map(|t| format!("latent/{t}")).collect();
+        let batches = self.sampler.sample(model, seeds, async |executor| {
+            let mut outputs = Vec::new();
+            for name in names.iter().map(String::as_str).chain(["image"]) {
+                let values = executor.read(name).await?;
+                outputs.push(Tensor::from_vec(values, executor.shape(name)?, &Device::Cpu)?);
+            }
+            Ok(outputs)
+        });
+        let batches = batches.await?;
+        let whole = |i: usize| Ok(Tensor::cat(&batches.iter().map(|outputs| &outputs[i]).collect::<Vec<_>>(), 0)?);
+        let latents = (0..names.len()).map(whole).collect::<crate::Result<_>>()?;
+        Ok(Trajectory { latents, image: whole(names.len())? })
+    }
+
+    /// A report of this adapter, without stages.
+    pub fn report(&self, golden: &Golden) -> Report {
+        let report = check::empty(golden.subject.clone(), "webgpu", &self.name);
+        let gpu = self.sampler.gpu();
+        Report { limits: gpu.limits(), features: gpu.features(), ..report }
+    }
+}
+
+/// WebGPU if this choice allows it here, and what to say about it.
+pub async fn webgpu(choice: ExecutorChoice) -> (Option<WebGpu>, Option<String>) {
+    let gpu = match Gpu::new().await {
+        Ok(gpu) => gpu,
+        Err(error) => {
+            return (None, Some(format!("{}. Candle makes the faces; it is slower.", sentence(&error))));
+        }
+    };
+    let name = adapter::name().await.unwrap_or_else(|| gpu.name().to_owned());
+    if !gpu.is_software() {
+        return (Some(WebGpu::new(gpu, name, LARGEST_BATCH)), None);
+    }
+    // SwiftShader, Chromium's software adapter, takes about 25 times as long as Candle.
+    if choice == ExecutorChoice::Auto {
+        return (None, Some(format!("Used because WebGPU is only a software adapter here ({name}), which is slower.")));
+    }
+    let note = "A software adapter computes on the CPU: it is much slower than a GPU.".to_owned();
+    (Some(WebGpu::new(gpu, name, 1)), Some(note))
+}
+
+/// An error of WebGPU in words for a visitor.
+pub fn sentence(error: &Error) -> String {
+    match error {
+        Error::NoAdapter(_) => "This browser offers no WebGPU".to_owned(),
+        Error::DeviceLost(_) => "The browser lost the GPU".to_owned(),
+        error => format!("WebGPU cannot run this model ({error})"),
+    }
+}
