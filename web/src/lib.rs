@@ -5,6 +5,8 @@ mod clock;
 mod error;
 pub mod executor;
 mod gpu;
+#[cfg(target_arch = "wasm32")]
+mod library;
 mod page;
 mod painter;
 mod sampler;

@@ -8,6 +8,7 @@ mod doctor;
 mod fuzz;
 mod install;
 mod page;
+mod publish;
 mod test;
 mod tools;
 mod workspace;
@@ -29,6 +30,12 @@ struct Cli {
 enum Command {
     /// Build the page in release mode, serve it on this machine and open it in a browser
     Demo(demo::Options),
+    /// Write the page as a folder of static files for any web host, with compressed forms beside them
+    Dist(publish::Options),
+    /// Write the page as one file, lddgan-offline.html, that opens from a disk or stick without a server
+    Bundle(publish::Options),
+    /// Write the program as a package for other pages, with TypeScript types and an example
+    Npm(publish::Options),
     /// Run every check: formatting, lints, unit and parity tests, the page in a headless browser
     Test,
     /// List the tools that the other commands need, which are missing, and how to get them
@@ -43,6 +50,9 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
+        Command::Dist(options) => publish::dist(&options),
+        Command::Bundle(options) => publish::bundle(&options),
+        Command::Npm(options) => publish::npm(&options),
         Command::Test => test::run(),
         Command::Doctor => doctor::run(),
         Command::Fuzz(options) => fuzz::run(&options),

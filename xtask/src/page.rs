@@ -2,15 +2,22 @@
 
 use crate::command::{command, run};
 use crate::install::install_missing;
-use crate::tools::{Purpose, find_program, search_path};
+use crate::tools::{Purpose, WASM_TARGET, find_program, search_path};
+use crate::workspace;
 use anyhow::{Context, Result};
 use std::env;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Builds the page in release mode into `dist/`.
 pub fn build() -> Result<()> {
     install_missing(Purpose::Page)?;
     run(&mut trunk(["build", "--release"])?)
+}
+
+/// The compiled program of the page that was built last.
+pub fn program() -> PathBuf {
+    workspace::root().join("target").join(WASM_TARGET).join("page/lddgan_web.wasm")
 }
 
 /// Builds the page and serves it on this machine until the user stops it, with a rebuild when a source changes.

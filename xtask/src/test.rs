@@ -3,6 +3,7 @@
 use crate::command;
 use crate::install::install_missing;
 use crate::page;
+use crate::publish;
 use crate::tools::{Purpose, WASM_TARGET};
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ type Step = (&'static str, fn() -> Result<()>);
 /// All are in the release profile: networks are too slow in the other, and so procedural macros and build scripts are
 /// compiled once. The page comes before the tests because some of them open it in a browser. The tests train in several
 /// processes too, so they are compiled with MPI, without which the trainer is linted as well.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 9] = [
     ("tools", || install_missing(Purpose::Tests)),
     ("format", || cargo("fmt --all --check")),
     ("lints, native", || cargo("clippy --release --workspace --all-targets -- -D warnings")),
@@ -24,6 +25,8 @@ const STEPS: [Step; 7] = [
         cargo(&format!("clippy --release {target} -- -D warnings"))
     }),
     ("page", page::build),
+    ("page, as it is published", publish::all),
+    ("size budget", publish::check_budget),
     ("unit, parity and browser tests", || cargo(&format!("test --release --workspace {WITH_MPI}"))),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -39,20 +39,32 @@ pub struct Browser {
 
 impl Browser {
     pub fn start() -> Self {
+        Self::with(&[], json!({}))
+    }
+
+    /// With further arguments and preferences.
+    pub fn with(arguments: &[&str], preferences: Value) -> Self {
         let folder = tempfile::tempdir().expect("there is room for a temporary folder");
         let (driver, port) = start_driver();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio starts");
         let mut browser = Self { runtime, client: None, driver, folder };
-        let arguments = ARGUMENTS.iter().map(ToString::to_string);
+        let arguments = ARGUMENTS.iter().chain(arguments).map(ToString::to_string);
         let profile = format!("--user-data-dir={}", browser.folder.path().join("profile").display());
-        let preferences = json!({
+        let mut all = json!({
             "download.default_directory": browser.downloads(),
             "download.prompt_for_download": false,
             "profile.default_content_setting_values.automatic_downloads": 1,
         });
+        for (name, value) in preferences.as_object().into_iter().flatten() {
+            all[name] = value.clone();
+        }
         let arguments: Vec<String> = arguments.chain([profile]).collect();
-        let options = json!({ "args": arguments, "prefs": preferences });
-        let capabilities = json!({ "browserName": "chrome", "goog:chromeOptions": options });
+        let options = json!({ "args": arguments, "prefs": all });
+        let capabilities = json!({
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": { "browser": "ALL" },
+        });
         let Value::Object(capabilities) = capabilities else { unreachable!("it is written as an object") };
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(capabilities);
@@ -139,22 +151,35 @@ impl Browser {
 
     /// Makes every page lose its GPU.
     pub fn crash_gpu(&self) {
-        self.command("Browser.crashGpuProcess", json!({}));
+        self.devtools("Browser.crashGpuProcess", json!({}));
     }
 
     /// Shows pages as on a device of this width, with these preferences of its user.
     pub fn emulate(&self, width: usize, preferences: &[(&str, &str)]) {
         let features: Vec<Value> =
             preferences.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
-        self.command("Emulation.setEmulatedMedia", json!({ "features": features }));
+        self.devtools("Emulation.setEmulatedMedia", json!({ "features": features }));
         let metrics = json!({ "width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 500 });
-        self.command("Emulation.setDeviceMetricsOverride", metrics);
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics);
+    }
+
+    /// The errors in the console since the last call: of the page, of what it loads, and of what its policy forbids.
+    pub fn errors(&self) -> Vec<String> {
+        let entries = self.command("se/log", json!({ "type": "browser" }));
+        let entries = entries.as_array().cloned().unwrap_or_default();
+        let errors = entries.iter().filter(|entry| entry["level"] == "SEVERE");
+        errors.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     /// A command of the DevTools protocol.
-    fn command(&self, name: &'static str, parameters: Value) {
-        let done = self.runtime.block_on(self.client().issue_cmd(DevTools(name, parameters)));
-        done.unwrap_or_else(|error| panic!("{name}: {error}"));
+    fn devtools(&self, name: &str, parameters: Value) {
+        self.command("goog/cdp/execute", json!({ "cmd": name, "params": parameters }));
+    }
+
+    /// A command that only ChromeDriver knows.
+    fn command(&self, name: &'static str, body: Value) -> Value {
+        let answer = self.runtime.block_on(self.client().issue_cmd(Command { name, body }));
+        answer.unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 }
 
@@ -171,7 +196,7 @@ impl Drop for Browser {
 
 /// Starts ChromeDriver on a free port.
 fn start_driver() -> (Child, u16) {
-    let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
+    let started = std::process::Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
     let mut driver = started.unwrap_or_else(|error| {
         panic!(
             "chromedriver cannot be started ({error}). This test needs Chromium and its ChromeDriver: run \
@@ -187,15 +212,18 @@ fn start_driver() -> (Child, u16) {
 }
 
 #[derive(Debug)]
-struct DevTools(&'static str, Value);
+struct Command {
+    /// Its address below that of the session.
+    name: &'static str,
+    body: Value,
+}
 
-impl WebDriverCompatibleCommand for DevTools {
+impl WebDriverCompatibleCommand for Command {
     fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
-        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+        base.join(&format!("session/{}/{}", session.unwrap_or_default(), self.name))
     }
 
     fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
-        let body = json!({ "cmd": self.0, "params": self.1 });
-        (http::Method::POST, Some(body.to_string()))
+        (http::Method::POST, Some(self.body.to_string()))
     }
 }

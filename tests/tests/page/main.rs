@@ -2,13 +2,16 @@
 
 mod access;
 mod browser;
+mod bundle;
 mod check;
 mod explore;
 mod large;
 mod live;
 mod models;
+mod package;
 mod page;
 mod server;
+mod site;
 
 use std::path::Path;
 
@@ -40,14 +43,17 @@ fn candle_in_wasm_makes_the_faces_of_native_candle() {
 #[test]
 fn the_shipped_model_makes_the_same_faces_everywhere() {
     for executor in ["webgpu", "candle"] {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
-        let bytes = std::fs::read(file).unwrap_or_else(|error| panic!("{file}: {error}"));
-        let page = Page::with_model("faces64", &bytes, &format!("?seed=0&count=4&executor={executor}"));
+        let page = Page::with_model("faces64", &shipped_model(), &format!("?seed=0&count=4&executor={executor}"));
         page.finish();
         let shown = page.browser.text("#executor").to_lowercase();
         assert!(shown.starts_with(executor), "{shown}");
         page.assert_faces(0..4);
     }
+}
+
+fn shipped_model() -> Vec<u8> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
+    std::fs::read(file).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 /// A model made from the authors' files.

@@ -1,69 +1,155 @@
-//! Serves the built page, with model files that the tests make.
+//! Serves the built page, with model files that the tests make, and fails where a test wants it to.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::{fs, io, thread};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::{fs, io};
 
-/// A server on a free port of this machine, until the process ends.
+/// A server on a free port of this machine, until it is stopped or the process ends.
 pub struct Server {
-    /// `http://127.0.0.1:<port>/`
+    /// `http://127.0.0.1:<port>/`, and the folder of the site in which the page is.
     pub address: String,
+    site: Arc<Site>,
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Server {
     /// Serves `dist/`, and `files` (by their paths) as if they were in it. Panics if the page was not built.
     pub fn start(files: HashMap<String, Vec<u8>>) -> Self {
-        let dist = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("dist");
-        let built = dist.join("index.html").is_file();
-        assert!(built, "{} has no page: build it with `cargo xtask test` or `trunk build --release`", dist.display());
+        Self::serve(&workspace().join("dist"), "", files)
+    }
+
+    /// Serves a folder as the folder `under` (empty, or with a slash at its end) of the site, and `files` as if they
+    /// were in it.
+    pub fn serve(folder: &Path, under: &'static str, files: HashMap<String, Vec<u8>>) -> Self {
+        assert!(folder.is_dir(), "there is no {}: `cargo xtask test` makes it", folder.display());
         let listener = TcpListener::bind("127.0.0.1:0").expect("this machine has a free port");
-        let address = format!("http://{}/", listener.local_addr().expect("the listener is bound"));
-        let site = Arc::new(Site { dist, files });
-        thread::spawn(move || {
+        let address = format!("http://{}/{under}", listener.local_addr().expect("the listener is bound"));
+        let site = Arc::new(Site {
+            folder: folder.to_path_buf(),
+            under,
+            files: files.into(),
+            requests: Mutex::default(),
+            breaks: Mutex::default(),
+            ignores_ranges: false.into(),
+            stopped: false.into(),
+        });
+        let shared = site.clone();
+        let listener = thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let site = site.clone();
+                if shared.stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let site = shared.clone();
                 // A browser that hangs up early is no concern of the server.
                 thread::spawn(move || site.answer(stream).unwrap_or_default());
             }
         });
-        Self { address }
+        Self { address, site, listener: Some(listener) }
+    }
+
+    /// Serves these files from now on.
+    pub fn replace(&self, files: HashMap<String, Vec<u8>>) {
+        lock(&self.site.files).extend(files);
+    }
+
+    /// Hangs up after so many bytes of the file, once for each call.
+    pub fn break_off(&self, path: &str, after: usize) {
+        lock(&self.site.breaks).push((path.to_owned(), after));
+    }
+
+    /// Sends whole files alone from now on, whatever part is asked for.
+    pub fn ignore_ranges(&self) {
+        self.site.ignores_ranges.store(true, Ordering::SeqCst);
+    }
+
+    /// For each request for this file, what part of it was asked for: `bytes=<first>-`, or empty for all of it.
+    pub fn requests(&self, path: &str) -> Vec<String> {
+        let requests = lock(&self.site.requests);
+        requests.iter().filter(|(requested, _)| requested == path).map(|(_, range)| range.clone()).collect()
+    }
+
+    /// Refuses all connections from now on.
+    pub fn stop(&mut self) {
+        self.site.stopped.store(true, Ordering::SeqCst);
+        // Wakes the listener up.
+        let port = self.address.split('/').nth(2).expect("the address has a host");
+        drop(TcpStream::connect(port));
+        if let Some(listener) = self.listener.take() {
+            listener.join().expect("the listener does not panic");
+        }
     }
 }
 
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Site {
-    dist: PathBuf,
-    files: HashMap<String, Vec<u8>>,
+    folder: PathBuf,
+    under: &'static str,
+    files: Mutex<HashMap<String, Vec<u8>>>,
+    /// Path and range.
+    requests: Mutex<Vec<(String, String)>>,
+    breaks: Mutex<Vec<(String, usize)>>,
+    ignores_ranges: AtomicBool,
+    stopped: AtomicBool,
 }
 
 impl Site {
     fn answer(&self, mut stream: TcpStream) -> io::Result<()> {
         let mut lines = BufReader::new(stream.try_clone()?).lines();
         let request = lines.next().transpose()?.unwrap_or_default();
+        let mut range = String::new();
         // The whole request must be read, or closing the connection would reset it.
         for line in lines {
-            if line?.is_empty() {
+            let line = line?;
+            if line.is_empty() {
                 break;
+            }
+            if let Some(asked) = line.to_lowercase().strip_prefix("range: ") {
+                range = asked.to_owned();
             }
         }
         let target = request.split(' ').nth(1).unwrap_or("/");
         let path = target.split('?').next().unwrap_or(target).trim_start_matches('/');
+        let path = path.strip_prefix(self.under).unwrap_or("outside of the page's folder");
         let path = if path.is_empty() { "index.html" } else { path };
-        let (status, body) = match self.file(path) {
-            Some(body) => ("200 OK", body),
-            None => ("404 Not Found", Vec::new()),
+        lock(&self.requests).push((path.to_owned(), range.clone()));
+        let Some(file) = self.file(path) else {
+            return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         };
-        let (kind, length) = (mime_type(path), body.len());
+        let start = range.strip_prefix("bytes=").and_then(|range| range.trim_end_matches('-').parse().ok());
+        let start = start.filter(|_| !self.ignores_ranges.load(Ordering::SeqCst));
+        let body = &file[start.unwrap_or(0)..];
+        let (kind, length, size) = (mime_type(path), body.len(), file.len());
+        let status = match start {
+            Some(start) => format!("206 Partial Content\r\nContent-Range: bytes {start}-{}/{size}", size - 1),
+            None => "200 OK".to_owned(),
+        };
         let head = format!("Content-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close");
         write!(stream, "HTTP/1.1 {status}\r\n{head}\r\n\r\n")?;
-        stream.write_all(&body)
+        stream.write_all(&body[..self.end(path).unwrap_or(length).min(length)])
     }
 
     fn file(&self, path: &str) -> Option<Vec<u8>> {
-        let made = self.files.get(path).cloned();
-        made.or_else(|| fs::read(self.dist.join(path)).ok())
+        let made = lock(&self.files).get(path).cloned();
+        made.or_else(|| fs::read(self.folder.join(path)).ok())
+    }
+
+    /// Where to hang up, if a test wants that.
+    fn end(&self, path: &str) -> Option<usize> {
+        let mut breaks = lock(&self.breaks);
+        let index = breaks.iter().position(|(wanted, _)| wanted == path)?;
+        Some(breaks.remove(index).1)
     }
 }
 
@@ -73,6 +159,7 @@ fn mime_type(path: &str) -> &'static str {
         Some("css") => "text/css",
         Some("js") => "text/javascript",
         Some("wasm") => "application/wasm",
+        Some("json") => "application/json",
         _ => "application/octet-stream",
     }
 }

@@ -2,8 +2,7 @@
 
 #[cfg(any(target_arch = "wasm32", test))]
 mod picture;
-#[cfg(any(target_arch = "wasm32", test))]
-mod settings;
+pub mod settings;
 
 #[cfg(target_arch = "wasm32")]
 mod noise;
@@ -12,7 +11,7 @@ mod protocol;
 #[cfg(target_arch = "wasm32")]
 mod window;
 #[cfg(target_arch = "wasm32")]
-mod worker;
+pub mod worker;
 
 #[cfg(target_arch = "wasm32")]
 mod start;

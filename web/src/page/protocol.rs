@@ -19,7 +19,7 @@ pub enum Request {
     /// Show how a face came about.
     Develop { run: u32, recipe: Recipe, steps: usize },
     /// Compare what the executors of this device make with golden tensors.
-    Check { url: String },
+    Check { url: String, expected: Option<FileRecord> },
     /// Write an animated PNG of the frames whose RGBA pixels come beside this, one after the other.
     Encode {
         file: String,
@@ -34,7 +34,7 @@ pub enum Request {
 /// Where a model comes from.
 #[derive(Serialize, Deserialize)]
 pub enum Source {
-    Url(String),
+    Url { url: String, expected: Option<FileRecord> },
     /// A file of the visitor's, by its name; its bytes come beside the request.
     File(String),
 }
@@ -69,11 +69,19 @@ pub enum Reply {
         bytes: u64,
         total: Option<u64>,
     },
+    /// The connection broke; the download goes on after so many bytes, or begins again.
+    Interrupted {
+        resumed: Option<u64>,
+    },
+    /// The model did not come, or not whole.
+    DownloadFailed(String),
     /// The model is whole and is being made ready.
     Preparing,
     Ready(Box<ModelInfo>),
     /// The model cannot be used; the one before it, if any, still can.
     NotLoaded(String),
+    /// Whether the browser keeps the model for visits without network.
+    Kept(bool),
     /// Which executor runs from now on.
     Executor(ExecutorInfo),
     /// The RGBA pixels, row by row, come beside this.
@@ -107,6 +115,14 @@ pub enum Reply {
     },
     /// The worker cannot go on.
     Failed(String),
+}
+
+/// A file of the page, as its build recorded it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct FileRecord {
+    pub bytes: u64,
+    /// In hexadecimal digits.
+    pub sha256: String,
 }
 
 /// An executor, in words for people.

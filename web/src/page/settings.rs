@@ -115,14 +115,7 @@ impl Settings {
             }
             "z-of" => self.vary = Vary::X(parse_seed(value)?),
             "x-of" => self.vary = Vary::Z(parse_seed(value)?),
-            "executor" => {
-                self.executor = match value {
-                    "auto" => ExecutorChoice::Auto,
-                    "webgpu" => ExecutorChoice::WebGpu,
-                    "candle" => ExecutorChoice::Candle,
-                    _ => return Err("executor must be webgpu, candle or auto".to_owned()),
-                }
-            }
+            "executor" => self.executor = parse_executor(value)?,
             "model" => {
                 let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
                 if value.is_empty() || !value.chars().all(allowed) {
@@ -193,10 +186,26 @@ fn one_of(allowed: &[usize], value: usize) -> Option<usize> {
     allowed.contains(&value).then_some(value)
 }
 
+/// Reads the name of an executor; the error says what would have been right.
+pub fn parse_executor(text: &str) -> Result<ExecutorChoice, String> {
+    match text {
+        "auto" => Ok(ExecutorChoice::Auto),
+        "webgpu" => Ok(ExecutorChoice::WebGpu),
+        "candle" => Ok(ExecutorChoice::Candle),
+        _ => Err("executor must be webgpu, candle or auto".to_owned()),
+    }
+}
+
 /// Reads a seed; the error says what would have been right.
 pub fn parse_seed(text: &str) -> Result<u64, String> {
     let seed = text.parse().ok().filter(|&seed| seed <= MAX_SEED);
     seed.ok_or_else(|| format!("seed must be a whole number from 0 to {MAX_SEED}"))
+}
+
+/// A seed short enough to read aloud.
+#[cfg(target_arch = "wasm32")]
+pub fn random_seed() -> u64 {
+    (js_sys::Math::random() * 1e6) as u64
 }
 
 #[cfg(test)]

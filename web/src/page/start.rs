@@ -5,8 +5,8 @@ use web_sys::DedicatedWorkerGlobalScope;
 
 use super::{window, worker};
 
-/// Runs when the browser has loaded the program.
-#[wasm_bindgen(start)]
+/// Runs the page, or its worker, once the browser has loaded the program.
+#[wasm_bindgen]
 pub fn start() -> Result<(), JsValue> {
     match js_sys::global().dyn_into::<DedicatedWorkerGlobalScope>() {
         Ok(scope) => worker::start(scope),

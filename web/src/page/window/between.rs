@@ -10,9 +10,9 @@ use web_sys::{HtmlButtonElement, HtmlDialogElement, HtmlElement, HtmlFormElement
 use super::canvas::Picture;
 use super::dom::{document, find, next_frame, now};
 use super::save::save;
-use super::{App, random_seed};
+use super::App;
 use crate::page::protocol::{Place, Request};
-use crate::page::settings::parse_seed;
+use crate::page::settings::{parse_seed, random_seed};
 
 /// Faces on the way, both ends included.
 const FRAMES: usize = 33;

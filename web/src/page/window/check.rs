@@ -108,7 +108,8 @@ impl App {
         }
         self.check.button.set_disabled(true);
         self.check.say("Checking…");
-        self.send(&Request::Check { url: self.model_file("golden.safetensors")? })
+        let (url, expected) = self.model_file("golden.safetensors")?;
+        self.send(&Request::Check { url, expected })
     }
 
     pub fn show_report(&self, report: &Report, last: bool) -> Result<(), JsValue> {

@@ -6,8 +6,8 @@ use wasm_bindgen::prelude::*;
 use web_sys::{Element, ErrorEvent, Event, EventTarget, HtmlInputElement, KeyboardEvent, MessageEvent};
 
 use super::dom::listen;
-use super::{App, random_seed, read_settings};
-use crate::page::settings::{Vary, parse_seed};
+use super::{App, read_settings};
+use crate::page::settings::{Vary, parse_seed, random_seed};
 
 type Handler = fn(&Rc<App>, Event) -> Result<(), JsValue>;
 
@@ -55,6 +55,10 @@ impl App {
             app.enter_seed()
         })?;
         self.on(&self.view.form, "change", |app, event| app.choose(&event))?;
+        self.on(&self.view.retry, "click", |app, _| {
+            app.view.offer_retry(false);
+            app.load()
+        })?;
         self.on(&self.view.explore, "submit", |_, event| {
             event.prevent_default();
             Ok(())

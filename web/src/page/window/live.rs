@@ -8,8 +8,9 @@ use wasm_bindgen::prelude::*;
 use web_sys::{HtmlButtonElement, HtmlElement};
 
 use super::dom::{after, document, find, next_frame, now};
-use super::{App, random_seed};
+use super::App;
 use crate::page::protocol::Place;
+use crate::page::settings::random_seed;
 
 /// Milliseconds between a face and the next.
 const REST: i32 = 1000;

@@ -19,11 +19,11 @@ use std::rc::Rc;
 use js_sys::{Array, ArrayBuffer, Uint8Array};
 use lddgan::Recipe;
 use wasm_bindgen::prelude::*;
-use web_sys::{Document, UrlSearchParams, Window, Worker, WorkerOptions, WorkerType};
+use web_sys::{Document, UrlSearchParams, Window, Worker};
 
 use super::describe;
 use super::protocol::{ModelInfo, Order, Place, Reply, Request, pack, unpack};
-use super::settings::Settings;
+use super::settings::{Settings, random_seed};
 use between::Between;
 use check::Check;
 use faces::Faces;
@@ -34,9 +34,13 @@ use view::View;
 
 #[wasm_bindgen]
 extern "C" {
-    /// The address of the JavaScript around this program.
-    #[wasm_bindgen(thread_local_v2, js_namespace = ["import", "meta"], js_name = url)]
-    static GLUE: JsValue;
+    /// Starts this program again in a worker, without a second download.
+    #[wasm_bindgen(catch, js_name = startWorker)]
+    fn start_worker(module: JsValue) -> Result<Worker, JsValue>;
+
+    /// Says whether the page opens without network from now on.
+    #[wasm_bindgen(js_name = showKept)]
+    fn show_kept(kept: bool);
 }
 
 /// Shows the page and starts the worker.
@@ -46,7 +50,7 @@ pub fn start() -> Result<(), JsValue> {
     let (window, view) = (dom::window()?, View::new()?);
     let app = App {
         settings: read_settings(&window, &view)?.into(),
-        worker: start_worker()?,
+        worker: start_worker(wasm_bindgen::module())?,
         document: dom::document()?,
         window,
         view,
@@ -75,15 +79,6 @@ fn read_settings(window: &Window, view: &View) -> Result<Settings, JsValue> {
     let (settings, problems) = Settings::parse(pairs);
     view.show_problems(&problems);
     Ok(settings)
-}
-
-/// Starts this program again in a worker, without a second download.
-fn start_worker() -> Result<Worker, JsValue> {
-    let options = WorkerOptions::new();
-    options.set_type(WorkerType::Module);
-    let worker = Worker::new_with_options("worker.js", &options)?;
-    worker.post_message(&Array::of2(&GLUE.with(JsValue::clone), &wasm_bindgen::module()))?;
-    Ok(worker)
 }
 
 struct App {
@@ -119,6 +114,12 @@ impl App {
         match reply {
             Reply::Started => self.load()?,
             Reply::Downloading { bytes, total } => self.view.show_download(bytes, total),
+            Reply::Interrupted { resumed } => self.view.show_interruption(resumed),
+            Reply::DownloadFailed(reason) => {
+                self.refuse_model(&reason)?;
+                self.view.offer_retry(self.image_size().is_none());
+            }
+            Reply::Kept(kept) => show_kept(kept),
             Reply::Preparing => self.view.show_waiting("Preparing the model…"),
             Reply::Executor(info) => self.view.show_executor(&info),
             Reply::Ready(info) => self.take_model(*info)?,
@@ -288,9 +289,4 @@ impl App {
         let (message, transfer) = pack(request, Some(bytes))?;
         self.worker.post_message_with_transfer(&message, &transfer)
     }
-}
-
-/// A seed short enough to read aloud.
-fn random_seed() -> u64 {
-    (js_sys::Math::random() * 1e6) as u64
 }

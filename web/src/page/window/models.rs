@@ -12,7 +12,7 @@ use web_sys::{HtmlSelectElement, Response};
 
 use super::App;
 use super::dom::{append, append_fact, document, find};
-use crate::page::protocol::{ModelInfo, Request, Source};
+use crate::page::protocol::{FileRecord, ModelInfo, Request, Source};
 
 /// The models that come with the page.
 const SHIPPED: &[&str] = &include!(concat!(env!("OUT_DIR"), "/models.in"));
@@ -91,15 +91,16 @@ impl App {
     pub fn load(&self) -> Result<(), JsValue> {
         let settings = self.settings.borrow();
         self.models.coming.replace(None);
-        let url = self.model_file("safetensors")?;
+        let (url, expected) = self.model_file("safetensors")?;
         self.models.show_choice(&settings.model)?;
-        self.send(&Request::Load { source: Source::Url(url), executor: settings.executor })
+        self.send(&Request::Load { source: Source::Url { url, expected }, executor: settings.executor })
     }
 
-    /// The address of a file that comes with the model.
-    pub fn model_file(&self, ending: &str) -> Result<String, JsValue> {
+    /// The address of a file that comes with the model, and what the build recorded of it.
+    pub fn model_file(&self, ending: &str) -> Result<(String, Option<FileRecord>), JsValue> {
         let file = format!("models/{}.{ending}", self.settings.borrow().model);
-        Ok(web_sys::Url::new_with_base(&file, &self.document.base_uri()?.unwrap_or_default())?.href())
+        let url = web_sys::Url::new_with_base(&file, &self.document.base_uri()?.unwrap_or_default())?.href();
+        Ok((url, self.view.record(&file)))
     }
 
     pub fn choose_model(&self) -> Result<(), JsValue> {
@@ -176,7 +177,7 @@ impl App {
         models.text.set_text_content(None);
         models.card.show_modal()?;
         if !models.is_own() {
-            let (app, url) = (self.clone(), self.model_file("md")?);
+            let (app, url) = (self.clone(), self.model_file("md")?.0);
             spawn_local(async move {
                 if let Some(markdown) = text(&app, &url).await {
                     app.models.text.set_inner_html(&html(&markdown));

@@ -1,11 +1,13 @@
 //! The parts of the page around the faces.
 
+use std::collections::HashMap;
+
 use wasm_bindgen::JsValue;
 use web_sys::HtmlProgressElement;
 use web_sys::{Document, Element, HtmlButtonElement, HtmlElement, HtmlFormElement, HtmlInputElement};
 
 use super::dom::{document, find};
-use crate::page::protocol::ExecutorInfo;
+use crate::page::protocol::{ExecutorInfo, FileRecord};
 use crate::page::settings::{Settings, TRUNCATIONS, Vary};
 
 pub struct View {
@@ -18,6 +20,7 @@ pub struct View {
     pub new_button: HtmlButtonElement,
     pub between_button: HtmlButtonElement,
     pub seed: HtmlInputElement,
+    pub retry: HtmlButtonElement,
     seed_problem: HtmlElement,
     truncation: HtmlInputElement,
     truncation_value: HtmlElement,
@@ -42,6 +45,7 @@ impl View {
             new_button: find(document, "#new")?,
             between_button: find(document, "#open-between")?,
             seed: find(document, "#seed")?,
+            retry: find(document, "#retry")?,
             seed_problem: find(document, "#seed-problem")?,
             truncation: find(document, "#truncation")?,
             truncation_value: find(document, "#truncation-value")?,
@@ -109,6 +113,28 @@ impl View {
         };
         self.set_state("loading", "Loading the model…");
         self.amount.set_text_content(Some(&amount));
+    }
+
+    /// A broken connection may explain a long wait, so it stays on the page.
+    pub fn show_interruption(&self, resumed: Option<u64>) {
+        let went_on = match resumed {
+            Some(bytes) => format!("went on after {:.1} MB", bytes as f64 / 1e6),
+            None => "began again".to_owned(),
+        };
+        self.show_problems(&[format!("The connection broke while the model was loading; the download {went_on}.")]);
+    }
+
+    /// Shows or hides the way on after a download that failed.
+    pub fn offer_retry(&self, offered: bool) {
+        self.retry.set_hidden(!offered);
+        self.error.set_hidden(!offered);
+    }
+
+    /// What the build recorded of a file; nothing in a page that was not published.
+    pub fn record(&self, file: &str) -> Option<FileRecord> {
+        let list: HtmlElement = find(&self.document, "#files").ok()?;
+        let mut list: HashMap<String, FileRecord> = serde_json::from_str(&list.text_content()?).ok()?;
+        list.remove(file)
     }
 
     /// A time of unknown length.

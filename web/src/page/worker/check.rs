@@ -5,22 +5,23 @@ use lddgan::Trajectory;
 use lddgan::check::{Golden, Report, Subject, stages};
 
 use super::Worker;
-use super::download::download;
+use super::clock::scope;
+use super::download::Download;
 use super::sampler::Sampler;
-use crate::page::protocol::Reply;
+use crate::page::protocol::{FileRecord, Reply};
 
 impl Worker {
     /// Sends a report for each executor, or why there is none.
-    pub(super) async fn check(&self, sampler: &mut Sampler, url: &str) {
-        match self.golden(sampler, url).await {
+    pub(super) async fn check(&self, sampler: &mut Sampler, url: &str, expected: Option<FileRecord>) {
+        match self.golden(sampler, url, expected).await {
             Ok(golden) => self.report(sampler, &golden).await,
             Err(reason) => self.send(&Reply::NotChecked(reason)),
         }
     }
 
-    async fn golden(&self, sampler: &Sampler, url: &str) -> Result<Golden, String> {
+    async fn golden(&self, sampler: &Sampler, url: &str, expected: Option<FileRecord>) -> Result<Golden, String> {
         let file = url.rsplit('/').next().unwrap_or(url);
-        let bytes = download(&self.scope, url, file, |_, _| {}).await?;
+        let bytes = Download::new(url.to_owned(), expected).finish(|_| {}).await?;
         let golden = Golden::from_bytes(&bytes, file).map_err(|error| format!("{error}."))?;
         if golden.subject.sha256 != sampler.sha256() {
             return Err(format!("{file} was not made with this model file, so nothing can be compared."));
@@ -52,12 +53,11 @@ impl Worker {
 
 /// A report without stages.
 pub fn empty(subject: Subject, executor: &str, device: &str) -> Report {
-    let scope: web_sys::WorkerGlobalScope = wasm_bindgen::JsCast::unchecked_into(js_sys::global());
     Report {
         subject,
         executor: executor.to_owned(),
         device: device.to_owned(),
-        platform: scope.navigator().user_agent().unwrap_or_default(),
+        platform: scope().navigator().user_agent().unwrap_or_default(),
         revision: env!("CARGO_PKG_VERSION").to_owned(),
         limits: Default::default(),
         features: Vec::new(),

@@ -1,49 +1,197 @@
-//! Downloads with progress.
+//! Downloads that go on after an interruption, and are verified.
+
+use std::mem::take;
 
 use js_sys::{Reflect, Uint8Array};
+use sha2::{Digest, Sha256};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{ReadableStreamDefaultReader, Response, WorkerGlobalScope};
+use web_sys::{ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
 
+use super::clock::{pause, scope};
 use crate::page::describe;
+use crate::page::protocol::FileRecord;
 
-/// Fetches a file, named `file` in errors. `progress` is told the bytes that have come, and of how many where the
-/// server says so.
-pub async fn download(
-    scope: &WorkerGlobalScope,
-    url: &str,
-    file: &str,
-    progress: impl Fn(u64, Option<u64>),
-) -> Result<Vec<u8>, String> {
-    let failed =
-        |error| format!("{file} could not be downloaded: {}. Check the connection and reload.", describe(error));
-    let response = JsFuture::from(scope.fetch_with_str(url)).await.map_err(failed)?;
-    let response: Response = response.unchecked_into();
-    if !response.ok() {
-        let (status, text) = (response.status(), response.status_text());
-        return Err(format!("{file} could not be downloaded: the server answered {status} {text}."));
-    }
-    let total = length(&response);
-    let body = response.body().ok_or_else(|| format!("{file} could not be downloaded: the answer is empty."))?;
-    let reader: ReadableStreamDefaultReader = body.get_reader().unchecked_into();
-    let mut bytes = Vec::new();
-    progress(0, total);
-    while let Some(chunk) = next_chunk(&reader).await.map_err(failed)? {
-        let start = bytes.len();
-        bytes.resize(start + chunk.length() as usize, 0);
-        chunk.copy_to(&mut bytes[start..]);
-        progress(bytes.len() as u64, total);
-    }
-    Ok(bytes)
+/// How often a broken connection is tried again, if nothing comes any more.
+const ATTEMPTS: u32 = 4;
+/// Milliseconds before the first of them; each later one waits twice as long.
+const PAUSE: i32 = 500;
+
+/// What a download tells while it runs.
+pub enum Progress {
+    /// How much is there, and of how much where that is known.
+    Received { bytes: u64, total: Option<u64> },
+    /// The connection broke, and the download goes on after `bytes`.
+    Resumed { bytes: u64 },
+    /// The connection broke, and the download begins again.
+    Restarted,
 }
 
-/// The bytes to come, if the server says so; the length of a compressed answer is not that of the file.
-fn length(response: &Response) -> Option<u64> {
-    let header = |name| response.headers().get(name).ok().flatten();
-    if header("content-encoding").is_some() {
-        return None;
+/// A file on its way.
+pub struct Download {
+    url: String,
+    /// Its name in errors.
+    file: String,
+    expected: Option<FileRecord>,
+    received: Vec<u8>,
+    /// Of what was received.
+    hasher: Sha256,
+    /// Names the server's version of the file: the rest of another would not fit.
+    version: Option<String>,
+    was_interrupted: bool,
+    /// What the browser remembers of this address may be wrong.
+    is_suspect: bool,
+}
+
+/// Why no more came.
+enum Failure {
+    /// The connection broke: another attempt may help.
+    Connection(JsValue),
+    /// The server's answer, in words.
+    Answer(String),
+}
+
+impl Download {
+    /// A download that begins with [`Self::finish`].
+    pub fn new(url: String, expected: Option<FileRecord>) -> Self {
+        let file = url.rsplit('/').next().unwrap_or(&url).to_owned();
+        let (received, hasher) = Default::default();
+        Self { url, file, expected, received, hasher, version: None, was_interrupted: false, is_suspect: false }
     }
-    header("content-length")?.parse().ok()
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Downloads what is missing. After an error, which is in words, another call goes on where this one stopped.
+    pub async fn finish(&mut self, tell: impl Fn(Progress)) -> Result<Vec<u8>, String> {
+        let mut attempts = 0;
+        loop {
+            let before = self.received.len();
+            let error = match self.receive(&tell).await {
+                Ok(()) => return self.verified(),
+                Err(Failure::Answer(reason)) => return Err(reason),
+                Err(Failure::Connection(error)) => error,
+            };
+            self.was_interrupted = true;
+            attempts = if self.received.len() > before { 1 } else { attempts + 1 };
+            if attempts >= ATTEMPTS {
+                let (file, error) = (&self.file, describe(error));
+                return Err(format!("{file} could not be downloaded: {error}. Check the connection, then try again."));
+            }
+            pause(PAUSE << (attempts - 1)).await;
+        }
+    }
+
+    /// Everything from here to the end of the file, on one connection.
+    async fn receive(&mut self, tell: &impl Fn(Progress)) -> Result<(), Failure> {
+        let response = self.request().await.map_err(Failure::Connection)?;
+        self.take_up(&response, tell)?;
+        let total = self.total(&response);
+        let body = response.body().ok_or_else(|| self.failed("the answer is empty"))?;
+        let reader: ReadableStreamDefaultReader = body.get_reader().unchecked_into();
+        tell(Progress::Received { bytes: self.received.len() as u64, total });
+        while let Some(chunk) = next_chunk(&reader).await.map_err(Failure::Connection)? {
+            let start = self.received.len();
+            self.received.resize(start + chunk.length() as usize, 0);
+            chunk.copy_to(&mut self.received[start..]);
+            self.hasher.update(&self.received[start..]);
+            tell(Progress::Received { bytes: self.received.len() as u64, total });
+        }
+        Ok(())
+    }
+
+    /// Asks for the file, or for the rest of it.
+    async fn request(&self) -> Result<Response, JsValue> {
+        let options = RequestInit::new();
+        if self.is_suspect {
+            options.set_cache(RequestCache::Reload);
+        }
+        let request = Request::new_with_str_and_init(&self.url, &options)?;
+        if !self.received.is_empty() {
+            request.headers().set("Range", &format!("bytes={}-", self.received.len()))?;
+            if let Some(version) = &self.version {
+                request.headers().set("If-Range", version)?;
+            }
+        }
+        JsFuture::from(scope().fetch_with_request(&request)).await.map(JsCast::unchecked_into)
+    }
+
+    /// Looks at whether the answer is the rest of the file, or all of it.
+    fn take_up(&mut self, response: &Response, tell: &impl Fn(Progress)) -> Result<(), Failure> {
+        let header = |name| response.headers().get(name).ok().flatten();
+        let bytes = self.received.len();
+        let goes_on = header("content-range").is_some_and(|range| range.starts_with(&format!("bytes {bytes}-")));
+        if response.status() == 206 && goes_on {
+            tell(Progress::Resumed { bytes: bytes as u64 });
+            return Ok(());
+        }
+        self.discard();
+        match response.status() {
+            // The server does not have that part: the file is another now.
+            206 | 416 => return Err(Failure::Connection("the server has another file now".into())),
+            200 => {}
+            status => return Err(self.failed(&format!("the server answered {status} {}", response.status_text()))),
+        }
+        // A weak tag does not tell whether every byte is the same.
+        let tag = header("etag").filter(|tag| !tag.starts_with("W/"));
+        self.version = tag.or_else(|| header("last-modified"));
+        if self.was_interrupted {
+            tell(Progress::Restarted);
+        }
+        Ok(())
+    }
+
+    /// The size of the whole file; the length of a compressed answer is another.
+    fn total(&self, response: &Response) -> Option<u64> {
+        if let Some(expected) = &self.expected {
+            return Some(expected.bytes);
+        }
+        let header = |name| response.headers().get(name).ok().flatten();
+        if header("content-encoding").is_some() {
+            return None;
+        }
+        let rest: u64 = header("content-length")?.parse().ok()?;
+        Some(rest + self.received.len() as u64)
+    }
+
+    /// The file, if it is the one that was expected.
+    fn verified(&mut self) -> Result<Vec<u8>, String> {
+        let found = hex(&self.hasher.finalize_reset());
+        let bytes = take(&mut self.received);
+        match &self.expected {
+            Some(expected) if expected.sha256 != found => {
+                self.is_suspect = true;
+                let (file, expected) = (&self.file, &expected.sha256);
+                Err(format!(
+                    "{file} is not the file that this page was made for: it was damaged on the way, or is of another \
+                     version (SHA-256 {found:.8}…, expected {expected:.8}…). Try again; if that does not help, reload \
+                     the page."
+                ))
+            }
+            _ => Ok(bytes),
+        }
+    }
+
+    fn discard(&mut self) {
+        self.received.clear();
+        self.hasher.reset();
+    }
+
+    fn failed(&self, reason: &str) -> Failure {
+        Failure::Answer(format!("{} could not be downloaded: {reason}.", self.file))
+    }
+}
+
+impl FileRecord {
+    /// Whether these are the file's bytes.
+    pub fn fits(&self, bytes: &[u8]) -> bool {
+        self.bytes == bytes.len() as u64 && self.sha256 == hex(&Sha256::digest(bytes))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn next_chunk(reader: &ReadableStreamDefaultReader) -> Result<Option<Uint8Array>, JsValue> {

@@ -2,7 +2,7 @@
 
 use lddgan::Recipe;
 
-use crate::page::protocol::{Order, Request, Source};
+use crate::page::protocol::{FileRecord, Order, Request, Source};
 use crate::page::settings::ExecutorChoice;
 
 /// A request and how far it is.
@@ -10,13 +10,13 @@ pub enum Job {
     Load { source: ModelSource, executor: ExecutorChoice },
     Make(Faces),
     Develop { run: u32, recipe: Recipe, steps: usize },
-    Check { url: String },
+    Check { url: String, expected: Option<FileRecord> },
     Encode { file: String, size: usize, milliseconds: u16, texts: Vec<(String, String)>, pixels: Vec<u8> },
 }
 
 /// Where the bytes of a model are.
 pub enum ModelSource {
-    Url(String),
+    Url { url: String, expected: Option<FileRecord> },
     Bytes { file: String, bytes: Vec<u8> },
 }
 
@@ -33,15 +33,15 @@ impl Job {
     /// `bytes` came beside the request.
     pub fn new(request: Request, bytes: Vec<u8>) -> Self {
         match request {
-            Request::Load { source: Source::Url(url), executor } => {
-                Self::Load { source: ModelSource::Url(url), executor }
+            Request::Load { source: Source::Url { url, expected }, executor } => {
+                Self::Load { source: ModelSource::Url { url, expected }, executor }
             }
             Request::Load { source: Source::File(file), executor } => {
                 Self::Load { source: ModelSource::Bytes { file, bytes }, executor }
             }
             Request::Make(order) => Self::Make(Faces { order, made: 0, milliseconds: 0.0 }),
             Request::Develop { run, recipe, steps } => Self::Develop { run, recipe, steps },
-            Request::Check { url } => Self::Check { url },
+            Request::Check { url, expected } => Self::Check { url, expected },
             Request::Encode { file, size, milliseconds, texts } => {
                 Self::Encode { file, size, milliseconds, texts, pixels: bytes }
             }

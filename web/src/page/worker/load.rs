@@ -1,13 +1,16 @@
 //! How a model comes into the worker.
 
 use candle_core::Device;
-use lddgan::{ModelFile, check};
+use lddgan::{Model, ModelFile, check};
+use wasm_bindgen_futures::JsFuture;
 
-use super::download::download;
+use super::Worker;
+use super::clock::now;
+use super::download::{Download, Progress};
 use super::job::ModelSource;
+use super::kept::Kept;
 use super::sampler::Sampler;
-use super::{Worker, now};
-use crate::page::protocol::{ModelInfo, Reply, Speed};
+use crate::page::protocol::{FileRecord, ModelInfo, Reply, Speed};
 use crate::page::settings::ExecutorChoice;
 
 impl Worker {
@@ -18,30 +21,90 @@ impl Worker {
         choice: ExecutorChoice,
         old: Option<Sampler>,
     ) -> Option<Sampler> {
+        match source {
+            ModelSource::Bytes { file, bytes } => self.build(&file, &bytes, None, choice, old).await,
+            ModelSource::Url { url, expected } => self.fetch(&url, expected, choice, old).await,
+        }
+    }
+
+    /// A model that the page comes with: from what the browser keeps, or else from the server.
+    async fn fetch(
+        &self,
+        url: &str,
+        expected: Option<FileRecord>,
+        choice: ExecutorChoice,
+        old: Option<Sampler>,
+    ) -> Option<Sampler> {
         let start = now();
-        let remote = matches!(source, ModelSource::Url(_));
-        let (file, bytes) = match self.bytes(source).await {
-            Ok((file, bytes)) => (file, bytes),
-            Err(reason) => return self.refuse(reason, old),
+        let kept = match &expected {
+            Some(expected) => Kept::open(url, expected).await,
+            None => None,
         };
-        let downloaded = now();
+        let found = match &kept {
+            Some(kept) => kept.read().await,
+            None => None,
+        };
+        let is_found = found.is_some();
+        let is_published = expected.is_some();
+        let bytes = match found {
+            Some(bytes) => bytes,
+            None => match self.download(url, expected).await {
+                Ok(bytes) => bytes,
+                Err(reason) => {
+                    self.send(&Reply::DownloadFailed(reason));
+                    return old;
+                }
+            },
+        };
+        let time = (!is_found).then(|| now() - start);
+        let keeping = kept.filter(|_| !is_found).map(|kept| kept.write(&bytes));
+        let file = url.rsplit('/').next().unwrap_or(url);
+        let sampler = self.build(file, &bytes, time, choice, old).await;
+        if is_published {
+            let is_kept = match keeping {
+                Some(Ok(promise)) => JsFuture::from(promise).await.is_ok(),
+                _ => is_found,
+            };
+            self.send(&Reply::Kept(is_kept));
+        }
+        sampler
+    }
+
+    /// Downloads a model, or the rest of one whose download failed.
+    async fn download(&self, url: &str, expected: Option<FileRecord>) -> Result<Vec<u8>, String> {
+        let begun = self.download.take().filter(|download| download.url() == url);
+        let mut download = begun.unwrap_or_else(|| Download::new(url.to_owned(), expected));
+        let tell = |progress| {
+            self.send(&match progress {
+                Progress::Received { bytes, total } => Reply::Downloading { bytes, total },
+                Progress::Resumed { bytes } => Reply::Interrupted { resumed: Some(bytes) },
+                Progress::Restarted => Reply::Interrupted { resumed: None },
+            });
+        };
+        let finished = download.finish(tell).await;
+        self.download.replace(finished.is_err().then_some(download));
+        finished
+    }
+
+    /// Makes the sampler from a whole file.
+    async fn build(
+        &self,
+        file: &str,
+        bytes: &[u8],
+        download: Option<f64>,
+        choice: ExecutorChoice,
+        old: Option<Sampler>,
+    ) -> Option<Sampler> {
+        let start = now();
         self.send(&Reply::Preparing);
-        let read = ModelFile::from_bytes(&bytes, &file).and_then(|read| Ok((read.model(&file, &Device::Cpu)?, read)));
-        let (model, read) = match read {
+        let (info, model) = match read(file, bytes) {
             Ok(read) => read,
-            Err(error) => return self.refuse(format!("The model cannot be used: {error}."), old),
+            Err(error) => {
+                self.send(&Reply::NotLoaded(format!("The model cannot be used: {error}.")));
+                return old;
+            }
         };
-        let info = ModelInfo {
-            name: read.provenance.name.clone(),
-            bytes: bytes.len(),
-            sha256: check::sha256(&bytes),
-            image_size: model.config.autoencoder.image_size,
-            steps: model.schedule.steps(),
-            config: read.config,
-            provenance: read.provenance,
-        };
-        let speed =
-            Speed { download: remote.then_some(downloaded - start), read: now() - downloaded, ..Default::default() };
+        let speed = Speed { download, read: now() - start, ..Default::default() };
         let sampler = match old {
             Some(old) => old.with_model(model, info.sha256.clone(), speed),
             None => Sampler::new(model, info.sha256.clone(), speed, choice).await,
@@ -50,21 +113,20 @@ impl Worker {
         self.send(&Reply::Ready(Box::new(info)));
         Some(sampler)
     }
+}
 
-    async fn bytes(&self, source: ModelSource) -> Result<(String, Vec<u8>), String> {
-        match source {
-            ModelSource::Bytes { file, bytes } => Ok((file, bytes)),
-            ModelSource::Url(url) => {
-                let file = url.rsplit('/').next().unwrap_or(&url).to_owned();
-                let progress = |bytes, total| self.send(&Reply::Downloading { bytes, total });
-                let bytes = download(&self.scope, &url, &file, progress).await?;
-                Ok((file, bytes))
-            }
-        }
-    }
-
-    fn refuse(&self, reason: String, old: Option<Sampler>) -> Option<Sampler> {
-        self.send(&Reply::NotLoaded(reason));
-        old
-    }
+/// The networks in a file, and what is known about them.
+fn read(file: &str, bytes: &[u8]) -> lddgan::Result<(ModelInfo, Model)> {
+    let read = ModelFile::from_bytes(bytes, file)?;
+    let model = read.model(file, &Device::Cpu)?;
+    let info = ModelInfo {
+        name: read.provenance.name.clone(),
+        bytes: bytes.len(),
+        sha256: check::sha256(bytes),
+        image_size: model.config.autoencoder.image_size,
+        steps: model.schedule.steps(),
+        config: read.config,
+        provenance: read.provenance,
+    };
+    Ok((info, model))
 }

@@ -2,24 +2,27 @@
 
 mod adapter;
 mod check;
-mod download;
+pub mod clock;
+pub mod download;
 mod job;
+mod kept;
 mod load;
-mod sampler;
+pub mod sampler;
 mod webgpu;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use js_sys::{ArrayBuffer, Promise, Uint8Array};
+use js_sys::{ArrayBuffer, Uint8Array};
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::{JsFuture, spawn_local};
+use wasm_bindgen_futures::spawn_local;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
-use super::describe;
 use super::picture::{Frames, png};
 use super::protocol::{Reply, Request, pack, unpack};
+use clock::pause;
+use download::Download;
 use job::{Faces, Job};
 use sampler::Sampler;
 
@@ -30,8 +33,13 @@ pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {
         send(&scope, &Reply::Failed(format!("The program has an error: {info}.")), None);
     };
     std::panic::set_hook(Box::new(panicked));
-    let worker =
-        Rc::new(Worker { scope: scope.clone(), sampler: None.into(), jobs: Default::default(), busy: false.into() });
+    let worker = Rc::new(Worker {
+        scope: scope.clone(),
+        download: None.into(),
+        sampler: None.into(),
+        jobs: Default::default(),
+        busy: false.into(),
+    });
     let on_message = Closure::<dyn Fn(MessageEvent)>::new(move |event: MessageEvent| {
         let worker = worker.clone();
         spawn_local(async move {
@@ -47,6 +55,8 @@ pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {
 
 struct Worker {
     scope: DedicatedWorkerGlobalScope,
+    /// What came of a model whose download failed.
+    download: RefCell<Option<Download>>,
     /// There from [`Reply::Ready`] on, but while a job has it.
     sampler: RefCell<Option<Sampler>>,
     /// What to do next.
@@ -82,7 +92,8 @@ impl Worker {
                 (_, None) => None,
             };
             self.sampler.replace(sampler);
-            self.hear().await?;
+            // Lets the messages in that came while this thread computed.
+            pause(0).await;
         }
         Ok(())
     }
@@ -107,8 +118,8 @@ impl Worker {
                 self.send_bytes(&Reply::Developed { run, levels }, &images.concat());
                 Ok(())
             }
-            Job::Check { url } => {
-                self.check(sampler, &url).await;
+            Job::Check { url, expected } => {
+                self.check(sampler, &url, expected).await;
                 Ok(())
             }
             Job::Encode { file, size, milliseconds, texts, pixels } => {
@@ -138,7 +149,7 @@ impl Worker {
             }
         }
         if faces.made < faces.order.recipes.len() {
-            self.hear().await?;
+            pause(0).await;
             let job = Job::Make(faces);
             let mut jobs = self.jobs.borrow_mut();
             if !jobs.iter().any(|newer| job.is_replaced_by(newer)) {
@@ -159,17 +170,6 @@ impl Worker {
         }
     }
 
-    /// Lets the messages in that came while this thread computed.
-    async fn hear(&self) -> Result<(), String> {
-        let timeout = Promise::new(&mut |resolve, reject| {
-            if let Err(error) = self.scope.set_timeout_with_callback(&resolve) {
-                // A rejection nobody can handle better than the caller of this function.
-                let _ = reject.call1(&JsValue::NULL, &error);
-            }
-        });
-        JsFuture::from(timeout).await.map(drop).map_err(describe)
-    }
-
     fn send(&self, reply: &Reply) {
         send(&self.scope, reply, None);
     }
@@ -177,12 +177,6 @@ impl Worker {
     fn send_bytes(&self, reply: &Reply, bytes: &[u8]) {
         send(&self.scope, reply, Some(&Uint8Array::from(bytes).buffer()));
     }
-}
-
-/// Milliseconds on a clock that only goes forward.
-fn now() -> f64 {
-    let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
-    scope.performance().map_or_else(js_sys::Date::now, |performance| performance.now())
 }
 
 /// Tells the window. If that fails there is nobody left to tell but the console.

@@ -5,7 +5,7 @@ use lddgan::check::{Golden, Report};
 use lddgan::sampler::to_byte;
 use lddgan::{CandleBackend, Model, Recipe, Trajectory};
 
-use super::now;
+use super::clock::now;
 use super::webgpu::{WebGpu, sentence, webgpu};
 use crate::Error;
 use crate::page::protocol::{ExecutorInfo, Speed};

@@ -4,7 +4,8 @@ use candle_core::{Device, Tensor};
 use lddgan::check::{Golden, Report};
 use lddgan::{Model, Recipe, Trajectory};
 
-use super::{adapter, check, now};
+use super::clock::now;
+use super::{adapter, check};
 use crate::page::protocol::Speed;
 use crate::page::settings::ExecutorChoice;
 use crate::{Error, Gpu, GpuSampler, Recovery};

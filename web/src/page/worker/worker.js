@@ -1,5 +1,6 @@
 // Starts the program in a worker: the same JavaScript and the already compiled module that the page runs.
 onmessage = async ({ data: [glue, module] }) => {
-  const { default: init } = await import(glue);
+  const { default: init, start } = await import(glue);
   await init({ module_or_path: module });
+  start();
 };

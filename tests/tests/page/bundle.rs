@@ -1,0 +1,51 @@
+//! The single file, opened from a disk.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::browser::Browser;
+use super::server::workspace;
+use super::{Page, shipped_model};
+
+/// The file alone in a folder, as on somebody's stick.
+fn open(query: &str) -> (Page, TempDir) {
+    let folder = tempfile::tempdir().expect("there is room for a temporary folder");
+    let file = folder.path().join("lddgan offline.html");
+    let copied = fs::copy(workspace().join("target/lddgan-offline.html"), &file);
+    copied.unwrap_or_else(|error| panic!("no single file ({error}): `cargo xtask test` makes it"));
+    let address = url::Url::from_file_path(&file).expect("the path is absolute");
+    (Page::at(Browser::start(), &format!("{address}{query}"), "faces64", &shipped_model()), folder)
+}
+
+#[test]
+fn the_single_file_makes_the_faces_of_the_native_program_and_requests_nothing() {
+    for (executor, count) in [("candle", 4), ("webgpu", 1)] {
+        let (page, _folder) = open(&format!("?seed=0&count={count}&executor={executor}"));
+        page.finish();
+        let shown = page.browser.text("#executor").to_lowercase();
+        assert!(shown.starts_with(executor), "{shown}");
+        page.assert_faces(0..count);
+        assert_eq!(page.browser.errors(), [""; 0]);
+
+        let requested = page.browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)");
+        let requested: Vec<String> = serde_json::from_value(requested).expect("names are strings");
+        let is_inside = |address: &String| address.starts_with("blob:") || address.starts_with("data:");
+        assert!(requested.iter().all(is_inside), "{requested:?}");
+        let policy = "return document.querySelector('meta[http-equiv=Content-Security-Policy]').content";
+        let policy = page.browser.run(policy).as_str().unwrap_or_default().to_owned();
+        assert!(policy.starts_with("default-src 'none';") && !policy.contains("connect-src"), "{policy}");
+    }
+}
+
+#[test]
+fn the_single_file_says_which_model_it_does_not_hold() {
+    let (page, _folder) = open("?model=missing");
+    page.fail();
+    let error = page.browser.text("#error");
+    assert!(
+        error.contains("missing.safetensors could not be downloaded") && error.contains("Not in this file"),
+        "{error}"
+    );
+    assert_eq!(page.browser.errors(), [""; 0]);
+}

@@ -1,0 +1,2 @@
+export { Lddgan } from "./program.js";
+export type { GenerateOptions, LoadOptions } from "./program.js";

@@ -1,0 +1,5 @@
+import init, { Lddgan } from "./program.js";
+
+await init();
+
+export { Lddgan };

@@ -1,0 +1,45 @@
+//! Model files that the browser keeps for this page, each under its hash: for visits without network, and to save a
+//! second download. The service worker forgets those that a new version of the page does not name.
+
+use js_sys::{Promise, Reflect, Uint8Array};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Cache, Response, Url};
+
+use super::clock::scope;
+use crate::page::protocol::FileRecord;
+
+/// The place of one file.
+pub struct Kept {
+    cache: Cache,
+    key: String,
+    expected: FileRecord,
+}
+
+impl Kept {
+    /// None where the browser keeps nothing: in some private windows, or for a page that came without TLS.
+    pub async fn open(url: &str, expected: &FileRecord) -> Option<Self> {
+        let scope = scope();
+        if Reflect::get(&scope, &"caches".into()).ok()?.is_undefined() {
+            return None;
+        }
+        let folder = Url::new_with_base("./", &scope.location().href()).ok()?.href();
+        let cache = scope.caches().ok()?.open(&format!("lddgan {folder} models"));
+        let cache = JsFuture::from(cache).await.ok()?.unchecked_into();
+        Some(Self { cache, key: format!("{url}?sha256={}", expected.sha256), expected: expected.clone() })
+    }
+
+    /// The file, if it is kept and whole.
+    pub async fn read(&self) -> Option<Vec<u8>> {
+        let response: Response = JsFuture::from(self.cache.match_with_str(&self.key)).await.ok()?.dyn_into().ok()?;
+        let bytes = JsFuture::from(response.array_buffer().ok()?).await.ok()?;
+        let bytes = Uint8Array::new(&bytes).to_vec();
+        self.expected.fits(&bytes).then_some(bytes)
+    }
+
+    /// Keeps the file; the promise is broken if the browser has no room for it.
+    pub fn write(&self, bytes: &[u8]) -> Result<Promise, JsValue> {
+        let response = Response::new_with_opt_js_u8_array(Some(&Uint8Array::from(bytes)))?;
+        Ok(self.cache.put_with_str(&self.key, &response))
+    }
+}

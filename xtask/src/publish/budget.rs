@@ -1,0 +1,81 @@
+//! What a visitor downloads, in bytes, and how much of it there may be.
+
+use anyhow::{Result, ensure};
+use std::path::Path;
+
+use super::files::{self, Files};
+
+/// A part of what is downloaded.
+pub struct Size {
+    what: &'static str,
+    bytes: u64,
+    budget: u64,
+}
+
+/// Fails if the page in `site` is larger than it may be.
+pub fn check(site: &Path) -> Result<()> {
+    let sizes = sizes(&files::read(site)?);
+    print!("{}", table(&sizes));
+    let over: Vec<_> = sizes.iter().filter(|size| size.bytes > size.budget).map(|size| size.what).collect();
+    ensure!(over.is_empty(), "larger than its budget: {}", over.join(", "));
+    ensure!(sizes.iter().all(|size| size.bytes > 0), "{} lacks a part of the page", site.display());
+    Ok(())
+}
+
+/// The sizes of a site's parts. Compressed sizes are those with gzip, which every host can send.
+pub fn sizes(site: &Files) -> [Size; 2] {
+    let sum = |counts: &dyn Fn(&str) -> bool| {
+        site.iter().filter(|(path, _)| counts(path)).map(|(_, bytes)| bytes.len() as u64).sum()
+    };
+    let page = |path: &str| ["html.gz", "css.gz", "js.gz", "wasm.gz"].iter().any(|kind| path.ends_with(kind));
+    [
+        Size { what: "page and program, gzip", bytes: sum(&page), budget: 1_000_000 },
+        Size { what: "default model", bytes: sum(&|path| path == DEFAULT_MODEL), budget: 24_000_000 },
+    ]
+}
+
+const DEFAULT_MODEL: &str = "models/faces64.safetensors";
+
+/// One line for each part.
+pub fn table(sizes: &[Size]) -> String {
+    let line = |size: &Size| {
+        let used = 100.0 * size.bytes as f64 / size.budget as f64;
+        format!("{:28}{:>12} of {:>10} bytes {used:>6.1} %\n", size.what, size.bytes, size.budget)
+    };
+    sizes.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(program: usize, model: usize) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |path: &str, bytes: usize| (path.to_owned(), vec![0; bytes]);
+        let files = [
+            file("index.html.gz", 1000),
+            file("index.html", 5_000_000),
+            file("program.wasm.gz", program),
+            file("program.wasm.br", 2_000_000),
+            file(DEFAULT_MODEL, model),
+            file("models/other.safetensors", 30_000_000),
+        ];
+        files::write(&files.into(), folder.path(), "").unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_page_or_model_that_is_too_large_fails() {
+        assert!(check(site(999_000, 24_000_000).path()).is_ok());
+        let error = check(site(999_001, 1).path()).unwrap_err().to_string();
+        assert_eq!(error, "larger than its budget: page and program, gzip");
+        let error = check(site(1, 24_000_001).path()).unwrap_err().to_string();
+        assert_eq!(error, "larger than its budget: default model");
+    }
+
+    /// A size of nothing would keep to any budget.
+    #[test]
+    fn a_page_without_a_model_fails() {
+        assert!(check(site(1, 0).path()).unwrap_err().to_string().contains("lacks a part"));
+    }
+}
