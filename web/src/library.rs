@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use js_sys::{Function, Object, Reflect};
+use js_sys::{Function, Object, Reflect, Uint8ClampedArray};
 use lddgan::{ModelFile, Recipe, check};
 use wasm_bindgen::prelude::*;
 use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
@@ -104,8 +104,7 @@ impl Lddgan {
         };
         let first = if seed.is_undefined() { Ok(random_seed()) } else { parse_seed(&text(&seed)) };
         let count = if count.is_undefined() { Ok(1) } else { parse_whole("count", &text(&count), MAX_COUNT) };
-        let steps =
-            if steps.is_undefined() { Ok(self.steps) } else { parse_whole("steps", &text(&steps), self.steps) };
+        let steps = if steps.is_undefined() { Ok(self.steps) } else { parse_whole("steps", &text(&steps), self.steps) };
         let (first, count, steps) = (first.map_err(error)?, count.map_err(error)?, steps.map_err(error)?);
         let recipes: Vec<Recipe> = (0..count as u64).map(|index| first.wrapping_add(index).into()).collect();
         let mut sampler = self.sampler.take().ok_or_else(busy)?;
@@ -169,7 +168,9 @@ async fn make(sampler: &mut Sampler, recipes: &[Recipe], size: usize) -> Result<
         let batch = sampler.sample(&rest[..sampler.batch().min(rest.len())]).await.map_err(error)?;
         // None: WebGPU failed, and the next attempt is another.
         for pixels in batch.into_iter().flat_map(|batch| batch.images) {
-            let face = ImageData::new_with_u8_clamped_array(wasm_bindgen::Clamped(&pixels), size as u32);
+            // A copy: a view of this program's memory would change under the page's hands.
+            let pixels = Uint8ClampedArray::from(pixels.as_slice());
+            let face = ImageData::new_with_js_u8_clamped_array(&pixels, size as u32);
             faces.push(face.map_err(|_| error("The browser has no memory for the faces."))?);
         }
         pause(0).await;

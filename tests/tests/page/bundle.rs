@@ -5,8 +5,9 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::browser::Browser;
+use super::page::Page;
 use super::server::workspace;
-use super::{Page, shipped_model};
+use super::shipped_model;
 
 /// The file alone in a folder, as on somebody's stick.
 fn open(query: &str) -> (Page, TempDir) {

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::fs;
 
-use candle_core::Device;
 use image::{GenericImageView, RgbImage};
-use lddgan::{Model, ModelFile};
+use lddgan::Model;
 use serde_json::Value;
 
 use super::browser::Browser;
+use super::page::{assert_different, assert_same, model, native};
 use super::server::{Server, workspace};
-use super::{SAME, native, psnr, shipped_model};
+use super::shipped_model;
 
 /// The example page of the package, after it has said what it wants to say.
 fn open() -> (Browser, Server) {
@@ -40,9 +40,8 @@ fn the_example_is_short_and_makes_the_faces_of_the_native_program() {
     for seed in 0..4 {
         let (x, y) = (seed as u32 % 2 * size, seed as u32 / 2 * size);
         let face = canvas.view(x, y, size, size).to_image();
-        let same = psnr(&face, &native(&model, seed));
-        assert!(same >= SAME, "seed {seed}: {same:.1} dB");
-        assert!(psnr(&face, &native(&model, seed + 1)) < SAME);
+        assert_same(&face, &native(&model, seed), &format!("seed {seed}"));
+        assert_different(&face, &native(&model, seed + 1), &format!("seeds {seed} and {}", seed + 1));
     }
 }
 
@@ -67,13 +66,14 @@ fn every_option_of_the_package_works_and_wrong_ones_are_refused() {
         if (!g.executor.startsWith('WebGPU') || g.imageSize !== 64) throw new Error(g.executor);
         const { bytes, total } = told.at(-1);
         if (bytes !== total || told.length < 2) throw new Error(`${bytes} of ${total}`);
+        const [fast] = await g.generate({ seed: 7n, steps: 1 });
         const [face, ...others] = await g.generate({ seed: 7n });
+        if (fast.data.every((value, i) => value === face.data[i])) throw new Error('one step is not four');
         if (others.length !== 0 || !(face instanceof ImageData)) throw new Error('one face is asked for');
         return { width: face.width, height: face.height, data: [...face.data] };
       })()",
     );
-    let same = psnr(&face, &native(&shipped(), 7));
-    assert!(same >= SAME, "{same:.1} dB");
+    assert_same(&face, &native(&shipped(), 7), "seed 7");
 
     let refused = [
         (
@@ -84,6 +84,7 @@ fn every_option_of_the_package_works_and_wrong_ones_are_refused() {
         ("await Lddgan.load('faces64.safetensors', { executor: 'cuda' })", "executor must be webgpu, candle or auto"),
         ("const g = await load(); await g.generate({ seed: -1 })", "seed must be a whole number"),
         ("const g = await load(); await g.generate({ count: 0 })", "count must be a whole number from 1 to 1024"),
+        ("const g = await load(); await g.generate({ steps: 5 })", "steps must be a whole number from 1 to 4"),
         (
             "const g = await load(); await Promise.all([g.generate(), g.generate()])",
             "The faces of an earlier call are not done",
@@ -120,8 +121,7 @@ fn the_types_name_what_the_package_has() {
 }
 
 fn shipped() -> Model {
-    let file = ModelFile::from_bytes(&shipped_model(), "faces64").expect("the shipped model can be read");
-    file.model("faces64", &Device::Cpu).expect("the shipped model can be built")
+    model("faces64", &shipped_model())
 }
 
 /// The picture that a script answers with, as width, height and RGBA.

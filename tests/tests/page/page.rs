@@ -47,14 +47,18 @@ impl Page {
         query: &str,
         prepare: impl Fn(&Browser),
     ) -> Self {
-        let model = ModelFile::from_bytes(bytes, name).and_then(|file| file.model(name, &Device::Cpu));
         files.insert(format!("models/{name}.safetensors"), bytes.to_vec());
         files.insert("models/truncated.safetensors".to_owned(), bytes[..bytes.len() / 2].to_vec());
         let server = Server::start(files);
         let browser = Browser::start();
         prepare(&browser);
-        browser.open(&format!("{}{query}", server.address));
-        Self { browser, name, model: model.expect("the model file can be read") }
+        Self::at(browser, &format!("{}{query}", server.address), name, bytes)
+    }
+
+    /// At an address where the model of that name is the one in `bytes`.
+    pub fn at(browser: Browser, address: &str, name: &'static str, bytes: &[u8]) -> Self {
+        browser.open(address);
+        Self { browser, name, model: model(name, bytes) }
     }
 
     /// Opens all panels at once, which a visitor cannot.
@@ -104,11 +108,9 @@ impl Page {
             self.browser.click(&format!("#faces > :nth-child({child}) > button"));
             let saved = image::load_from_memory(&self.save(seed)).expect("the page saves pictures").into_rgb8();
             self.browser.click("#large .close");
-            let native = self.native(seed);
-            let same = psnr(&saved, &native);
-            assert!(same >= SAME, "seed {seed}: {same:.1} dB");
+            assert_same(&saved, &self.native(seed), &format!("seed {seed}"));
             // The measure would be worthless if it took any two faces for the same.
-            assert!(psnr(&saved, &self.native(seed + 1)) < SAME);
+            assert_different(&saved, &self.native(seed + 1), &format!("seeds {seed} and {}", seed + 1));
             self.assert_shown(&format!("#faces > :nth-child({child}) canvas"), &saved);
         }
     }
@@ -147,9 +149,20 @@ impl Page {
 
     /// The face as the native program makes it.
     pub fn native(&self, recipe: impl Into<Recipe>) -> RgbImage {
-        let sampled = self.model.sample_seeds(&[recipe.into()], &Device::Cpu).expect("the model runs");
-        picture(&sampled.image)
+        native(&self.model, recipe)
     }
+}
+
+/// The model in a file.
+pub fn model(name: &str, bytes: &[u8]) -> Model {
+    let model = ModelFile::from_bytes(bytes, name).and_then(|file| file.model(name, &Device::Cpu));
+    model.expect("the model file can be read")
+}
+
+/// The face as the native program makes it.
+pub fn native(model: &Model, recipe: impl Into<Recipe>) -> RgbImage {
+    let sampled = model.sample_seeds(&[recipe.into()], &Device::Cpu).expect("the model runs");
+    picture(&sampled.image)
 }
 
 /// An image of a batch of one.
@@ -166,6 +179,12 @@ pub fn picture(image: &Tensor) -> RgbImage {
 pub fn assert_same(a: &RgbImage, b: &RgbImage, what: &str) {
     let same = psnr(a, b);
     assert!(same >= SAME, "{what}: {same:.1} dB");
+}
+
+/// Fails if two pictures are the same but for rounding.
+pub fn assert_different(a: &RgbImage, b: &RgbImage, what: &str) {
+    let same = psnr(a, b);
+    assert!(same < SAME, "{what}: {same:.1} dB");
 }
 
 /// Peak signal-to-noise ratio in decibels, infinite for equal pictures.

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::fs;
 
-use candle_core::DType;
-use lddgan_tests::{random_model_file, tiny_config};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::browser::Browser;
+use super::page::{Page, tiny};
 use super::server::{Server, workspace};
-use super::{Page, shipped_model};
+use super::shipped_model;
 
 /// As a project's pages lie on GitHub Pages.
 const FOLDER: &str = "faces/of-nobody/";
@@ -126,7 +125,7 @@ fn a_newer_version_is_announced_and_replaces_the_older_one() {
     let faces = page.shown_faces();
     let older = page.caches();
 
-    let model = tiny_model();
+    let model = tiny(2);
     server.replace(newer_site(&model));
     page.browser.reload();
     page.finish();
@@ -138,8 +137,9 @@ fn a_newer_version_is_announced_and_replaces_the_older_one() {
     page.wait_until_kept();
     assert_newer(&page, &older);
     let Page { browser, .. } = page;
-    Page::at(browser, &format!("{}?seed=3&count=4&executor=candle", server.address), "faces64", &model)
-        .assert_faces(3..7);
+    let page = Page::at(browser, &format!("{}?seed=3&count=4&executor=candle", server.address), "faces64", &model);
+    page.finish();
+    page.assert_faces(3..7);
 }
 
 /// The kept page asks for a model that the site has no more.
@@ -153,7 +153,7 @@ fn an_older_service_worker_with_a_newer_model_says_so_and_leads_to_the_newer_pag
     page.browser
         .run("return caches.keys().then((names) => caches.delete(names.find((name) => name.endsWith(' models'))))");
 
-    let model = tiny_model();
+    let model = tiny(2);
     server.replace(newer_site(&model));
     page.browser.reload();
     page.fail();
@@ -185,14 +185,9 @@ fn assert_works_unkept(server: &Server, browser: Browser, address: &str) {
     let page = Page::at(browser, &format!("{address}?seed=0&count=1"), "faces64", &shipped_model());
     page.finish();
     page.browser.wait("words about it", || page.browser.text("#offline").contains("needs the network each time"));
-    page.assert_faces(0..1);
     assert_eq!(page.browser.errors(), [""; 0]);
     assert_eq!(server.requests(MODEL).len(), 1);
-}
-
-fn tiny_model() -> Vec<u8> {
-    let file = random_model_file(&tiny_config(), 2).expect("the tiny configuration is valid");
-    file.to_bytes(DType::F16).expect("tensors can be written to memory")
+    page.assert_faces(0..1);
 }
 
 /// What differs in a build of the page with another default model.

@@ -2,6 +2,7 @@
 
 #[cfg(any(target_arch = "wasm32", test))]
 mod picture;
+#[cfg(any(target_arch = "wasm32", test))]
 pub mod settings;
 
 #[cfg(target_arch = "wasm32")]

@@ -34,7 +34,10 @@ pub enum Request {
 /// Where a model comes from.
 #[derive(Serialize, Deserialize)]
 pub enum Source {
-    Url { url: String, expected: Option<FileRecord> },
+    Url {
+        url: String,
+        expected: Option<FileRecord>,
+    },
     /// A file of the visitor's, by its name; its bytes come beside the request.
     File(String),
 }

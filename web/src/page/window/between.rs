@@ -7,10 +7,10 @@ use lddgan::Mix;
 use wasm_bindgen::prelude::*;
 use web_sys::{HtmlButtonElement, HtmlDialogElement, HtmlElement, HtmlFormElement, HtmlInputElement};
 
+use super::App;
 use super::canvas::Picture;
 use super::dom::{document, find, next_frame, now};
 use super::save::save;
-use super::App;
 use crate::page::protocol::{Place, Request};
 use crate::page::settings::{parse_seed, random_seed};
 

@@ -7,8 +7,8 @@ use lddgan::{Mix, Recipe};
 use wasm_bindgen::prelude::*;
 use web_sys::{HtmlButtonElement, HtmlElement};
 
-use super::dom::{after, document, find, next_frame, now};
 use super::App;
+use super::dom::{after, document, find, next_frame, now};
 use crate::page::protocol::Place;
 use crate::page::settings::random_seed;
 

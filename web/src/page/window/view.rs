@@ -127,7 +127,14 @@ impl View {
     /// Shows or hides the way on after a download that failed.
     pub fn offer_retry(&self, offered: bool) {
         self.retry.set_hidden(!offered);
-        self.error.set_hidden(!offered);
+        if !offered {
+            self.clear_error();
+        }
+    }
+
+    fn clear_error(&self) {
+        self.error.set_text_content(None);
+        self.error.set_hidden(true);
     }
 
     /// What the build recorded of a file; nothing in a page that was not published.
@@ -144,7 +151,7 @@ impl View {
     }
 
     pub fn show_model(&self, name: &str, image_size: usize) {
-        self.error.set_hidden(true);
+        self.clear_error();
         self.model.set_text_content(Some(&format!("{name}, {image_size} × {image_size} pixels")));
     }
 
