@@ -261,6 +261,19 @@ fn attention() {
         let inputs = ["q", "k", "v"].map(|name| normal(name, &shape).affine(2.0, 0.0).unwrap()).to_vec();
         check!(gpu, format!("{shape:?}"), inputs, |b, x| b.attention(&x[0], &x[1], &x[2]));
     }
+    // Projections of one image, which are computed together where their channels fill groups of four.
+    for shape in [[2, 12, 5, 7], [3, 6, 4, 4]] {
+        let conv = |name: &str| Conv2d {
+            weight: normal(name, &[shape[1], shape[1], 1, 1]),
+            bias: Some(normal(&format!("{name} bias"), &shape[1..2])),
+            geometry: ConvGeometry::same(1),
+        };
+        let [query, key, value] = ["query", "key", "value"].map(conv);
+        check!(gpu, format!("projected {shape:?}"), vec![normal("x", &shape)], |b, x| {
+            let [q, k, v] = [&query, &key, &value].map(|conv| b.conv2d(&x[0], conv).unwrap());
+            b.attention(&q, &k, &v)
+        });
+    }
 }
 
 #[test]

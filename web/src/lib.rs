@@ -1,5 +1,7 @@
 //! LDDGAN on WebGPU: an executor for recorded networks, native and wasm32, and the page's program.
 
+#[cfg(all(target_arch = "wasm32", feature = "bench"))]
+mod bench;
 pub mod ceilings;
 mod clock;
 mod error;

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the set-up, build, serve and test commands of this workspace.
 
+mod bench;
 mod command;
 #[cfg(unix)]
 mod cuda;
@@ -38,6 +39,9 @@ enum Command {
     Npm(publish::Options),
     /// Run every check: formatting, lints, unit and parity tests, the page in a headless browser
     Test,
+    /// Time this project beside others
+    #[command(subcommand)]
+    Bench(bench::Options),
     /// List the tools that the other commands need, which are missing, and how to get them
     Doctor,
     /// Feed damaged and hostile files to a reader until it fails or the time is over
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Command::Bundle(options) => publish::bundle(&options),
         Command::Npm(options) => publish::npm(&options),
         Command::Test => test::run(),
+        Command::Bench(options) => bench::bench(&options),
         Command::Doctor => doctor::run(),
         Command::Fuzz(options) => fuzz::run(&options),
         #[cfg(unix)]

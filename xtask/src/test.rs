@@ -21,7 +21,8 @@ const STEPS: [Step; 9] = [
         cargo(&format!("clippy --release --workspace --all-targets {WITH_MPI} -- -D warnings"))
     }),
     ("lints, wasm32", || {
-        let target = format!("--target {WASM_TARGET} --package lddgan --package lddgan-web");
+        let target =
+            format!("--target {WASM_TARGET} --package lddgan --package lddgan-web --features lddgan-web/bench");
         cargo(&format!("clippy --release {target} -- -D warnings"))
     }),
     ("page", page::build),

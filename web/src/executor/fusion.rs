@@ -1,10 +1,10 @@
 //! Finds what a convolution can do on its way: a nearest-neighbour upsampling before it, and a constant bias per sample,
-//! a scale, a residual and an activation after it.
+//! a scale, a residual and an activation after it. The three projections of an attention become one convolution.
 
 use candle_core::Tensor;
 use lddgan::Activation;
 use lddgan::backend::{Graph, NodeId, Op};
-use lddgan::layers::Conv2d;
+use lddgan::layers::{Conv2d, ConvGeometry};
 
 /// y = activation(scale * (conv(upsample(input)) + biases) + residual factor * residual)
 #[derive(Debug, Clone)]
@@ -23,12 +23,22 @@ pub struct FusedConv<'a> {
     absorbed: Vec<NodeId>,
 }
 
+/// Attention whose query, key and value are 1x1 convolutions of one image.
+#[derive(Debug, Clone)]
+pub struct ProjectedAttention<'a> {
+    pub input: NodeId,
+    pub projections: [&'a Conv2d; 3],
+    /// The nodes of the projections.
+    pub nodes: [NodeId; 3],
+}
+
 /// How each node is executed.
 #[derive(Debug, Clone)]
 pub enum Plan<'a> {
     /// Not at all: constant, without influence on an output, or part of another node's dispatch.
     Nothing,
     Conv(FusedConv<'a>),
+    Attention(ProjectedAttention<'a>),
     /// As an operation of its own.
     Alone,
 }
@@ -43,12 +53,14 @@ pub fn plan<'a>(graph: &'a Graph, constants: &'a [Option<Tensor>]) -> Vec<Plan<'
         if constants[node].is_some() || finder.uses[node] == 0 || absorbed[node] {
             continue;
         }
-        plans[node] = match finder.fused_conv(node) {
-            Some(fused) => {
-                fused.absorbed.iter().for_each(|&node| absorbed[node] = true);
-                Plan::Conv(fused)
-            }
-            None => Plan::Alone,
+        plans[node] = if let Some(fused) = finder.fused_conv(node) {
+            fused.absorbed.iter().for_each(|&node| absorbed[node] = true);
+            Plan::Conv(fused)
+        } else if let Some(attention) = finder.attention(node) {
+            attention.nodes.iter().for_each(|&node| absorbed[node] = true);
+            Plan::Attention(attention)
+        } else {
+            Plan::Alone
         };
     }
     plans
@@ -106,18 +118,24 @@ impl<'a> Finder<'a> {
         Some(fused)
     }
 
-    fn conv(&self, conv: &'a Conv2d, node: NodeId, input: NodeId) -> FusedConv<'a> {
-        let fused = FusedConv {
-            conv,
-            node,
-            input,
-            upsample: 1,
-            sample_bias: None,
-            scale: 1.0,
-            residual: None,
-            activation: Activation::Identity,
-            absorbed: Vec::new(),
+    /// The attention of this node, if its inputs can be computed together: nobody else needs them, and their channels
+    /// fill whole groups of four.
+    fn attention(&self, id: NodeId) -> Option<ProjectedAttention<'a>> {
+        let node = &self.graph.nodes[id];
+        let (Op::Attention, &[query, key, value]) = (&node.op, node.inputs.as_slice()) else { return None };
+        let nodes = [query, key, value];
+        let projection = |id: NodeId| {
+            let node = &self.graph.nodes[id];
+            let (Op::Conv2d(conv), &[input]) = (&node.op, node.inputs.as_slice()) else { return None };
+            let fits = self.uses[id] == 1 && self.constants[id].is_none() && node.shape[1].is_multiple_of(4);
+            (fits && conv.geometry == ConvGeometry::same(1) && conv.bias.is_some()).then_some((conv, input))
         };
+        let [(query, input), (key, b), (value, c)] = [projection(query)?, projection(key)?, projection(value)?];
+        (input == b && input == c).then_some(ProjectedAttention { input, projections: [query, key, value], nodes })
+    }
+
+    fn conv(&self, conv: &'a Conv2d, node: NodeId, input: NodeId) -> FusedConv<'a> {
+        let fused = FusedConv::plain(conv, node, input);
         let before = &self.graph.nodes[input];
         let alone = self.uses[input] == 1 && self.constants[input].is_none();
         match (&before.op, before.inputs.as_slice()) {
@@ -129,7 +147,22 @@ impl<'a> Finder<'a> {
     }
 }
 
-impl FusedConv<'_> {
+impl<'a> FusedConv<'a> {
+    /// With nothing before or after it.
+    pub fn plain(conv: &'a Conv2d, node: NodeId, input: NodeId) -> Self {
+        Self {
+            conv,
+            node,
+            input,
+            upsample: 1,
+            sample_bias: None,
+            scale: 1.0,
+            residual: None,
+            activation: Activation::Identity,
+            absorbed: Vec::new(),
+        }
+    }
+
     /// Whether a factor and a residual can still follow.
     fn is_unscaled(&self) -> bool {
         self.scale == 1.0 && self.residual.is_none() && self.activation == Activation::Identity

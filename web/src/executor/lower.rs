@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use bytemuck::{Pod, bytes_of};
-use candle_core::Tensor;
+use candle_core::{Tensor, TensorId};
 use lddgan::backend::{Graph, Node, NodeId, Op};
-use lddgan::layers::Linear;
+use lddgan::layers::{Conv2d, Linear};
 use lddgan::{Activation, FirMode};
 
 use super::constants::Constants;
@@ -36,6 +36,7 @@ macro_rules! kernel {
     };
 }
 
+mod attention;
 mod norms;
 
 /// Compiles a graph.
@@ -50,6 +51,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
         constants: Constants::default(),
         values: vec![None; graph.nodes.len()],
         styles: HashMap::new(),
+        projections: HashMap::new(),
         layer: Layer::default(),
         numbers: NumberType::F32,
     };
@@ -67,8 +69,10 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
             Plan::Nothing => continue,
             Plan::Conv(fused) => {
                 lowering.layer = lowering.layer(fused.node, id)?;
-                lowering.conv(id, fused)?
+                let y = lowering.shape(id)?;
+                lowering.conv(y, fused)?
             }
+            Plan::Attention(attention) => lowering.projected_attention(id, attention)?,
             Plan::Alone => {
                 lowering.layer = lowering.layer(id, id)?;
                 match lowering.node(id)? {
@@ -109,6 +113,8 @@ struct Lowering<'a> {
     values: Vec<Option<ValueId>>,
     /// Where the styles lie that were computed together: value, offset of the first sample and distance to the next.
     styles: HashMap<NodeId, (ValueId, usize, usize)>,
+    /// The projections of attention that were put together, by their weights.
+    projections: HashMap<[TensorId; 3], Conv2d>,
     /// What is being lowered, and the type of its result.
     layer: Layer,
     numbers: NumberType,
@@ -146,7 +152,11 @@ impl Lowering<'_> {
     fn layer(&self, id: NodeId, end: NodeId) -> Result<Layer> {
         let node = &self.graph.nodes[id];
         let x = self.shape(node.inputs.first().copied().unwrap_or(id))?;
-        Ok(Layer { x, y: self.shape(end)?, flops: node.flops(), conv: None })
+        Ok(Layer { x, y: self.shape(end)?, flops: node.flops(), unread: 0, conv: None })
+    }
+
+    fn flops<'a>(&self, nodes: impl Iterator<Item = &'a NodeId>) -> u64 {
+        nodes.map(|&node| self.graph.nodes[node].flops()).fold(0, u64::saturating_add)
     }
 
     fn input(&mut self, id: NodeId, name: &str) -> Result<()> {
@@ -233,7 +243,10 @@ impl Lowering<'_> {
                 self.concat(operands, (self.shape(a)?.channels, self.shape(b)?.channels), y)
             }
             (Op::AddPerChannel, &[x, bias]) => self.add_per_channel(x, bias, y)?,
-            (Op::Attention, &[q, k, v]) => self.attention([q, k, v], y)?,
+            (Op::Attention, &[q, k, v]) => {
+                let inputs = [self.operand(q)?, self.operand(k)?, self.operand(v)?];
+                self.attention(inputs, [y.blocks(), 0, 0], y)
+            }
             (Op::Quantize(codebook), &[x]) => self.quantize(x, y, codebook)?,
             (Op::MinibatchStddev, &[x]) => self.minibatch_stddev(x, y)?,
             (Op::SumPixels, &[x]) => self.sum_pixels(x, y)?,
@@ -243,8 +256,8 @@ impl Lowering<'_> {
         Ok(Some(value))
     }
 
-    fn conv(&mut self, id: NodeId, fused: &FusedConv) -> Result<ValueId> {
-        let (x, y) = (self.shape(fused.input)?, self.shape(id)?);
+    fn conv(&mut self, y: Shape, fused: &FusedConv) -> Result<ValueId> {
+        let x = self.shape(fused.input)?;
         let geometry = fused.conv.geometry;
         let (residual_scale, residual) = fused.residual.unzip();
         let input = self.operand(fused.input)?;
@@ -395,29 +408,6 @@ impl Lowering<'_> {
         let params = params::AddPerChannel { count: y.vectors() as u32, pixels: y.pixels() as u32 };
         let reads = vec![self.operand(x)?, self.operand(bias)?];
         Ok(self.emit(self.pointwise(kernel!("add_per_channel"), reads, y), params))
-    }
-
-    fn attention(&mut self, inputs: [NodeId; 3], y: Shape) -> Result<ValueId> {
-        /// Positions that one workgroup of attention.wgsl computes, and the most blocks of channels.
-        const QUERIES: usize = 8;
-        const CHUNK: usize = 64;
-        let chunks = y.blocks().div_ceil(CHUNK);
-        // As even as whole blocks for each of a query's threads allow.
-        let chunk = y.blocks().div_ceil(chunks).next_multiple_of(THREADS / QUERIES);
-        let params = params::Attention {
-            batch: y.batch as u32,
-            blocks: y.blocks() as u32,
-            positions: y.pixels() as u32,
-            scale: (y.channels as f32).sqrt().recip(),
-        };
-        let dispatch = Dispatch {
-            kernel: Kernel { constants: vec![("CHUNK", chunk as u32)], ..kernel!("attention") },
-            reads: inputs.iter().map(|&input| self.operand(input)).collect::<Result<_>>()?,
-            workgroups: y.batch * y.pixels().div_ceil(QUERIES) * chunks,
-            vectors: y.vectors(),
-            numbers: self.numbers,
-        };
-        Ok(self.emit(dispatch, params))
     }
 
     fn quantize(&mut self, x: NodeId, y: Shape, codebook: &Tensor) -> Result<ValueId> {

@@ -38,7 +38,7 @@ params! {
     UpsampleNearest { count: u32, in_height: u32, in_width: u32, factor: u32 }
     DepthToSpace { count: u32, in_blocks: u32, in_height: u32, in_width: u32, out_channels: u32, factor: u32 }
     Concat { count: u32, a_channels: u32, b_channels: u32, pixels: u32 }
-    Attention { batch: u32, blocks: u32, positions: u32, scale: f32 }
+    Attention { batch: u32, blocks: u32, positions: u32, stride: u32, first_k: u32, first_v: u32, scale: f32 }
     Quantize { batch: u32, blocks: u32, positions: u32, codes: u32 }
     MinibatchStddev { groups: u32, members: u32, channels: u32, pixels: u32 }
     SumPixels { count: u32, pixels: u32 }

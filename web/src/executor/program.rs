@@ -99,6 +99,8 @@ pub struct Layer {
     pub y: Shape,
     /// As [`lddgan::backend::Node::flops`] counts them.
     pub flops: u64,
+    /// Bytes of what is bound but not read, because it belongs to other layers.
+    pub unread: u64,
     pub conv: Option<ConvLayer>,
 }
 
@@ -149,8 +151,8 @@ impl Program {
             let mut reads = step.reads.clone();
             reads.sort_unstable();
             reads.dedup();
-            let bytes = reads.iter().map(bytes).sum::<u64>() + self.values[step.write].bytes;
-            let Layer { x, y, flops, conv } = step.layer;
+            let Layer { x, y, flops, unread, conv } = step.layer;
+            let bytes = reads.iter().map(bytes).sum::<u64>() + self.values[step.write].bytes - unread;
             Work { kernel: step.kernel.key(), x: x.dims(), y: y.dims(), flops, bytes, conv }
         };
         self.steps.iter().map(work).collect()

@@ -16,14 +16,18 @@ struct Params {
     batch: u32,
     blocks: u32,
     positions: u32,
+    // Groups of four channels of a sample of q, k and v, which may share one image, and where theirs start.
+    stride: u32,
+    first_k: u32,
+    first_v: u32,
     // 1 / sqrt(C)
     scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> q: array<Read1>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read> k: array<Read2>; // (N, C4, H, W)
-@group(0) @binding(3) var<storage, read> v: array<Read3>; // (N, C4, H, W)
+@group(0) @binding(1) var<storage, read> q: array<Read1>; // (N, stride, H, W), as k and v
+@group(0) @binding(2) var<storage, read> k: array<Read2>;
+@group(0) @binding(3) var<storage, read> v: array<Read3>;
 @group(0) @binding(4) var<storage, read_write> y: array<Written>; // (N, C4, H, W)
 
 var<workgroup> weights: array<f32, QUERIES * KEYS>; // logits, then weights of one tile
@@ -69,7 +73,9 @@ fn main(
     if sample >= params.batch {
         return;
     }
-    let start = sample * params.blocks * params.positions;
+    let first_q = sample * params.stride * params.positions;
+    let first_k = first_q + params.first_k * params.positions;
+    let first_v = first_q + params.first_v * params.positions;
     // A thread sums for one query, over every eighth block of the chunk.
     let own_query = thread % QUERIES;
     let own_block = first_block + thread / QUERIES;
@@ -84,11 +90,11 @@ fn main(
         // Zeros in so many words: without them Chromium on SwiftShader keeps those of the last round.
         var logits = array<f32, LOGITS>();
         for (var block = 0u; block < params.blocks; block++) {
-            let plane = start + block * params.positions;
-            let value = vec4<f32>(k[plane + key]);
+            let plane = block * params.positions;
+            let value = vec4<f32>(k[first_k + plane + key]);
             for (var i = 0u; i < LOGITS; i++) {
                 let query = min(first_query + thread / KEYS + i * (THREADS / KEYS), params.positions - 1u);
-                logits[i] += dot(vec4<f32>(q[plane + query]), value);
+                logits[i] += dot(vec4<f32>(q[first_q + plane + query]), value);
             }
         }
         for (var i = 0u; i < LOGITS; i++) {
@@ -107,7 +113,7 @@ fn main(
             for (var i = 0u; i < SUMS; i++) {
                 // A block that does not exist repeats the last one; its sums are not stored.
                 let block = min(own_block + i * (THREADS / QUERIES), params.blocks - 1u);
-                sum[i] += weight * vec4<f32>(v[start + block * params.positions + first_key + key]);
+                sum[i] += weight * vec4<f32>(v[first_v + block * params.positions + first_key + key]);
             }
         }
         workgroupBarrier();
@@ -116,7 +122,7 @@ fn main(
     for (var i = 0u; i < SUMS; i++) {
         let block = own_block + i * (THREADS / QUERIES);
         if block < params.blocks && query < params.positions {
-            y[start + block * params.positions + query] = Written(sum[i] / total[own_query]);
+            y[(sample * params.blocks + block) * params.positions + query] = Written(sum[i] / total[own_query]);
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Style {
     offset: usize,
     stride: usize,
     scale_offset: f32,
+    /// Bytes of the value that belong to other norms.
+    unread: u64,
 }
 
 /// The most vectors of four in a group that one workgroup normalises alone: more of them are shared between many.
@@ -30,7 +32,7 @@ const SPAN: usize = 1024;
 impl Lowering<'_> {
     pub fn learned_norm(&mut self, x: NodeId, norm: &GroupNorm, activation: Activation) -> Result<ValueId> {
         let values = Operand::Constant(self.constants.style(&norm.weight, &norm.bias)?);
-        self.norm(x, &Style { values, offset: 0, stride: 0, scale_offset: 0.0 }, norm.groups, activation)
+        self.norm(x, &Style { values, offset: 0, stride: 0, scale_offset: 0.0, unread: 0 }, norm.groups, activation)
     }
 
     pub fn adaptive_norm(
@@ -42,11 +44,13 @@ impl Lowering<'_> {
     ) -> Result<ValueId> {
         let style = match self.styles.get(&style) {
             Some(&(values, offset, stride)) => {
-                Style { values: Operand::Value(values), offset, stride, scale_offset: 1.0 }
+                let own = self.shape(style)?.elements() as u64 * 4;
+                let unread = self.program.values[values].bytes.saturating_sub(own);
+                Style { values: Operand::Value(values), offset, stride, scale_offset: 1.0, unread }
             }
             None => {
                 let stride = 4 * self.shape(style)?.blocks();
-                Style { values: self.operand(style)?, offset: 0, stride, scale_offset: 1.0 }
+                Style { values: self.operand(style)?, offset: 0, stride, scale_offset: 1.0, unread: 0 }
             }
         };
         self.norm(x, &style, groups, activation)
@@ -92,6 +96,7 @@ impl Lowering<'_> {
             vectors: shape.vectors(),
             numbers: self.numbers,
         };
+        self.layer.unread = style.unread;
         self.emit(dispatch, params)
     }
 
@@ -135,7 +140,9 @@ impl Lowering<'_> {
             vectors: 2 * planes,
             numbers: NumberType::F32,
         };
+        self.layer.unread = style.unread;
         let factors = self.emit(dispatch, params);
+        self.layer.unread = 0;
         let kernel = kernel!("scale_shift", ACTIVATION = activation_code(activation));
         let params = params::ScaleShift { count: shape.vectors() as u32, blocks: shape.blocks() as u32, pixels };
         self.emit(self.pointwise(kernel, vec![x, Operand::Value(factors)], shape), params)
@@ -154,7 +161,7 @@ impl Lowering<'_> {
         let mut shape = rows(one);
         for nodes in &styles.layers {
             let y = rows(self.shape(nodes[0])?);
-            self.layer = Layer { x: shape, y, flops: self.flops(nodes.iter()), conv: None };
+            self.layer = Layer { x: shape, y, flops: self.flops(nodes.iter()), unread: 0, conv: None };
             x = match &self.graph.nodes[nodes[0]].op {
                 Op::Linear(linear, activation) => self.linear(Operand::Value(x), shape, y, linear, *activation)?,
                 _ => self.pixel_norm(Operand::Value(x), y),
@@ -166,7 +173,7 @@ impl Lowering<'_> {
         };
         let heads = Linear { weight: cat(|head| &head.weight)?, bias: cat(|head| &head.bias)? };
         let y = Shape { channels: heads.bias.elem_count(), ..shape };
-        self.layer = Layer { x: shape, y, flops: self.flops(styles.places.keys()), conv: None };
+        self.layer = Layer { x: shape, y, flops: self.flops(styles.places.keys()), unread: 0, conv: None };
         let values = self.linear(Operand::Value(x), shape, y, &heads, Activation::Identity)?;
         let widths = styles.heads.iter().map(|(head, _)| head.bias.elem_count());
         let starts: Vec<usize> = widths.scan(0, |end, width| Some(std::mem::replace(end, *end + width))).collect();
@@ -175,9 +182,5 @@ impl Lowering<'_> {
             self.styles.insert(style, (values, input * one.batch * stride + starts[head], stride));
         }
         Ok(())
-    }
-
-    fn flops<'a>(&self, nodes: impl Iterator<Item = &'a NodeId>) -> u64 {
-        nodes.map(|&node| self.graph.nodes[node].flops()).fold(0, u64::saturating_add)
     }
 }
