@@ -37,6 +37,8 @@ pub struct Recipe {
     pub x: Mix,
     /// Of z, the generator's own noise.
     pub z: Mix,
+    /// The step from x_t to which `z` is limited; at the others z is that of `x`. None: `z` is that of all steps.
+    pub z_step: Option<usize>,
     /// Values of z larger than this are drawn again.
     pub truncation: Option<f32>,
 }
@@ -49,7 +51,7 @@ impl From<u64> for Recipe {
 
 impl From<Mix> for Recipe {
     fn from(mix: Mix) -> Self {
-        Self { x: mix, z: mix, truncation: None }
+        Self { x: mix, z: mix, z_step: None, truncation: None }
     }
 }
 
@@ -57,10 +59,14 @@ impl Recipe {
     /// `count` values of the draw called `name`, see [`crate::Model::draw`].
     pub fn draw(&self, name: &str, count: usize) -> Vec<f32> {
         let stream = |seed| Stream::new(seed, 0, name);
+        let Some(t) = name.strip_prefix("z/") else {
+            return self.x.draw(|seed| stream(seed).normals(count));
+        };
+        let is_own = self.z_step.is_none_or(|step| t.parse() == Ok(step.wrapping_sub(1)));
+        let mix = if is_own { self.z } else { self.x };
         match self.truncation {
-            _ if !name.starts_with("z/") => self.x.draw(|seed| stream(seed).normals(count)),
-            None => self.z.draw(|seed| stream(seed).normals(count)),
-            Some(limit) => self.z.draw(|seed| truncated(&mut stream(seed), count, limit)),
+            None => mix.draw(|seed| stream(seed).normals(count)),
+            Some(limit) => mix.draw(|seed| truncated(&mut stream(seed), count, limit)),
         }
     }
 }
@@ -128,9 +134,19 @@ mod tests {
 
     #[test]
     fn x_and_z_can_be_mixed_apart() {
-        let recipe = Recipe { x: 5.into(), z: 6.into(), truncation: None };
+        let recipe = Recipe { x: 5.into(), ..6.into() };
         assert_eq!(recipe.draw("noise/2", 9), Stream::new(5, 0, "noise/2").normals(9));
         assert_eq!(recipe.draw("z/0", 9), Stream::new(6, 0, "z/0").normals(9));
+    }
+
+    #[test]
+    fn z_of_one_step_can_be_another() {
+        let recipe = Recipe { z: 6.into(), z_step: Some(3), ..5.into() };
+        // z/2 belongs to the step from x_3.
+        assert_eq!(recipe.draw("z/2", 9), Stream::new(6, 0, "z/2").normals(9));
+        for name in ["x", "noise/2", "z/3", "z/1", "z/0"] {
+            assert_eq!(recipe.draw(name, 9), Stream::new(5, 0, name).normals(9), "{name}");
+        }
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct Options {
     /// Compute capability of the GPU to build for, without the point; 90 is Hopper
     #[arg(long, default_value = "90")]
     compute_cap: String,
+    /// Build for several GPUs at once; the program then needs NCCL where it runs
+    #[arg(long)]
+    nccl: bool,
 }
 
 /// CUDA 13.0: what links with these also runs beside PyTorch 2.11 for CUDA 13.0, and a driver refuses what a later
@@ -36,21 +39,24 @@ const WHEELS: [&str; 9] = [
     "nvidia-cudnn-cu13==9.19.0.56",
 ];
 
+const NCCL_WHEEL: &str = "nvidia-nccl-cu13==2.28.9";
+
 pub fn run(options: &Options) -> Result<()> {
     let toolkit = match std::env::var_os("CUDA_HOME") {
         Some(path) => PathBuf::from(path),
-        None => installed_toolkit()?,
+        None => installed_toolkit(options.nccl)?,
     };
+    let feature = if options.nccl { "nccl" } else { "cuda" };
     let target = workspace::root().join("target/cuda");
     let cargo = |arguments: &str| {
         let mut cargo = command("cargo", []);
-        cargo.args(arguments.split_whitespace()).args(["--release", "--features", "cuda"]);
+        cargo.args(arguments.split_whitespace()).arg("--release");
         with_toolkit(&mut cargo, &toolkit, options).env("CARGO_TARGET_DIR", &target);
         cargo
     };
-    command::run(&mut cargo("build -p lddgan-trainer"))?;
-    command::run(&mut cargo("test -p lddgan --lib --no-run"))?;
-    let tests = output(&mut cargo("test -p lddgan --lib --no-run --message-format=json"));
+    command::run(&mut cargo(&format!("build -p lddgan-trainer --features {feature}")))?;
+    command::run(&mut cargo("test -p lddgan --lib --features cuda --no-run"))?;
+    let tests = output(&mut cargo("test -p lddgan --lib --features cuda --no-run --message-format=json"));
     let tests = tests.as_deref().and_then(test_program).context("cargo does not name the test program")?;
     pack(&target.join("check"), &target.join("release/lddgan"), &tests)
 }
@@ -60,21 +66,34 @@ fn with_toolkit<'a>(cargo: &'a mut Command, toolkit: &Path, options: &Options) -
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths([toolkit.join("bin")].into_iter().chain(std::env::split_paths(&path)));
     cargo.env("CUDA_HOME", toolkit).env("CUDA_COMPUTE_CAP", &options.compute_cap);
+    // NCCL is looked for where the linker looks.
+    let libraries = std::env::var_os("LIBRARY_PATH").unwrap_or_default();
+    let libraries = [toolkit.join("lib")].into_iter().chain(std::env::split_paths(&libraries));
+    cargo.envs(std::env::join_paths(libraries).map(|path| ("LIBRARY_PATH", path)));
     // Candle's kernels for quantised models are linked in, too: 33 MB less.
     cargo.env("NVCC_APPEND_FLAGS", "--compress-mode=size").envs(path.map(|path| ("PATH", path)))
 }
 
 /// The toolkit in the target folder; installs it if it is not there.
-fn installed_toolkit() -> Result<PathBuf> {
+fn installed_toolkit(nccl: bool) -> Result<PathBuf> {
     let home = workspace::root().join("target/cuda-toolkit");
     let toolkit = home.join("nvidia/cu13");
-    if toolkit.join("lib/stubs/libcuda.so").exists() {
-        return Ok(toolkit);
+    if !toolkit.join("lib/stubs/libcuda.so").exists() {
+        install(&home, &WHEELS)?;
+        complete(&home, &toolkit).context("the toolkit cannot be completed")?;
     }
-    let mut pip = command("python3", ["-m", "pip", "install", "--no-compile", "--no-deps", "--only-binary=:all:"]);
-    command::run(pip.arg("--target").arg(&home).args(WHEELS))?;
-    complete(&home, &toolkit).context("the toolkit cannot be completed")?;
+    let link = toolkit.join("lib/libnccl.so");
+    if nccl && !link.exists() {
+        // In a folder of its own: pip adds nothing to one that is there.
+        install(&home.join("nccl"), &[NCCL_WHEEL])?;
+        symlink(home.join("nccl/nvidia/nccl/lib/libnccl.so.2"), link).context("the toolkit cannot be completed")?;
+    }
     Ok(toolkit)
+}
+
+fn install(home: &Path, wheels: &[&str]) -> Result<()> {
+    let mut pip = command("python3", ["-m", "pip", "install", "--no-compile", "--no-deps", "--only-binary=:all:"]);
+    command::run(pip.arg("--target").arg(home).args(wheels))
 }
 
 /// The wheels lack what only linking needs: names without a version, and the driver's library.

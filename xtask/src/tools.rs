@@ -29,6 +29,7 @@ enum Finder {
     Program(&'static [&'static str]),
     WasmTarget,
     VulkanSoftwareDriver,
+    EglDriver,
     OpenMpi,
     LibClang,
 }
@@ -150,6 +151,17 @@ pub fn tools() -> Result<Vec<Tool>> {
             }),
         },
         Tool {
+            name: "OpenGL software driver",
+            purpose: Purpose::Tests,
+            finder: Finder::EglDriver,
+            source: Source::Package(PackageSource {
+                debian: "libegl1",
+                ubuntu: "libegl1",
+                elsewhere: "install Mesa's EGL driver, by which Chromium draws on canvases \
+                            (Fedora: mesa-libEGL, Arch: mesa)",
+            }),
+        },
+        Tool {
             name: "Open MPI",
             purpose: Purpose::Tests,
             finder: Finder::OpenMpi,
@@ -202,7 +214,8 @@ impl Finder {
         match self {
             Self::Program(names) => program_version(names),
             Self::WasmTarget => wasm_target_folder(),
-            Self::VulkanSoftwareDriver => vulkan_software_driver(),
+            Self::VulkanSoftwareDriver => driver_file("vulkan/icd.d", "/lvp_icd"),
+            Self::EglDriver => driver_file("glvnd/egl_vendor.d", "_mesa"),
             // The compiler comes with the headers, and mpirun with both.
             Self::OpenMpi => find_program("mpicc").and_then(|_| program_version(&["mpirun"])),
             Self::LibClang => libclang(),
@@ -238,16 +251,15 @@ fn wasm_target_folder() -> Option<String> {
     output(&mut rustc).filter(|folder| Path::new(folder).is_dir())
 }
 
-/// The manifest by which the Vulkan loader finds Mesa's lavapipe.
-fn vulkan_software_driver() -> Option<String> {
+/// The manifest by which a loader finds a driver, in a folder of the system's.
+fn driver_file(folder: &str, name: &str) -> Option<String> {
     if !cfg!(target_os = "linux") {
-        return Some("not needed: wgpu uses Metal or Direct3D 12 here".to_owned());
+        return Some("not needed: Metal or Direct3D 12 is used here".to_owned());
     }
-    let folders = ["/usr/share", "/usr/local/share", "/etc"];
-    let files =
-        folders.iter().flat_map(|folder| fs::read_dir(Path::new(folder).join("vulkan/icd.d"))).flatten().flatten();
+    let parents = ["/usr/share", "/usr/local/share", "/etc"];
+    let files = parents.iter().flat_map(|parent| fs::read_dir(Path::new(parent).join(folder))).flatten().flatten();
     let mut paths = files.map(|file| file.path().display().to_string());
-    paths.find(|path| path.contains("/lvp_icd"))
+    paths.find(|path| path.contains(name))
 }
 
 /// The library by which bindgen reads the headers of MPI, where it looks for it itself.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// No network but ours, and WebGPU on the CPU.
-const ARGUMENTS: [&str; 9] = [
+const ARGUMENTS: [&str; 11] = [
     "--headless=new",
     "--no-sandbox",
     "--disable-quic",
@@ -24,6 +24,9 @@ const ARGUMENTS: [&str; 9] = [
     "--disable-sync",
     "--enable-unsafe-webgpu",
     "--use-webgpu-adapter=swiftshader",
+    // Without OpenGL, on the CPU too, what WebGPU draws on a canvas takes the whole GPU process down.
+    "--use-angle=gl-egl",
+    "--ignore-gpu-blocklist",
 ];
 
 /// How long anything may take before a test gives up on it; it bounds a failure and decides nothing else.
@@ -152,6 +155,11 @@ impl Browser {
     /// Makes every page lose its GPU.
     pub fn crash_gpu(&self) {
         self.devtools("Browser.crashGpuProcess", json!({}));
+    }
+
+    /// Lets pages do this without asking the user.
+    pub fn allow(&self, permissions: &[&str]) {
+        self.devtools("Browser.grantPermissions", json!({ "permissions": permissions }));
     }
 
     /// Shows pages as on a device of this width, with these preferences of its user.

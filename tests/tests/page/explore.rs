@@ -12,7 +12,7 @@ fn the_address_says_how_faces_are_made() {
     assert_eq!(page.browser.text("#error") + &page.browser.text("#notes"), "");
     page.model.set_steps(2).expect("the model has four steps");
     for (i, seed) in (2..6).enumerate() {
-        let recipe = Recipe { x: 7.into(), z: seed.into(), truncation: Some(0.5) };
+        let recipe = Recipe { x: 7.into(), truncation: Some(0.5), ..seed.into() };
         page.assert_shown(&format!("#faces > :nth-child({}) canvas", i + 1), &page.native(recipe));
     }
 
@@ -23,7 +23,22 @@ fn the_address_says_how_faces_are_made() {
     page.finish();
     page.model.set_steps(1).expect("the model has four steps");
     for (i, seed) in (2..6).enumerate() {
-        let recipe = Recipe { x: seed.into(), z: 2.into(), truncation: Some(0.5) };
+        let recipe = Recipe { z: 2.into(), truncation: Some(0.5), ..seed.into() };
+        page.assert_shown(&format!("#faces > :nth-child({}) canvas", i + 1), &page.native(recipe));
+    }
+}
+
+#[test]
+fn z_of_a_single_step_can_vary() {
+    let page = Page::open("?seed=2&count=4&model=tiny&executor=candle");
+    page.finish();
+    page.open_panels();
+    page.browser.click("input[name=z-step][value='3']");
+    page.browser.wait("the address", || page.browser.address().contains("x-of=2&z-step=3"));
+    page.finish();
+    assert_eq!(page.browser.run("return document.querySelector('input[name=vary][value=z]').checked"), true);
+    for (i, seed) in (2..6).enumerate() {
+        let recipe = Recipe { x: 2.into(), z_step: Some(3), ..seed.into() };
         page.assert_shown(&format!("#faces > :nth-child({}) canvas", i + 1), &page.native(recipe));
     }
 }

@@ -42,6 +42,22 @@ fn a_saved_face_says_where_it_comes_from() {
 }
 
 #[test]
+fn the_link_of_a_face_leads_to_it() {
+    let page = Page::open("?seed=3&count=4&model=tiny&executor=candle");
+    page.finish();
+    page.browser.allow(&["clipboardReadWrite", "clipboardSanitizedWrite"]);
+    page.browser.click("#faces > :nth-child(3) > button");
+    page.browser.click("#copy");
+    page.browser.wait("words about the link", || page.browser.text("#large-status").contains("link"));
+    assert_eq!(page.browser.text("#large-status"), "The link is copied.");
+    let link = page.browser.run("return navigator.clipboard.readText()");
+    page.browser.open(link.as_str().expect("the clipboard has text"));
+    page.finish();
+    assert_eq!(page.shown_seeds(), [5]);
+    page.assert_faces([5]);
+}
+
+#[test]
 fn the_large_view_is_left_with_the_keyboard_as_it_was_entered() {
     let page = Page::open("?seed=0&count=4&model=tiny&executor=candle");
     page.finish();

@@ -1,11 +1,9 @@
 //! The choice of a model, files of the visitor's, and model cards.
 
+use std::collections::HashMap;
 use std::fs;
 
-use candle_core::Device;
-use lddgan::ModelFile;
-
-use crate::page::{Page, tiny};
+use crate::page::{Page, model, tiny};
 
 #[test]
 fn a_file_of_the_visitors_makes_faces() {
@@ -19,7 +17,34 @@ fn a_file_of_the_visitors_makes_faces() {
     page.browser.press("#file", &path.to_string_lossy());
     page.browser.wait("the other model", || page.browser.text("#models").contains("other.safetensors (yours)"));
     page.finish();
-    page.model = ModelFile::from_bytes(&other, "").and_then(|file| file.model("", &Device::Cpu)).expect("it is whole");
+    page.model = model("other", &other);
+    for (i, seed) in (0..4).enumerate() {
+        page.assert_shown(&format!("#faces > :nth-child({}) canvas", i + 1), &page.native(seed));
+    }
+}
+
+#[test]
+fn a_file_that_is_dropped_on_the_page_makes_faces() {
+    let files = HashMap::from([("models/dropped.safetensors".to_owned(), tiny(2))]);
+    let query = "?seed=0&count=4&model=tiny&executor=candle";
+    let mut page = Page::with_files("tiny", &tiny(1), files, query, |_| {});
+    page.finish();
+    page.browser.run(
+        "return (async () => {
+           const bytes = await (await fetch('models/dropped.safetensors')).arrayBuffer();
+           const dataTransfer = new DataTransfer();
+           dataTransfer.items.add(new File([bytes], 'dropped.safetensors'));
+           for (const kind of ['dragover', 'drop']) {
+             const event = new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true });
+             // If the page did not take the file, the browser would go to it.
+             if (document.querySelector('#faces').dispatchEvent(event)) throw new Error(`${kind} is not taken`);
+           }
+         })()",
+    );
+    let chosen = "return document.querySelector('#models').selectedOptions[0].textContent";
+    page.browser.wait("the dropped model", || page.browser.run(chosen) == "dropped.safetensors (yours)");
+    page.finish();
+    page.model = model("dropped", &tiny(2));
     for (i, seed) in (0..4).enumerate() {
         page.assert_shown(&format!("#faces > :nth-child({}) canvas", i + 1), &page.native(seed));
     }

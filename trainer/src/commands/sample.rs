@@ -43,6 +43,15 @@ pub struct Sample {
     /// Make the images between --seed and this one, both included, instead of those that follow
     #[arg(long, value_name = "SEED")]
     interpolate: Option<u64>,
+    /// Take x_T and the posterior's noise of this seed for all images, so that z alone differs
+    #[arg(long, value_name = "SEED", conflicts_with = "z_of")]
+    x_of: Option<u64>,
+    /// Take z of this seed for all images, so that x_T and the posterior's noise alone differ
+    #[arg(long, value_name = "SEED")]
+    z_of: Option<u64>,
+    /// With `--x-of`, let z differ at the step from x_t alone
+    #[arg(long, value_name = "T", requires = "x_of")]
+    z_step: Option<usize>,
     /// With `--backend wgpu`, time the kernels on this GPU first and use the fastest; the times are kept for other runs
     #[arg(long)]
     tune: bool,
@@ -61,7 +70,12 @@ impl Sample {
             Some(to) => (0..self.count).map(|i| between(i, to)).collect(),
             None => (self.seed..end).map(|seed| (seed.to_string(), seed.into())).collect(),
         };
-        let recipe = |mix: Mix| Recipe { truncation: self.truncation, ..mix.into() };
+        let recipe = |mix: Mix| Recipe {
+            x: self.x_of.map_or(mix, Mix::from),
+            z: self.z_of.map_or(mix, Mix::from),
+            z_step: self.z_step,
+            truncation: self.truncation,
+        };
         Ok(mixes.into_iter().map(|(name, mix)| (name, recipe(mix))).collect())
     }
 }
@@ -72,6 +86,10 @@ pub fn sample(options: &Sample) -> Result<()> {
     let mut sampler = Sampler::new(&file, &name, options.backend)?;
     if let Some(steps) = options.steps {
         sampler.model.set_steps(steps)?;
+    }
+    if let Some(step) = options.z_step {
+        let steps: Vec<usize> = sampler.model.levels().iter().copied().filter(|&t| t > 0).collect();
+        ensure!(steps.contains(&step), "--z-step must be one of {steps:?}, where the steps begin");
     }
     let (names, recipes): (Vec<String>, Vec<Recipe>) = options.recipes()?.into_iter().unzip();
     if options.tune {

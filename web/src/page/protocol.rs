@@ -93,6 +93,15 @@ pub enum Reply {
         run: u32,
         index: usize,
     },
+    /// Faces that were drawn, so many in a row; the picture comes beside this.
+    Faces {
+        place: Place,
+        run: u32,
+        /// The index of the first of them.
+        first: usize,
+        count: usize,
+        columns: usize,
+    },
     Done {
         place: Place,
         run: u32,
@@ -162,12 +171,14 @@ pub struct Speed {
     pub read: f64,
     /// Pipelines and upload of the last compilation.
     pub compile: Option<f64>,
-    /// The last batch: noise, sampling, decoding and reading back.
+    /// The last batch: noise, sampling, decoding and drawing or reading back.
     pub sampling: f64,
     /// Decoding one face.
     pub decode: Option<f64>,
     /// Faces in the last batch.
     pub batch: usize,
+    /// Whether these were drawn without a way through the CPU.
+    pub drawn: bool,
     /// The type of the numbers between kernels.
     pub numbers: String,
     /// Of the weights and of the values between kernels, on the GPU.
@@ -175,21 +186,26 @@ pub struct Speed {
 }
 
 /// A message as JavaScript passes it on, and what is to be transferred with it.
-pub fn pack(message: &impl Serialize, bytes: Option<&ArrayBuffer>) -> Result<(Array, Array), JsValue> {
+pub fn pack(message: &impl Serialize, attachment: Option<&JsValue>) -> Result<(Array, Array), JsValue> {
     let json = serde_json::to_string(message).map_err(|error| JsValue::from(error.to_string()))?;
     let (array, transfer) = (Array::of1(&json.into()), Array::new());
-    if let Some(bytes) = bytes {
-        array.push(bytes);
-        transfer.push(bytes);
+    if let Some(attachment) = attachment {
+        array.push(attachment);
+        transfer.push(attachment);
     }
     Ok((array, transfer))
 }
 
 /// Reads what [`pack`] packed.
-pub fn unpack<T: DeserializeOwned>(message: JsValue) -> Result<(T, Vec<u8>), String> {
+pub fn unpack<T: DeserializeOwned>(message: JsValue) -> Result<(T, JsValue), String> {
     let array: Array = message.dyn_into().map_err(|_| "a message that is no array")?;
     let json = array.get(0).as_string().unwrap_or_default();
     let message = serde_json::from_str(&json).map_err(|error| format!("a message that cannot be read: {error}"))?;
-    let bytes: Option<ArrayBuffer> = array.get(1).dyn_into().ok();
-    Ok((message, bytes.map_or(Vec::new(), |bytes| Uint8Array::new(&bytes).to_vec())))
+    Ok((message, array.get(1)))
+}
+
+/// The bytes that came beside a message; none if something else did.
+pub fn bytes(attachment: &JsValue) -> Vec<u8> {
+    let buffer = attachment.dyn_ref::<ArrayBuffer>();
+    buffer.map_or(Vec::new(), |buffer| Uint8Array::new(buffer).to_vec())
 }

@@ -50,6 +50,8 @@ pub struct Settings {
     pub steps: usize,
     pub truncation: Option<f32>,
     pub vary: Vary,
+    /// The step from x_t to which varying z is limited.
+    pub z_step: Option<usize>,
     pub executor: ExecutorChoice,
     /// The model file's name without its ending.
     pub model: String,
@@ -63,6 +65,7 @@ impl Default for Settings {
             steps: DEFAULT_STEPS,
             truncation: None,
             vary: Vary::All,
+            z_step: None,
             executor: ExecutorChoice::Auto,
             model: DEFAULT_MODEL.to_owned(),
         }
@@ -115,6 +118,10 @@ impl Settings {
             }
             "z-of" => self.vary = Vary::X(parse_seed(value)?),
             "x-of" => self.vary = Vary::Z(parse_seed(value)?),
+            "z-step" => {
+                let step = value.parse().ok().filter(|step| (1..=DEFAULT_STEPS).contains(step));
+                self.z_step = Some(step.ok_or("z-step must be a number from 1 to 4")?);
+            }
             "executor" => self.executor = parse_executor(value)?,
             "model" => {
                 let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -140,12 +147,12 @@ impl Settings {
 
     /// The random numbers of a face between two.
     pub fn blend(&self, mix: Mix) -> Recipe {
-        let (x, z) = match self.vary {
-            Vary::All => (mix, mix),
-            Vary::Z(fixed) => (fixed.into(), mix),
-            Vary::X(fixed) => (mix, fixed.into()),
-        };
-        Recipe { x, z, truncation: self.truncation }
+        let recipe = Recipe { truncation: self.truncation, ..mix.into() };
+        match self.vary {
+            Vary::All => recipe,
+            Vary::Z(fixed) => Recipe { x: fixed.into(), z_step: self.z_step, ..recipe },
+            Vary::X(fixed) => Recipe { z: fixed.into(), ..recipe },
+        }
     }
 
     /// The query of these faces, which [`Self::parse`] reads back; defaults that nobody needs to see are left out.
@@ -167,7 +174,12 @@ impl Settings {
         }
         match self.vary {
             Vary::All => {}
-            Vary::Z(fixed) => query += &format!("&x-of={fixed}"),
+            Vary::Z(fixed) => {
+                query += &format!("&x-of={fixed}");
+                if let Some(step) = self.z_step {
+                    query += &format!("&z-step={step}");
+                }
+            }
             Vary::X(fixed) => query += &format!("&z-of={fixed}"),
         }
         match self.executor {
@@ -223,6 +235,7 @@ mod tests {
             ("count", "64"),
             ("steps", "2"),
             ("truncation", "0.5"),
+            ("z-step", "4"),
             ("x-of", "3"),
             ("executor", "webgpu"),
             ("model", "tiny-2_x"),
@@ -230,7 +243,8 @@ mod tests {
         let (settings, problems) = parse(&all);
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!((settings.seeds[0], settings.seeds.len()), (u64::MAX - 63, 64));
-        let query = "?seed=18446744073709551552&count=64&steps=2&truncation=0.5&x-of=3&executor=webgpu&model=tiny-2_x";
+        let query =
+            "?seed=18446744073709551552&count=64&steps=2&truncation=0.5&x-of=3&z-step=4&executor=webgpu&model=tiny-2_x";
         assert_eq!(settings.query(), query);
         assert_eq!(parse(&[("seed", "7")]).0.query(), "?seed=7&count=16");
         assert_eq!(parse(&[("z-of", "7")]).0.query(), "?count=16&z-of=7");
@@ -250,6 +264,9 @@ mod tests {
         assert_eq!(vary("count", "4"), 9.into());
         assert_eq!((vary("x-of", "3").x, vary("x-of", "3").z), (3.into(), 9.into()));
         assert_eq!((vary("z-of", "3").x, vary("z-of", "3").z), (9.into(), 3.into()));
+        assert_eq!(parse(&[("z-step", "2"), ("x-of", "3")]).0.recipe(9).z_step, Some(2));
+        // Without x_T of another face there is nothing to limit.
+        assert_eq!(parse(&[("z-step", "2")]).0.recipe(9), 9.into());
     }
 
     #[test]
@@ -265,6 +282,7 @@ mod tests {
             ("truncation", "0"),
             ("truncation", "NaN"),
             ("x-of", "-"),
+            ("z-step", "5"),
             ("executor", "cuda"),
             ("model", "../secret"),
             ("model", ""),

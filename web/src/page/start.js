@@ -43,8 +43,8 @@
   globalThis.showKept = async (modelIsKept) => {
     const offline = document.getElementById("offline");
     offline.querySelector("dd").textContent = modelIsKept && await isKept
-      ? "This page now opens without network, too."
-      : "This browser keeps no files of this page, which needs the network each time.";
+      ? "It opens without network."
+      : "It needs the network each time: this browser keeps no files of it.";
     offline.hidden = false;
   };
 

@@ -8,7 +8,7 @@ use wasm_bindgen::prelude::*;
 use web_sys::{HtmlButtonElement, HtmlDialogElement, HtmlElement, HtmlFormElement, HtmlInputElement};
 
 use super::App;
-use super::canvas::Picture;
+use super::canvas::{Image, Picture};
 use super::dom::{document, find, next_frame, now};
 use super::save::save;
 use crate::page::protocol::{Place, Request};
@@ -78,9 +78,9 @@ impl Between {
         let Some(last) = frames.len().checked_sub(1) else { return Ok(()) };
         let place = (share * (FRAMES - 1) as f64).clamp(0.0, last as f64);
         let (frame, rest) = (place as usize, place.fract());
-        self.picture.draw(&frames[frame], 1.0)?;
+        self.picture.draw(&Image::Pixels(&frames[frame]), 1.0)?;
         if rest > 0.0 {
-            self.picture.draw(&frames[frame + 1], rest)?;
+            self.picture.draw(&Image::Pixels(&frames[frame + 1]), rest)?;
         }
         Ok(())
     }

@@ -1,9 +1,17 @@
 //! Faces on canvases.
 
 use wasm_bindgen::{Clamped, prelude::*};
-use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
+use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageBitmap, ImageData};
 
 use super::dom::document;
+
+/// A face as the worker made it.
+pub enum Image<'a> {
+    /// RGBA
+    Pixels(&'a [u8]),
+    /// A part of a picture of several.
+    Part { picture: &'a ImageBitmap, column: usize, row: usize },
+}
 
 /// A face on a canvas of the page, enlarged more smoothly than a style sheet would.
 pub struct Picture {
@@ -30,11 +38,19 @@ impl Picture {
         }
     }
 
-    /// Shows a face, which is given as RGBA, and which hides that much of the one before it.
-    pub fn draw(&self, pixels: &[u8], opacity: f64) -> Result<(), JsValue> {
+    /// Shows a face, which hides that much of the one before it.
+    pub fn draw(&self, image: &Image, opacity: f64) -> Result<(), JsValue> {
         let (size, large) = (self.image.width(), f64::from(self.canvas.width()));
-        let data = ImageData::new_with_u8_clamped_array_and_sh(Clamped(pixels), size, size)?;
-        context(&self.image)?.put_image_data(&data, 0.0, 0.0)?;
+        match *image {
+            Image::Pixels(pixels) => {
+                let data = ImageData::new_with_u8_clamped_array_and_sh(Clamped(pixels), size, size)?;
+                context(&self.image)?.put_image_data(&data, 0.0, 0.0)?;
+            }
+            Image::Part { picture, column, row } => {
+                let [x, y] = [column, row].map(|place| -f64::from(size) * place as f64);
+                context(&self.image)?.draw_image_with_image_bitmap(picture, x, y)?;
+            }
+        }
         let display = context(&self.canvas)?;
         js_sys::Reflect::set(&display, &"imageSmoothingQuality".into(), &"high".into())?;
         display.set_global_alpha(opacity);

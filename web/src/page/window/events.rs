@@ -152,6 +152,12 @@ impl App {
             ("vary", "z") => settings.vary = Vary::Z(first),
             ("vary", "x") => settings.vary = Vary::X(first),
             ("vary", _) => settings.vary = Vary::All,
+            ("z-step", step) => {
+                settings.z_step = step.parse().ok();
+                if !matches!(settings.vary, Vary::Z(_)) {
+                    settings.vary = Vary::Z(first);
+                }
+            }
             ("truncation", _) => settings.truncation = self.view.chosen_truncation(),
             ("motion", motion) => {
                 drop(settings);

@@ -3,7 +3,7 @@
 use wasm_bindgen::prelude::*;
 use web_sys::{DocumentFragment, Element, HtmlButtonElement, HtmlCanvasElement, HtmlElement, HtmlTemplateElement};
 
-use super::canvas::{Picture, context};
+use super::canvas::{Image, Picture, context};
 use super::dom::{document, find};
 
 /// Pixels of the display per row of faces: enough for a projector.
@@ -40,17 +40,17 @@ impl Faces {
         Ok(())
     }
 
-    /// Shows the face at `index`, which is given as RGBA.
-    pub fn show(&self, index: usize, pixels: &[u8]) -> Result<(), JsValue> {
-        self.tiles.get(index).map_or(Ok(()), |tile| tile.show(pixels))
+    /// Shows the face at `index`.
+    pub fn show(&self, index: usize, image: &Image) -> Result<(), JsValue> {
+        self.tiles.get(index).map_or(Ok(()), |tile| tile.show(image))
     }
 
     /// Lets another face fade in at `index`.
-    pub fn replace(&self, index: usize, seed: u64, pixels: &[u8]) -> Result<(), JsValue> {
+    pub fn replace(&self, index: usize, seed: u64, image: &Image) -> Result<(), JsValue> {
         let Some(tile) = self.tiles.get(index) else { return Ok(()) };
         tile.name(seed)?;
         tile.keep()?;
-        tile.show(pixels)
+        tile.show(image)
     }
 
     /// The canvas that shows the face with this seed.
@@ -94,8 +94,8 @@ impl Tile {
         Ok(())
     }
 
-    fn show(&self, pixels: &[u8]) -> Result<(), JsValue> {
-        self.picture.draw(pixels, 1.0)?;
+    fn show(&self, image: &Image) -> Result<(), JsValue> {
+        self.picture.draw(image, 1.0)?;
         self.button.class_list().add_1("shown")?;
         self.button.set_disabled(false);
         Ok(())

@@ -8,7 +8,7 @@ use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{Element, HtmlButtonElement, HtmlDialogElement, HtmlElement};
 
 use super::App;
-use super::canvas::Picture;
+use super::canvas::{Image, Picture};
 use super::dom::{append, document, find};
 use super::save::save;
 use crate::page::picture::{Frames, png};
@@ -74,7 +74,7 @@ impl Large {
             canvas.set_attribute("aria-hidden", "true")?;
             let picture = Picture::new(canvas.unchecked_into())?;
             picture.set_size(size, STEP_DISPLAY);
-            picture.draw(image, 1.0)?;
+            picture.draw(&Image::Pixels(image), 1.0)?;
             let label = append(&item, "span", "x")?;
             append(&label, "sub", &t.to_string())?;
             let words = match t {
@@ -122,7 +122,7 @@ impl App {
         let images: Vec<&[u8]> = pixels.chunks_exact(4 * size * size).collect();
         large.show_steps(levels, &images, size)?;
         let face = images.last().ok_or("a face without pixels")?;
-        large.picture.draw(face, 1.0)?;
+        large.picture.draw(&Image::Pixels(face), 1.0)?;
         large.pixels.replace(face.to_vec());
         large.save.set_disabled(false);
         Ok(())

@@ -8,6 +8,7 @@ use wasm_bindgen::prelude::*;
 use web_sys::{HtmlButtonElement, HtmlElement};
 
 use super::App;
+use super::canvas::Image;
 use super::dom::{after, document, find, next_frame, now};
 use crate::page::protocol::Place;
 use crate::page::settings::random_seed;
@@ -178,18 +179,18 @@ impl App {
         morphs.iter_mut().map(|morph| settings.blend(morph.mix(time))).collect()
     }
 
-    pub fn show_live_face(&self, run: u32, index: usize, pixels: &[u8]) -> Result<(), JsValue> {
+    pub fn show_live_face(&self, run: u32, index: usize, image: &Image) -> Result<(), JsValue> {
         if run != self.live.run.get() {
             return Ok(());
         }
         if self.live.morph.get() {
-            return self.faces.borrow().show(index, pixels);
+            return self.faces.borrow().show(index, image);
         }
         let (place, seed) = self.live.next.get();
         if let Some(shown) = self.settings.borrow_mut().seeds.get_mut(place) {
             *shown = seed;
         }
-        self.faces.borrow().replace(place, seed, pixels)
+        self.faces.borrow().replace(place, seed, image)
     }
 
     pub fn end_live_run(self: &Rc<Self>, run: u32) -> Result<(), JsValue> {

@@ -19,12 +19,13 @@ use std::rc::Rc;
 use js_sys::{Array, ArrayBuffer, Uint8Array};
 use lddgan::Recipe;
 use wasm_bindgen::prelude::*;
-use web_sys::{Document, UrlSearchParams, Window, Worker};
+use web_sys::{Document, ImageBitmap, UrlSearchParams, Window, Worker};
 
 use super::describe;
-use super::protocol::{ModelInfo, Order, Place, Reply, Request, pack, unpack};
+use super::protocol::{ModelInfo, Order, Place, Reply, Request, bytes, pack, unpack};
 use super::settings::{Settings, random_seed};
 use between::Between;
+use canvas::Image;
 use check::Check;
 use faces::Faces;
 use large::Large;
@@ -110,7 +111,7 @@ impl App {
     }
 
     fn receive(self: &Rc<Self>, message: JsValue) -> Result<(), JsValue> {
-        let (reply, bytes) = unpack(message)?;
+        let (reply, attachment) = unpack(message)?;
         match reply {
             Reply::Started => self.load()?,
             Reply::Downloading { bytes, total } => self.view.show_download(bytes, total),
@@ -124,13 +125,24 @@ impl App {
             Reply::Executor(info) => self.view.show_executor(&info),
             Reply::Ready(info) => self.take_model(*info)?,
             Reply::NotLoaded(reason) => self.refuse_model(&reason)?,
-            Reply::Face { place, run, index } => self.show_face(place, run, index, bytes)?,
+            Reply::Face { place: Place::Between, run, .. } => self.show_between_face(run, bytes(&attachment))?,
+            Reply::Face { place, run, index } => {
+                self.show_face(place, run, index, &Image::Pixels(&bytes(&attachment)))?
+            }
+            Reply::Faces { place, run, first, count, columns } => {
+                let picture: ImageBitmap = attachment.dyn_into()?;
+                for i in 0..count {
+                    let part = Image::Part { picture: &picture, column: i % columns, row: i / columns };
+                    self.show_face(place, run, first + i, &part)?;
+                }
+                picture.close();
+            }
             Reply::Done { place, run, seconds } => self.end_run(place, run, seconds)?,
-            Reply::Developed { run, levels } => self.show_developed(run, &levels, &bytes)?,
+            Reply::Developed { run, levels } => self.show_developed(run, &levels, &bytes(&attachment))?,
             Reply::Speed(speed) => speed::show(&self.view.speed, &speed)?,
             Reply::Checked { report, last } => self.show_report(&report, last)?,
             Reply::NotChecked(reason) => self.end_check(&reason),
-            Reply::Encoded { file } => self.save_between(&file, &bytes)?,
+            Reply::Encoded { file } => self.save_between(&file, &bytes(&attachment))?,
             Reply::Failed(reason) => self.fail(&reason),
         }
         Ok(())
@@ -145,16 +157,15 @@ impl App {
         self.make()
     }
 
-    fn show_face(&self, place: Place, run: u32, index: usize, pixels: Vec<u8>) -> Result<(), JsValue> {
+    fn show_face(&self, place: Place, run: u32, index: usize, image: &Image) -> Result<(), JsValue> {
         match place {
             Place::Grid if Some(run) == self.grid.get() => {
-                self.faces.borrow().show(index, &pixels)?;
+                self.faces.borrow().show(index, image)?;
                 self.view.show_progress(index + 1, self.settings.borrow().count);
                 Ok(())
             }
-            Place::Grid => Ok(()),
-            Place::Live => self.show_live_face(run, index, &pixels),
-            Place::Between => self.show_between_face(run, pixels),
+            Place::Live => self.show_live_face(run, index, image),
+            Place::Grid | Place::Between => Ok(()),
         }
     }
 

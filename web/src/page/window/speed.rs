@@ -17,6 +17,9 @@ pub fn show(list: &Element, speed: &Speed) -> Result<(), JsValue> {
         ("Batch", speed.batch.to_string()),
         ("Numbers", speed.numbers.clone()),
     ];
+    if speed.drawn {
+        facts.push(("Shown", "without leaving the GPU".to_owned()));
+    }
     if let Some([weights, values]) = speed.memory {
         facts.push(("GPU memory", format!("{} weights, {} between layers", megabytes(weights), megabytes(values))));
     }

@@ -72,7 +72,8 @@ impl View {
             Vary::Z(_) => "z",
             Vary::X(_) => "x",
         };
-        let chosen = [("count", settings.count.to_string()), ("steps", settings.steps.to_string())];
+        let z_step = settings.z_step.map_or("all".to_owned(), |step| step.to_string());
+        let chosen = [("count", settings.count.to_string()), ("steps", settings.steps.to_string()), ("z-step", z_step)];
         for (name, value) in chosen.into_iter().chain([("vary", vary.to_owned())]) {
             self.check(name, &value);
         }

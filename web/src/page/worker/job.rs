@@ -29,6 +29,14 @@ pub struct Faces {
     pub milliseconds: f64,
 }
 
+impl Faces {
+    /// The recipes of the next faces, at most so many.
+    pub fn next(&self, count: usize) -> &[Recipe] {
+        let rest = &self.order.recipes[self.made..];
+        &rest[..count.min(rest.len())]
+    }
+}
+
 impl Job {
     /// `bytes` came beside the request.
     pub fn new(request: Request, bytes: Vec<u8>) -> Self {

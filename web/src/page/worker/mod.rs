@@ -8,23 +8,25 @@ mod job;
 mod kept;
 mod load;
 pub mod sampler;
+mod screen;
 mod webgpu;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use js_sys::{ArrayBuffer, Uint8Array};
+use js_sys::Uint8Array;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
 use super::picture::{Frames, png};
-use super::protocol::{Reply, Request, pack, unpack};
+use super::protocol::{Place, Reply, Request, bytes, pack, unpack};
 use clock::pause;
 use download::Download;
 use job::{Faces, Job};
 use sampler::Sampler;
+use screen::COLUMNS;
 
 /// Listens to the window.
 pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {
@@ -66,8 +68,8 @@ struct Worker {
 
 impl Worker {
     async fn receive(&self, message: JsValue) -> Result<(), String> {
-        let (request, bytes) = unpack::<Request>(message)?;
-        let job = Job::new(request, bytes);
+        let (request, attachment) = unpack::<Request>(message)?;
+        let job = Job::new(request, bytes(&attachment));
         self.jobs.borrow_mut().retain(|other| !other.is_replaced_by(&job));
         self.jobs.borrow_mut().push_back(job);
         if self.busy.replace(true) {
@@ -135,19 +137,12 @@ impl Worker {
     /// Makes a batch of the faces. The rest waits its turn, unless others were asked for in their place.
     async fn make(&self, sampler: &mut Sampler, mut faces: Faces) -> Result<(), String> {
         sampler.set_steps(faces.order.steps)?;
-        let rest = &faces.order.recipes[faces.made..];
-        let recipes = &rest[..sampler.batch().min(rest.len())];
-        let batch = sampler.sample(recipes).await?;
-        self.tell_news(sampler);
-        // None: the next attempt is another.
-        if let Some(batch) = batch {
-            faces.milliseconds += batch.milliseconds;
-            for image in batch.images {
-                let (place, run, index) = (faces.order.place, faces.order.run, faces.made);
-                self.send_bytes(&Reply::Face { place, run, index }, &image);
-                faces.made += 1;
-            }
+        // The frames of an animation are needed here again, to be saved.
+        match faces.order.place {
+            Place::Grid | Place::Live if sampler.draws() => self.draw_batch(sampler, &mut faces).await,
+            _ => self.make_batch(sampler, &mut faces).await?,
         }
+        self.tell_news(sampler);
         if faces.made < faces.order.recipes.len() {
             pause(0).await;
             let job = Job::Make(faces);
@@ -161,6 +156,32 @@ impl Worker {
         self.send(&Reply::Done { place, run, seconds: faces.milliseconds / 1000.0 });
         self.send(&Reply::Speed(sampler.speed()));
         Ok(())
+    }
+
+    /// Makes the next faces, one after the other for the window. If that fails, the next attempt is another.
+    async fn make_batch(&self, sampler: &mut Sampler, faces: &mut Faces) -> Result<(), String> {
+        let batch = sampler.sample(faces.next(sampler.batch())).await?;
+        if let Some(batch) = batch {
+            faces.milliseconds += batch.milliseconds;
+            for image in batch.images {
+                let (place, run, index) = (faces.order.place, faces.order.run, faces.made);
+                self.send_bytes(&Reply::Face { place, run, index }, &image);
+                faces.made += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::make_batch`], many on one picture.
+    async fn draw_batch(&self, sampler: &mut Sampler, faces: &mut Faces) {
+        let Some((pictures, milliseconds)) = sampler.draw(faces.next(sampler.batch())).await else { return };
+        faces.milliseconds += milliseconds;
+        for (picture, count) in pictures {
+            let (place, run, first) = (faces.order.place, faces.order.run, faces.made);
+            let reply = Reply::Faces { place, run, first, count, columns: COLUMNS };
+            send(&self.scope, &reply, Some(&picture));
+            faces.made += count;
+        }
     }
 
     /// Tells which executor runs, if that or what there is to say about it has changed.
@@ -180,8 +201,9 @@ impl Worker {
 }
 
 /// Tells the window. If that fails there is nobody left to tell but the console.
-fn send(scope: &DedicatedWorkerGlobalScope, reply: &Reply, bytes: Option<&ArrayBuffer>) {
-    let sent = pack(reply, bytes).and_then(|(message, transfer)| scope.post_message_with_transfer(&message, &transfer));
+fn send(scope: &DedicatedWorkerGlobalScope, reply: &Reply, attachment: Option<&JsValue>) {
+    let sent =
+        pack(reply, attachment).and_then(|(message, transfer)| scope.post_message_with_transfer(&message, &transfer));
     if let Err(error) = sent {
         wasm_bindgen::throw_val(error);
     }

@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor};
 use lddgan::check::{Golden, Report};
 use lddgan::sampler::to_byte;
 use lddgan::{CandleBackend, Model, Recipe, Trajectory};
+use web_sys::ImageBitmap;
 
 use super::clock::now;
 use super::webgpu::{WebGpu, sentence, webgpu};
@@ -99,9 +100,25 @@ impl Sampler {
                 Ok(values)
             }
         };
+        self.speed.drawn = false;
         self.speed.batch = recipes.len();
         let milliseconds = self.speed.sampling;
         Ok(self.images(made).map(|images| Batch { images, milliseconds }))
+    }
+
+    /// Whether faces can be drawn without a way through the CPU.
+    pub fn draws(&self) -> bool {
+        self.webgpu.as_ref().is_some_and(WebGpu::draws)
+    }
+
+    /// As [`Self::sample`], where [`Self::draws`] says so: pictures of some faces each, [`super::screen::COLUMNS`] in a
+    /// row, and the milliseconds that they took.
+    pub async fn draw(&mut self, recipes: &[Recipe]) -> Option<(Vec<(ImageBitmap, usize)>, f64)> {
+        let drawn = self.webgpu.as_mut()?.draw(&self.model, recipes, &mut self.speed).await;
+        self.speed.drawn = true;
+        self.speed.batch = recipes.len();
+        // The attempt without drawing that follows an error tells whether anything else is wrong.
+        drawn.ok().map(|pictures| (pictures, self.speed.sampling))
     }
 
     /// Whether [`Self::info`] has changed since the last call.
@@ -155,7 +172,7 @@ fn candle(make: impl FnOnce() -> lddgan::Result<Tensor>) -> Result<Vec<f32>, Str
 }
 
 /// The bytes of a canvas, from one plane of pixels for each channel: red, green and blue, or gray.
-fn rgba(planes: &[f32], channels: usize, pixels: usize) -> Vec<u8> {
+pub fn rgba(planes: &[f32], channels: usize, pixels: usize) -> Vec<u8> {
     let plane = |color: usize| color.min(channels - 1) * pixels;
     let pixel = |index| {
         let color = |color| planes.get(plane(color) + index).copied().map_or(0, to_byte);

@@ -4,7 +4,10 @@ use candle_core::{Device, Tensor};
 use lddgan::check::{Golden, Report};
 use lddgan::{Model, Recipe, Trajectory};
 
+use web_sys::ImageBitmap;
+
 use super::clock::now;
+use super::screen::Screen;
 use super::{adapter, check};
 use crate::page::protocol::Speed;
 use crate::page::settings::ExecutorChoice;
@@ -17,11 +20,13 @@ pub struct WebGpu {
     sampler: GpuSampler,
     /// The adapter's, for people.
     name: String,
+    /// None where faces cannot be drawn without a way through the CPU.
+    screen: Option<Screen>,
 }
 
 impl WebGpu {
     fn new(gpu: Gpu, name: String, largest_batch: usize) -> Self {
-        Self { sampler: GpuSampler::new(gpu, largest_batch), name }
+        Self { sampler: GpuSampler::new(gpu, largest_batch), name, screen: Screen::new() }
     }
 
     pub fn describe(&self) -> String {
@@ -58,6 +63,39 @@ impl WebGpu {
         speed.sampling = now() - start;
         speed.memory = memory.last().copied();
         Ok(images.concat())
+    }
+
+    /// Whether [`Self::draw`] can be used.
+    pub fn draws(&self) -> bool {
+        self.screen.is_some()
+    }
+
+    /// As [`Self::sample`], but draws the images; each picture with the number of faces on it. After an error faces are
+    /// not drawn any more: there are browsers that lose the GPU over it.
+    pub async fn draw(
+        &mut self,
+        model: &Model,
+        recipes: &[Recipe],
+        speed: &mut Speed,
+    ) -> crate::Result<Vec<(ImageBitmap, usize)>> {
+        let start = now();
+        if self.sampler.prepare(model, recipes.len()).await? {
+            speed.compile = Some(now() - start);
+        }
+        let start = now();
+        let Self { sampler, screen, .. } = self;
+        let drawn = sampler.sample(model, recipes, async |executor| {
+            let mut drawing = screen.take().ok_or_else(|| Error::WebGpu("faces cannot be drawn here".to_owned()))?;
+            let bitmap = drawing.draw(executor).await?;
+            executor.gpu().finish().await?;
+            *screen = Some(drawing);
+            let memory = [executor.weight_bytes(), executor.activation_bytes()];
+            Ok(((bitmap, executor.shape("image")?[0]), memory))
+        });
+        let (pictures, memory): (Vec<_>, Vec<[u64; 2]>) = drawn.await?.into_iter().unzip();
+        speed.sampling = now() - start;
+        speed.memory = memory.last().copied();
+        Ok(pictures)
     }
 
     /// The values of the images that the decoder makes of each latent on the way to a face.
