@@ -14,6 +14,7 @@ mod server;
 mod site;
 
 use std::path::Path;
+use std::time::Instant;
 
 use candle_core::DType;
 use lddgan::noise::Stream;
@@ -104,33 +105,33 @@ fn a_lost_gpu_is_opened_again() {
     page.assert_faces(0..4);
 }
 
-/// Timing alone proves nothing on a busy machine, but a window that computed faces itself would be held up every time.
+/// On a busy machine everything is slow, so the measure is the time of a face: a window that made one itself would be held
+/// up for as long.
 #[test]
 fn the_window_stays_free_while_faces_are_made() {
-    const ATTEMPTS: usize = 5;
+    const FACES: u32 = 16;
     let page = Page::with_model("faces64", &shipped_model(), "?seed=0&count=16&executor=candle");
     page.finish();
     page.browser.run(
         "window.tasks = [];
+         // Of 50 ms and more.
          new PerformanceObserver((list) => {
            for (const { duration } of list.getEntries()) window.tasks.push(duration);
          }).observe({ type: 'longtask' });",
     );
-    let longest = |_| {
-        let seed = page.address_seed();
-        page.browser.run("window.tasks = []");
-        page.browser.click("#new");
-        page.browser.wait("other faces", || page.address_seed() != seed);
-        page.finish();
-        page.browser.run("return Math.max(0, ...window.tasks)").as_f64().unwrap_or(f64::INFINITY)
-    };
-    let found: Vec<f64> = (0..ATTEMPTS).map(longest).collect();
-    // The observer reports tasks of 50 ms and more.
-    assert!(found.contains(&0.0), "the longest task of each attempt in milliseconds: {found:?}");
+    let longest = || page.browser.run("return Math.max(0, ...window.tasks)").as_f64().unwrap_or(f64::INFINITY);
+    let seed = page.address_seed();
+    let start = Instant::now();
+    page.browser.click("#new");
+    page.browser.wait("other faces", || page.address_seed() != seed);
+    page.finish();
+    let face = 1e3 * start.elapsed().as_secs_f64() / f64::from(FACES);
+    println!("the longest task took {} ms, a face {face:.0} ms", longest());
+    assert!(longest() < (face / 2.0).max(50.0), "a task of {} ms, where a face takes {face:.0} ms", longest());
 
     // The observer would see a task that is too long.
     page.browser.run("setTimeout(() => { const end = performance.now() + 80; while (performance.now() < end); })");
-    page.browser.wait("a long task", || page.browser.run("return window.tasks.some((task) => task >= 50)") == true);
+    page.browser.wait("a long task", || longest() >= 80.0);
 }
 
 #[test]
