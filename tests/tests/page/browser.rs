@@ -202,8 +202,13 @@ impl Drop for Browser {
     }
 }
 
-/// Starts ChromeDriver on a free port.
+/// Starts ChromeDriver on a free port. Another program may take the port that it chose before it does; then it ends.
 fn start_driver() -> (Child, u16) {
+    const ATTEMPTS: usize = 5;
+    (0..ATTEMPTS).find_map(|_| try_driver()).expect("chromedriver names its port")
+}
+
+fn try_driver() -> Option<(Child, u16)> {
     let started = std::process::Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
     let mut driver = started.unwrap_or_else(|error| {
         panic!(
@@ -216,7 +221,11 @@ fn start_driver() -> (Child, u16) {
         .lines()
         .map_while(Result::ok)
         .find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
-    (driver, port.expect("chromedriver names its port"))
+    if port.is_none() {
+        // It has said that it cannot go on.
+        drop(driver.wait());
+    }
+    Some((driver, port?))
 }
 
 #[derive(Debug)]
