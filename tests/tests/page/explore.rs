@@ -11,10 +11,7 @@ fn the_address_says_how_faces_are_made() {
     page.finish();
     assert_eq!(page.browser.text("#error") + &page.browser.text("#notes"), "");
     page.model.set_steps(2).expect("the model has four steps");
-    for (i, seed) in (2..6).enumerate() {
-        let recipe = Recipe { x: 7.into(), truncation: Some(0.5), ..seed.into() };
-        page.assert_shown(&format!("#faces > :nth-child({}) canvas", i + 1), &page.native(recipe));
-    }
+    page.assert_grid((2..6u64).map(|seed| Recipe { x: 7.into(), truncation: Some(0.5), ..seed.into() }));
 
     page.open_panels();
     page.browser.click("input[name=steps][value='1']");
@@ -22,10 +19,7 @@ fn the_address_says_how_faces_are_made() {
     page.browser.wait("the address", || page.browser.address().contains("steps=1&truncation=0.5&z-of=2"));
     page.finish();
     page.model.set_steps(1).expect("the model has four steps");
-    for (i, seed) in (2..6).enumerate() {
-        let recipe = Recipe { z: 2.into(), truncation: Some(0.5), ..seed.into() };
-        page.assert_shown(&format!("#faces > :nth-child({}) canvas", i + 1), &page.native(recipe));
-    }
+    page.assert_grid((2..6u64).map(|seed| Recipe { z: 2.into(), truncation: Some(0.5), ..seed.into() }));
 }
 
 #[test]
@@ -37,10 +31,7 @@ fn z_of_a_single_step_can_vary() {
     page.browser.wait("the address", || page.browser.address().contains("x-of=2&z-step=3"));
     page.finish();
     assert_eq!(page.browser.run("return document.querySelector('input[name=vary][value=z]').checked"), true);
-    for (i, seed) in (2..6).enumerate() {
-        let recipe = Recipe { x: 2.into(), z_step: Some(3), ..seed.into() };
-        page.assert_shown(&format!("#faces > :nth-child({}) canvas", i + 1), &page.native(recipe));
-    }
+    page.assert_grid((2..6u64).map(|seed| Recipe { x: 2.into(), z_step: Some(3), ..seed.into() }));
 }
 
 #[test]

@@ -18,9 +18,7 @@ fn a_file_of_the_visitors_makes_faces() {
     page.browser.wait("the other model", || page.browser.text("#models").contains("other.safetensors (yours)"));
     page.finish();
     page.model = model("other", &other);
-    for (i, seed) in (0..4).enumerate() {
-        page.assert_shown(&format!("#faces > :nth-child({}) canvas", i + 1), &page.native(seed));
-    }
+    page.assert_grid(0..4u64);
 }
 
 #[test]
@@ -45,9 +43,7 @@ fn a_file_that_is_dropped_on_the_page_makes_faces() {
     page.browser.wait("the dropped model", || page.browser.run(chosen) == "dropped.safetensors (yours)");
     page.finish();
     page.model = model("dropped", &tiny(2));
-    for (i, seed) in (0..4).enumerate() {
-        page.assert_shown(&format!("#faces > :nth-child({}) canvas", i + 1), &page.native(seed));
-    }
+    page.assert_grid(0..4u64);
 }
 
 #[test]

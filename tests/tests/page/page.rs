@@ -147,6 +147,13 @@ impl Page {
         }
     }
 
+    /// The grid shows the faces of these recipes, in this order.
+    pub fn assert_grid(&self, recipes: impl IntoIterator<Item = impl Into<Recipe>>) {
+        for (i, recipe) in recipes.into_iter().enumerate() {
+            self.assert_shown(&format!("#faces > :nth-child({}) canvas", i + 1), &self.native(recipe));
+        }
+    }
+
     /// The face as the native program makes it.
     pub fn native(&self, recipe: impl Into<Recipe>) -> RgbImage {
         native(&self.model, recipe)

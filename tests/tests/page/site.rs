@@ -130,11 +130,7 @@ fn a_newer_version_is_announced_and_replaces_the_older_one() {
     page.browser.reload();
     page.finish();
     assert_eq!(page.shown_faces(), faces);
-    page.browser.wait("the announcement", || page.is_visible("#update"));
-    page.browser.click("#update button");
-    page.browser.wait("the newer page", || page.has_records_of(&model));
-    page.finish();
-    page.wait_until_kept();
+    page.update(&model);
     assert_newer(&page, &older);
     let Page { browser, .. } = page;
     let page = Page::at(browser, &format!("{}?seed=3&count=4&executor=candle", server.address), "faces64", &model);
@@ -159,11 +155,7 @@ fn an_older_service_worker_with_a_newer_model_says_so_and_leads_to_the_newer_pag
     page.fail();
     let error = page.browser.text("#error");
     assert!(error.contains("is of another version"), "{error}");
-    page.browser.wait("the announcement", || page.is_visible("#update"));
-    page.browser.click("#update button");
-    page.browser.wait("the newer page", || page.has_records_of(&model));
-    page.finish();
-    page.wait_until_kept();
+    page.update(&model);
     assert_newer(&page, &older);
 }
 
@@ -224,6 +216,15 @@ impl Page {
     /// Waits until the page says that it needs no network.
     fn wait_until_kept(&self) {
         self.browser.wait("the page to be kept", || self.browser.text("#offline").contains("opens without network"));
+    }
+
+    /// Goes to the newer page, which was made for this model, as the visitor is offered.
+    fn update(&self, model: &[u8]) {
+        self.browser.wait("the announcement", || self.is_visible("#update"));
+        self.browser.click("#update button");
+        self.browser.wait("the newer page", || self.has_records_of(model));
+        self.finish();
+        self.wait_until_kept();
     }
 
     /// The pixels of the faces, as addresses.

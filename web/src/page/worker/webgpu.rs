@@ -11,7 +11,7 @@ use super::screen::Screen;
 use super::{adapter, check};
 use crate::page::protocol::Speed;
 use crate::page::settings::ExecutorChoice;
-use crate::{Error, Gpu, GpuSampler, Recovery};
+use crate::{Error, Executor, Gpu, GpuSampler, Recovery};
 
 /// Faces that WebGPU makes at once. More would not be faster, and all appear together.
 const LARGEST_BATCH: usize = 16;
@@ -50,19 +50,8 @@ impl WebGpu {
 
     /// The values of the images.
     pub async fn sample(&mut self, model: &Model, recipes: &[Recipe], speed: &mut Speed) -> crate::Result<Vec<f32>> {
-        let start = now();
-        if self.sampler.prepare(model, recipes.len()).await? {
-            speed.compile = Some(now() - start);
-        }
-        let start = now();
-        let images = self.sampler.sample(model, recipes, async |executor| {
-            let memory = [executor.weight_bytes(), executor.activation_bytes()];
-            Ok((executor.read("image").await?, memory))
-        });
-        let (images, memory): (Vec<Vec<f32>>, Vec<[u64; 2]>) = images.await?.into_iter().unzip();
-        speed.sampling = now() - start;
-        speed.memory = memory.last().copied();
-        Ok(images.concat())
+        let images = timed(&mut self.sampler, model, recipes, speed, async |executor| executor.read("image").await);
+        Ok(images.await?.concat())
     }
 
     /// Whether [`Self::draw`] can be used.
@@ -78,24 +67,15 @@ impl WebGpu {
         recipes: &[Recipe],
         speed: &mut Speed,
     ) -> crate::Result<Vec<(ImageBitmap, usize)>> {
-        let start = now();
-        if self.sampler.prepare(model, recipes.len()).await? {
-            speed.compile = Some(now() - start);
-        }
-        let start = now();
         let Self { sampler, screen, .. } = self;
-        let drawn = sampler.sample(model, recipes, async |executor| {
+        let draw = async |executor: &Executor| {
             let mut drawing = screen.take().ok_or_else(|| Error::WebGpu("faces cannot be drawn here".to_owned()))?;
-            let bitmap = drawing.draw(executor).await?;
+            let picture = drawing.draw(executor).await?;
             executor.gpu().finish().await?;
             *screen = Some(drawing);
-            let memory = [executor.weight_bytes(), executor.activation_bytes()];
-            Ok(((bitmap, executor.shape("image")?[0]), memory))
-        });
-        let (pictures, memory): (Vec<_>, Vec<[u64; 2]>) = drawn.await?.into_iter().unzip();
-        speed.sampling = now() - start;
-        speed.memory = memory.last().copied();
-        Ok(pictures)
+            Ok((picture, executor.shape("image")?[0]))
+        };
+        timed(sampler, model, recipes, speed, draw).await
     }
 
     /// The values of the images that the decoder makes of each latent on the way to a face.
@@ -138,6 +118,29 @@ impl WebGpu {
         let gpu = self.sampler.gpu();
         Report { limits: gpu.limits(), features: gpu.features(), ..report }
     }
+}
+
+/// Samples, and notes what that took.
+async fn timed<T>(
+    sampler: &mut GpuSampler,
+    model: &Model,
+    recipes: &[Recipe],
+    speed: &mut Speed,
+    mut finish: impl AsyncFnMut(&Executor) -> crate::Result<T>,
+) -> crate::Result<Vec<T>> {
+    let start = now();
+    if sampler.prepare(model, recipes.len()).await? {
+        speed.compile = Some(now() - start);
+    }
+    let start = now();
+    let results = sampler.sample(model, recipes, async |executor| {
+        let result = finish(executor).await?;
+        speed.memory = Some([executor.weight_bytes(), executor.activation_bytes()]);
+        Ok(result)
+    });
+    let results = results.await?;
+    speed.sampling = now() - start;
+    Ok(results)
 }
 
 /// WebGPU if this choice allows it here, and what to say about it.
