@@ -54,6 +54,10 @@ fn edge_cases() -> Vec<Case> {
         Case { shape: [2, 3, 33, 17], outputs: 130, half: false, ..PLAIN },
         Case { shape: [1, 70, 5, 129], outputs: 3, bias: false, ..PLAIN },
         Case { shape: [2, 9, 7, 6], outputs: 66, upsample: 2, activation: Activation::Tanh, ..PLAIN },
+        Case { shape: [1, 1, 1, 1], outputs: 2, upsample: 2, residual: true, ..PLAIN },
+        Case { shape: [5, 33, 3, 9], outputs: 6, upsample: 2, sample_bias: true, residual: true, half: false, ..PLAIN },
+        Case { shape: [2, 5, 4, 3], outputs: 6, geometry: ConvGeometry::same(5), upsample: 2, ..PLAIN },
+        Case { shape: [2, 5, 4, 3], outputs: 6, upsample: 3, ..PLAIN },
         Case { shape: [2, 8, 9, 11], outputs: 12, geometry: geometry(3, 2, 0, 1), half: false, ..PLAIN },
         Case { shape: [2, 8, 9, 11], outputs: 12, geometry: geometry(4, 2, 2, 1), ..PLAIN },
         Case { shape: [2, 48, 6, 6], outputs: 48, geometry: ConvGeometry::same(1), residual: true, ..PLAIN },
@@ -135,11 +139,15 @@ fn check(gpu: &Gpu, case: &Case, kernels: &[ConvKernel]) {
     recorder.output("y", y);
     let graph = recorder.finish();
     let ConvGeometry { kernel, stride, .. } = case.geometry;
-    let layer = ConvLayer { x: case.shape, y: shape, kernel, stride, upsample: case.upsample };
+    // Other upsamplings are dispatches of their own.
+    let fused = case.upsample == 1 || case.upsample == 2 && case.geometry == ConvGeometry::same(3);
+    let (upsample, factor) = if fused { (case.upsample, 1) } else { (1, case.upsample) };
+    let [batch, channels, height, width] = case.shape;
+    let layer = ConvLayer { x: [batch, channels, factor * height, factor * width], y: shape, kernel, stride, upsample };
     for kernel in kernels.iter().filter(|kernel| kernel.fits(&layer)) {
         let options = Options { convolutions: &|_| *kernel, images: NumberType::F32 };
         let executor = pollster::block_on(Executor::with_options(gpu, &graph, &options)).unwrap();
-        assert_eq!(executor.dispatches(), 1, "{case:?} is not fused");
+        assert_eq!(executor.dispatches(), if fused { 1 } else { 2 }, "{case:?}");
         let inputs = [("x", values(&x)), ("residual", values(&residual))];
         executor.run(inputs.iter().map(|(name, values)| (*name, values.as_slice()))).unwrap();
         let found = pollster::block_on(executor.read("y")).unwrap();

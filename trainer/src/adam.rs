@@ -6,8 +6,26 @@ use lddgan::parameters::{Parameters, TensorMap};
 
 const EPSILON: f64 = 1e-8;
 
+/// How the learning rate changes in the course of a training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LearningRate {
+    pub first: f64,
+    /// Where half a cosine leads it; absent, it stays what it is.
+    pub last: Option<f64>,
+}
+
+impl LearningRate {
+    /// The rate after `progress` (0 to 1) of the training (reference: `torch.optim.lr_scheduler.CosineAnnealingLR`).
+    pub fn at(self, progress: f64) -> f64 {
+        let Some(last) = self.last else { return self.first };
+        let cosine = (std::f64::consts::PI * progress.clamp(0.0, 1.0)).cos();
+        last + (self.first - last) * (1.0 + cosine) / 2.0
+    }
+}
+
 /// Adam without weight decay (reference: `torch.optim.Adam`).
 pub struct Adam {
+    schedule: LearningRate,
     learning_rate: f64,
     beta1: f64,
     beta2: f64,
@@ -27,13 +45,19 @@ struct Slot {
 }
 
 impl Adam {
-    pub fn new(parameters: &Parameters, learning_rate: f64, (beta1, beta2): (f64, f64)) -> Result<Self> {
+    pub fn new(parameters: &Parameters, schedule: LearningRate, (beta1, beta2): (f64, f64)) -> Result<Self> {
         let slot = |(name, var): (String, Var)| {
             let zeros = var.as_tensor().zeros_like()?.detach();
             Ok(Slot { name, var, first: zeros.clone(), second: zeros })
         };
         let slots = parameters.vars().into_iter().map(slot).collect::<Result<_>>()?;
-        Ok(Self { learning_rate, beta1, beta2, step: 0, clip: None, gradient_norm: 0.0, slots })
+        let learning_rate = schedule.first;
+        Ok(Self { schedule, learning_rate, beta1, beta2, step: 0, clip: None, gradient_norm: 0.0, slots })
+    }
+
+    /// Takes the learning rate of the moment when `progress` (0 to 1) of the training is done.
+    pub fn anneal(&mut self, progress: f64) {
+        self.learning_rate = self.schedule.at(progress);
     }
 
     /// Clips gradients by their global norm (reference: `torch.nn.utils.clip_grad_norm_`).
@@ -118,12 +142,39 @@ mod tests {
     use super::*;
     use candle_nn::Init;
 
+    fn constant(first: f64) -> LearningRate {
+        LearningRate { first, last: None }
+    }
+
+    /// A cosine is half-way down at a half, and at a third three quarters up.
+    #[test]
+    fn the_learning_rate_falls_along_half_a_cosine() {
+        let annealed = LearningRate { first: 5e-4, last: Some(1e-4) };
+        for (progress, expected) in [(0.0, 5e-4), (1.0 / 3.0, 4e-4), (0.5, 3e-4), (1.0, 1e-4), (1.5, 1e-4)] {
+            assert!((annealed.at(progress) - expected).abs() < 1e-12, "{progress}");
+            assert_eq!(constant(5e-4).at(progress), 5e-4);
+        }
+    }
+
+    /// Adam's first step has the length of the learning rate.
+    #[test]
+    fn steps_have_the_annealed_length() {
+        for (progress, length) in [(0.0, 0.2), (0.5, 0.15), (1.0, 0.1)] {
+            let parameters = Parameters::new(0, &Device::Cpu);
+            let w = parameters.var_builder().get_with_hints(1, "w", Init::Const(1.0)).unwrap();
+            let mut adam = Adam::new(&parameters, LearningRate { first: 0.2, last: Some(0.1) }, (0.5, 0.9)).unwrap();
+            adam.anneal(progress);
+            adam.step(&w.sum_all().unwrap().backward().unwrap()).unwrap();
+            assert!((f64::from(w.to_vec1::<f32>().unwrap()[0]) - (1.0 - length)).abs() < 1e-6, "{progress}");
+        }
+    }
+
     /// Three steps on f(w) = w² from w = 1, worked out by hand from the update rule with betas 0.5 and 0.9.
     #[test]
     fn follows_the_update_rule() {
         let parameters = Parameters::new(0, &Device::Cpu);
         let w = parameters.var_builder().get_with_hints(1, "w", Init::Const(1.0)).unwrap();
-        let mut adam = Adam::new(&parameters, 0.1, (0.5, 0.9)).unwrap();
+        let mut adam = Adam::new(&parameters, constant(0.1), (0.5, 0.9)).unwrap();
         let (mut expected, mut first, mut second) = (1f64, 0f64, 0f64);
         for step in 1..=3 {
             adam.step(&w.sqr().unwrap().sum_all().unwrap().backward().unwrap()).unwrap();
@@ -146,7 +197,7 @@ mod tests {
             let vb = parameters.var_builder();
             let v = vb.get_with_hints(1, "v", Init::Const(1.0)).unwrap();
             let w = vb.get_with_hints(1, "w", Init::Const(1.0)).unwrap();
-            let mut adam = Adam::new(&parameters, 0.1, (0.5, 0.9)).unwrap().with_clip(clip);
+            let mut adam = Adam::new(&parameters, constant(0.1), (0.5, 0.9)).unwrap().with_clip(clip);
             let loss = ((v * 3.0).unwrap() + (w * 4.0).unwrap()).unwrap().sum_all().unwrap();
             adam.step(&loss.backward().unwrap()).unwrap();
             assert!((adam.gradient_norm() - 5.0).abs() < 1e-6);
@@ -163,7 +214,7 @@ mod tests {
     fn a_gradient_that_is_not_finite_changes_nothing() {
         let parameters = Parameters::new(0, &Device::Cpu);
         let w = parameters.var_builder().get_with_hints(2, "w", Init::Const(0.0)).unwrap();
-        let mut adam = Adam::new(&parameters, 0.1, (0.5, 0.9)).unwrap();
+        let mut adam = Adam::new(&parameters, constant(0.1), (0.5, 0.9)).unwrap();
         // The derivative of the square root at 0 is infinite.
         adam.step(&w.sqrt().unwrap().sum_all().unwrap().backward().unwrap()).unwrap();
         assert!(!adam.gradient_norm().is_finite());
@@ -177,11 +228,11 @@ mod tests {
         let run = |interrupt: bool| {
             let parameters = Parameters::new(3, &Device::Cpu);
             let w = parameters.var_builder().get_with_hints(5, "w", Init::Uniform { lo: -1.0, up: 1.0 }).unwrap();
-            let mut adam = Adam::new(&parameters, 0.01, (0.5, 0.9)).unwrap();
+            let mut adam = Adam::new(&parameters, constant(0.01), (0.5, 0.9)).unwrap();
             for step in 0..6 {
                 if interrupt && step == 3 {
                     let saved = adam.tensors().unwrap();
-                    adam = Adam::new(&parameters, 0.01, (0.5, 0.9)).unwrap();
+                    adam = Adam::new(&parameters, constant(0.01), (0.5, 0.9)).unwrap();
                     adam.load(&saved).unwrap();
                 }
                 adam.step(&w.powf(4.0).unwrap().sum_all().unwrap().backward().unwrap()).unwrap();

@@ -53,6 +53,9 @@ pub struct AutoencoderTraining {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<usize>,
     pub learning_rate: f64,
+    /// Where both networks' learning rates end, along half a cosine over the `images`; without it, they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_learning_rate: Option<f64>,
     /// Weight of the commitment of encoder outputs to their codes (VQ-VAE's beta); of use to the VQ kind alone.
     #[serde(default)]
     pub commitment: f64,
@@ -107,6 +110,10 @@ pub struct GanTraining {
     pub batch: usize,
     pub generator_learning_rate: f64,
     pub discriminator_learning_rate: f64,
+    /// Where both learning rates end, along half a cosine over the `images` (the reference's 1e-5, `eta_min`); without
+    /// it, they stay (its `no_lr_decay`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_learning_rate: Option<f64>,
     /// Largest norm of a network's gradient, which is scaled down to it; without it, gradients are taken as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient_clip: Option<f64>,

@@ -9,7 +9,7 @@ use lddgan::parameters::{Parameters, TensorMap};
 use super::codebook::Codebook;
 use super::pca::PatchPca;
 use super::structure;
-use crate::adam::Adam;
+use crate::adam::{Adam, LearningRate};
 use crate::checkpoint::{Checkpoint, named};
 use crate::distributed::Processes;
 use crate::eval::lpips::Lpips;
@@ -116,7 +116,8 @@ impl Trainer {
             options.discriminator_channels,
             options.discriminator_layers,
         )?;
-        let adam = |parameters: &Parameters, learning_rate: f64| -> Result<Adam> {
+        let adam = |parameters: &Parameters, first: f64| -> Result<Adam> {
+            let learning_rate = LearningRate { first, last: options.final_learning_rate };
             Ok(Adam::new(parameters, learning_rate, BETAS)?.with_clip(options.gradient_clip))
         };
         Ok(Self {
@@ -155,6 +156,12 @@ impl Trainer {
         }
         // Processors may differ in the last bits.
         Ok(self.processes.copy_first(&self.parameters)?)
+    }
+
+    /// Takes the learning rates of the moment when `progress` (0 to 1) of the training is done.
+    pub fn anneal(&mut self, progress: f64) {
+        self.optimizer.anneal(progress);
+        self.discriminator_optimizer.anneal(progress);
     }
 
     /// One iteration, number `number`, on images (N, C, H, W), the training samples numbered `samples`.

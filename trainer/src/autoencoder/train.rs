@@ -190,6 +190,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
         let Batch { samples, indices, images } =
             batches.next().context("the thread that prepares batches gave up")??;
         let images = images.to_device(device)?;
+        trainer.anneal(run.position.images as f64 / total as f64);
         let adversarial = run.position.images >= training.adversarial_from;
         let losses = trainer.step(&images, &samples, run.position.step, adversarial).map_err(|error| {
             let fits = |count| fits(&preset, options.run.precision, &images, count);

@@ -8,7 +8,7 @@ use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{Error, Result};
 
-use crate::adam::Adam;
+use crate::adam::{Adam, LearningRate};
 use crate::checkpoint::named;
 use crate::distributed::Processes;
 use crate::noise::normals;
@@ -143,7 +143,8 @@ impl Trainer {
         let generator = Generator::new(generator_parameters.var_builder().pp("generator"), &preset.generator)?;
         let vb = discriminator_parameters.var_builder();
         let discriminator = Discriminator::new(vb.pp("discriminator"), &preset.discriminator)?;
-        let adam = |parameters: &Parameters, learning_rate: f64| -> Result<Adam> {
+        let adam = |parameters: &Parameters, first: f64| -> Result<Adam> {
+            let learning_rate = LearningRate { first, last: options.final_learning_rate };
             Ok(Adam::new(parameters, learning_rate, BETAS)?.with_clip(options.gradient_clip))
         };
         Ok(Self {
@@ -159,6 +160,12 @@ impl Trainer {
             processes: processes.clone(),
             ema: TensorMap::new(),
         })
+    }
+
+    /// Takes the learning rates of the moment when `progress` (0 to 1) of the training is done.
+    pub fn anneal(&mut self, progress: f64) {
+        self.generator_optimizer.anneal(progress);
+        self.discriminator_optimizer.anneal(progress);
     }
 
     /// One iteration on a batch of scaled latents with the draws of the training samples numbered `samples`.

@@ -190,10 +190,11 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
         }
         let samples = share(run.position.images..run.position.images + batch as u64);
         let indices = sampler.batch(&samples);
-        let weight = reconstruction_weight(run.position.images as f64 / total as f64);
+        let progress_so_far = run.position.images as f64 / total as f64;
+        trainer.anneal(progress_so_far);
         let step = Step {
             penalty: run.position.step % preset.train_gan.lazy_reg == 0,
-            reconstruction_weight: preset.train_gan.reconstruction * weight,
+            reconstruction_weight: preset.train_gan.reconstruction * reconstruction_weight(progress_so_far),
         };
         let latents = latents.batch(&indices, seed, &samples)?;
         let losses = trainer.step(&latents, seed, &samples, step).map_err(|error| {

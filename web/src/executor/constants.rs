@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor, TensorId};
 use half::f16;
 
-use super::layout::{NumberType, Shape, pack_weights, winograd_weights};
+use super::layout::{NumberType, Shape, pack_weights, phase_weights, winograd_weights};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Image(TensorId),
     Weights(TensorId),
+    Phases(TensorId),
     Winograd(TensorId),
     Style(TensorId, TensorId),
     Bias(Option<TensorId>, Option<TensorId>, usize),
@@ -26,16 +27,8 @@ pub enum Packed {
 }
 
 impl Packed {
-    /// Weights as f16 if that changes none of them, as in models that come from files of f16.
-    fn weights(values: Vec<f32>) -> Self {
-        let half = |&value: &f32| {
-            let half = f16::from_f32(value);
-            (half.to_f32().to_bits() == value.to_bits()).then(|| half.to_bits())
-        };
-        match values.iter().map(half).collect() {
-            Some(halves) => Self::F16(halves),
-            None => Self::F32(values),
-        }
+    fn f16(values: &[f32]) -> Self {
+        Self::F16(values.iter().map(|&value| f16::from_f32(value).to_bits()).collect())
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -47,17 +40,28 @@ impl Packed {
 }
 
 /// The packed constants of a program.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Constants {
     pub packed: Vec<Packed>,
     known: HashMap<Key, usize>,
+    /// The type of the images that weights are multiplied with.
+    images: NumberType,
 }
 
 fn values(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
+/// Whether f16 holds all of these numbers, as it does those of models that come from files of f16.
+fn are_f16(values: &[f32]) -> bool {
+    values.iter().all(|value| f16::from_f32(*value).to_f32().to_bits() == value.to_bits())
+}
+
 impl Constants {
+    pub fn new(images: NumberType) -> Self {
+        Self { packed: Vec::new(), known: HashMap::new(), images }
+    }
+
     /// An image or vectors, or the rows of a codebook.
     pub fn image(&mut self, tensor: &Tensor) -> Result<usize> {
         let pack = || Ok(Packed::F32(Shape::new(tensor.dims())?.pack(&values(tensor)?)));
@@ -70,17 +74,35 @@ impl Constants {
             return Err(Error::Graph(format!("weights of shape {:?}", tensor.dims())));
         };
         let taps = kernel.iter().product();
-        let pack = || Ok(Packed::weights(pack_weights(&values(tensor)?, outputs, inputs, taps)));
-        let constant = self.add(Key::Weights(tensor.id()), pack)?;
+        let images = self.images;
+        let constant = self.add(Key::Weights(tensor.id()), || {
+            let packed = pack_weights(&values(tensor)?, outputs, inputs, taps);
+            let half = images == NumberType::F16 || are_f16(&packed);
+            Ok(if half { Packed::f16(&packed) } else { Packed::F32(packed) })
+        })?;
         Ok((constant, self.number_type(constant)))
     }
 
-    /// The weights of a 3x3 convolution (out, in, 3, 3) as conv_winograd.wgsl needs them, and their type.
+    /// The weights of the phases of a 3x3 convolution (out, in, 3, 3) of an image that is upsampled by two, see
+    /// conv_common.wgsl, and their type. As sums of others they need more bits than f16 has.
+    pub fn phases(&mut self, tensor: &Tensor) -> Result<(usize, NumberType)> {
+        let (outputs, inputs, ..) = tensor.dims4()?;
+        let images = self.images;
+        let constant = self.add(Key::Phases(tensor.id()), || {
+            let phases = phase_weights(&values(tensor)?);
+            let packed: Vec<f32> =
+                phases.iter().flat_map(|phase| pack_weights(phase, outputs, inputs, 4)).collect();
+            Ok(if images == NumberType::F16 { Packed::f16(&packed) } else { Packed::F32(packed) })
+        })?;
+        Ok((constant, self.number_type(constant)))
+    }
+
+    /// The weights of a 3x3 convolution (out, in, 3, 3) as conv_winograd.wgsl needs them, and their type: f32, in which
+    /// it computes.
     pub fn winograd(&mut self, tensor: &Tensor) -> Result<(usize, NumberType)> {
         let (outputs, inputs, ..) = tensor.dims4()?;
-        let pack = || Ok(Packed::weights(pack_weights(&winograd_weights(&values(tensor)?), outputs, inputs, 16)));
-        let constant = self.add(Key::Winograd(tensor.id()), pack)?;
-        Ok((constant, self.number_type(constant)))
+        let pack = || Ok(Packed::F32(pack_weights(&winograd_weights(&values(tensor)?), outputs, inputs, 16)));
+        Ok((self.add(Key::Winograd(tensor.id()), pack)?, NumberType::F32))
     }
 
     fn number_type(&self, constant: usize) -> NumberType {

@@ -18,7 +18,7 @@ pub struct ConvLayer {
     pub y: [usize; 4],
     pub kernel: usize,
     pub stride: usize,
-    /// The factor of the nearest-neighbour upsampling before it.
+    /// The factor of the nearest-neighbour upsampling before it: 1, or 2 before a 3x3 kernel of stride 1.
     pub upsample: usize,
 }
 
@@ -27,9 +27,14 @@ impl ConvLayer {
         self.y[1].div_ceil(4)
     }
 
-    /// Of all samples.
-    fn out_pixels(&self) -> usize {
-        self.y[0] * self.y[2] * self.y[3]
+    /// The images that the result is interlaced of, see conv_common.wgsl.
+    fn phases(&self) -> usize {
+        self.upsample * self.upsample
+    }
+
+    /// Batch, height and width of a phase.
+    fn phase(&self) -> [usize; 3] {
+        [self.y[0], self.y[2] / self.upsample, self.y[3] / self.upsample]
     }
 }
 
@@ -40,7 +45,7 @@ pub enum ConvKernel {
     Direct,
     /// conv_tiled.wgsl
     Tiled(Tile),
-    /// conv_winograd.wgsl, for 3x3 kernels of stride 1
+    /// conv_winograd.wgsl, for 3x3 kernels of stride 1 without upsampling
     Winograd(Patches),
 }
 
@@ -75,7 +80,8 @@ impl Tile {
     }
 
     fn workgroups(&self, layer: &ConvLayer) -> usize {
-        layer.out_pixels().div_ceil(self.tile_pixels()) * layer.out_blocks().div_ceil(self.tile_blocks())
+        let pixels = layer.phase().iter().product::<usize>();
+        layer.phases() * pixels.div_ceil(self.tile_pixels()) * layer.out_blocks().div_ceil(self.tile_blocks())
     }
 
     /// A guess at the time, in no unit: what is computed, tiles that stick out included, times what a multiply-add costs
@@ -133,7 +139,7 @@ impl ConvKernel {
     pub fn fits(self, layer: &ConvLayer) -> bool {
         match self {
             Self::Direct | Self::Tiled(_) => true,
-            Self::Winograd(_) => (layer.kernel, layer.stride) == (3, 1),
+            Self::Winograd(_) => (layer.kernel, layer.stride, layer.upsample) == (3, 1, 1),
         }
     }
 
@@ -171,8 +177,8 @@ impl ConvKernel {
         match self {
             // A thread computes four pixels of a row.
             Self::Direct => {
-                let [batch, _, height, width] = layer.y;
-                (batch * layer.out_blocks() * height * width.div_ceil(4)).div_ceil(THREADS)
+                let [batch, height, width] = layer.phase();
+                (layer.phases() * batch * layer.out_blocks() * height * width.div_ceil(4)).div_ceil(THREADS)
             }
             Self::Tiled(tile) => tile.workgroups(layer),
             Self::Winograd(patches) => patches.workgroups(layer),

@@ -1,4 +1,4 @@
-//! Finds what a convolution can do on its way: a nearest-neighbour upsampling before it, and a constant bias per sample,
+//! Finds what a convolution can do on its way: an upsampling by two before a 3x3 kernel, and a constant bias per sample,
 //! a scale, a residual and an activation after it. The three projections of an attention become one convolution.
 
 use candle_core::Tensor;
@@ -139,8 +139,8 @@ impl<'a> Finder<'a> {
         let before = &self.graph.nodes[input];
         let alone = self.uses[input] == 1 && self.constants[input].is_none();
         match (&before.op, before.inputs.as_slice()) {
-            (Op::UpsampleNearest(factor), &[x]) if alone => {
-                FusedConv { input: x, upsample: *factor, absorbed: vec![input], ..fused }
+            (Op::UpsampleNearest(2), &[x]) if alone && conv.geometry == ConvGeometry::same(3) => {
+                FusedConv { input: x, upsample: 2, absorbed: vec![input], ..fused }
             }
             _ => fused,
         }

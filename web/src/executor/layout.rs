@@ -104,6 +104,23 @@ pub fn pack_weights(weights: &[f32], outputs: usize, inputs: usize, taps: usize)
     packed
 }
 
+/// The kernels of the four phases of y, see conv_common.wgsl: (out, in, 3, 3) to (out, in, 2, 2) for even rows and even
+/// columns, even and odd, odd and even, odd and odd.
+pub fn phase_weights(weights: &[f32]) -> [Vec<f32>; 4] {
+    // Which rows of a 3x3 kernel see the first and the second pixel of x; likewise columns.
+    const SEEN: [[&[usize]; 2]; 2] = [[&[0], &[1, 2]], [&[0, 1], &[2]]];
+    [[0, 0], [0, 1], [1, 0], [1, 1]].map(|[odd_row, odd_column]| {
+        let element = |kernel: &[f32; 9], rows: &[usize], columns: &[usize]| -> f32 {
+            rows.iter().flat_map(|row| columns.iter().map(move |column| kernel[row * 3 + column])).sum()
+        };
+        let of_kernel = |kernel: &[f32; 9]| {
+            let row = |rows: &[usize]| SEEN[odd_column].map(|columns| element(kernel, rows, columns));
+            SEEN[odd_row].map(row).concat()
+        };
+        weights.as_chunks().0.iter().flat_map(of_kernel).collect()
+    })
+}
+
 /// What conv_winograd.wgsl multiplies with: g Gᵀ from both sides of each 3x3 kernel, (out, in, 3, 3) to (out, in, 4, 4).
 pub fn winograd_weights(weights: &[f32]) -> Vec<f32> {
     const G: [[f32; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
@@ -136,6 +153,14 @@ mod tests {
         let packed = pack_weights(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2, 3, 1);
         let columns = [[1.0, 4.0, 0.0, 0.0], [2.0, 5.0, 0.0, 0.0], [3.0, 6.0, 0.0, 0.0], [0.0; 4]];
         assert_eq!(packed, columns.concat());
+    }
+
+    #[test]
+    fn the_kernels_of_phases() {
+        let [even, _, odd_even, odd] = phase_weights(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]);
+        assert_eq!(even, [1.0, 6.0, 72.0, 432.0]);
+        assert_eq!(odd_even, [9.0, 54.0, 64.0, 384.0]);
+        assert_eq!(odd, [27.0, 36.0, 192.0, 256.0]);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
         options,
         folded: &folded,
         program: Program::default(),
-        constants: Constants::default(),
+        constants: Constants::new(options.images),
         values: vec![None; graph.nodes.len()],
         styles: HashMap::new(),
         projections: HashMap::new(),
@@ -275,6 +275,7 @@ impl Lowering<'_> {
         }
         let (weights, weight_type) = match variant {
             ConvKernel::Winograd(_) => self.constants.winograd(&fused.conv.weight)?,
+            _ if fused.upsample > 1 => self.constants.phases(&fused.conv.weight)?,
             ConvKernel::Direct | ConvKernel::Tiled(_) => self.constants.weights(&fused.conv.weight)?,
         };
         let reads = vec![
@@ -289,8 +290,8 @@ impl Lowering<'_> {
             in_height: x.height as u32,
             in_width: x.width as u32,
             out_blocks: y.blocks() as u32,
-            out_height: y.height as u32,
-            out_width: y.width as u32,
+            out_height: (y.height / fused.upsample) as u32,
+            out_width: (y.width / fused.upsample) as u32,
             pad: geometry.pad_before as u32,
             bias_stride: if fused.sample_bias.is_some() { y.blocks() as u32 } else { 0 },
             scale: fused.scale,
@@ -298,9 +299,10 @@ impl Lowering<'_> {
         };
         self.layer.conv = Some(layer);
         let overrides = vec![
-            ("KERNEL", geometry.kernel as u32),
+            // A phase's kernel sees two pixels where that of the upsampled image sees three.
+            ("KERNEL", if fused.upsample > 1 { 2 } else { geometry.kernel as u32 }),
             ("STRIDE", geometry.stride as u32),
-            ("UPSAMPLE", fused.upsample as u32),
+            ("PHASES", fused.upsample as u32),
             ("RESIDUAL", residual.is_some().into()),
             ("ACTIVATION", activation_code(fused.activation)),
         ];

@@ -50,14 +50,21 @@ impl Kernel {
 
     /// The text of the module.
     pub fn source(&self) -> String {
-        let columns = match self.weights {
-            Some(NumberType::F32) => include_str!("kernels/columns_f32.wgsl"),
-            Some(NumberType::F16) => include_str!("kernels/columns_f16.wgsl"),
-            None => "",
-        };
         let constants = self.constants.iter().map(|(name, value)| format!("const {name}: u32 = {value}u;\n"));
-        let parts = [columns].into_iter().chain(self.parts.iter().copied()).map(str::to_string);
+        let parts = self.weighting().into_iter().chain(self.parts.iter().copied()).map(str::to_string);
         [self.aliases()].into_iter().chain(constants).chain(parts).collect()
+    }
+
+    /// How weights are read and multiplied with the first image: in f16 where both are that.
+    fn weighting(&self) -> Vec<&'static str> {
+        const F32: &str = include_str!("kernels/multiply_add_f32.wgsl");
+        const F16: &str = include_str!("kernels/multiply_add_f16.wgsl");
+        let half = self.images.first() == Some(&NumberType::F16);
+        match self.weights {
+            Some(NumberType::F32) => vec![F32, include_str!("kernels/columns_f32.wgsl")],
+            Some(NumberType::F16) => vec![if half { F16 } else { F32 }, include_str!("kernels/columns_f16.wgsl")],
+            None => Vec::new(),
+        }
     }
 
     /// Names for the types of the images.

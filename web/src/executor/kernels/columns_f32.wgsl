@@ -1,7 +1,7 @@
-// Weights in f32: the weights of one input channel for four output channels.
+// Weights in f32: a column holds those of one input channel for four output channels.
 
 alias Column = vec4<f32>;
 
-fn unpacked(column: Column) -> vec4<f32> {
+fn unpacked(column: Column) -> Factor {
     return column;
 }

@@ -33,9 +33,3 @@ fn activate(x: vec4<f32>) -> vec4<f32> {
         }
     }
 }
-
-// What four output channels gain from four input channels, to which the columns of the weights belong.
-fn multiply_add(w: mat4x4<f32>, x: vec4<f32>, sum: vec4<f32>) -> vec4<f32> {
-    let first = fma(w[0], vec4<f32>(x.x), fma(w[1], vec4<f32>(x.y), sum));
-    return fma(w[2], vec4<f32>(x.z), fma(w[3], vec4<f32>(x.w), first));
-}

@@ -37,12 +37,10 @@ fn place(index: u32) -> Place {
 
 // A pixel of x; zero outside the image.
 fn pixel(plane: u32, row: i32, column: i32) -> vec4<f32> {
-    let height = i32(params.in_height * UPSAMPLE);
-    let width = i32(params.in_width * UPSAMPLE);
-    if row < 0 || row >= height || column < 0 || column >= width {
+    if row < 0 || row >= i32(params.in_height) || column < 0 || column >= i32(params.in_width) {
         return vec4<f32>(0.0);
     }
-    return vec4<f32>(x[(plane * params.in_height + u32(row) / UPSAMPLE) * params.in_width + u32(column) / UPSAMPLE]);
+    return vec4<f32>(x[(plane * params.in_height + u32(row)) * params.in_width + u32(column)]);
 }
 
 // Stores row `row` of Bᵀ d B for a patch.
@@ -112,7 +110,7 @@ fn main(
         }
         for (var b = 0u; b < BLOCKS; b++) {
             let at = (b * ELEMENTS + own_element) * 4u;
-            let w = mat4x4<f32>(columns[at], columns[at + 1u], columns[at + 2u], columns[at + 3u]);
+            let w = Matrix(columns[at], columns[at + 1u], columns[at + 2u], columns[at + 3u]);
             for (var p = 0u; p < OWN_PATCHES; p++) {
                 sums[b * OWN_PATCHES + p] = multiply_add(w, values[p], sums[b * OWN_PATCHES + p]);
             }

@@ -27,7 +27,7 @@ fn main(
     var sum = vec4<f32>(0.0);
     for (var in_block = 0u; in_block < params.in_blocks; in_block++) {
         let at = (block * params.in_blocks + in_block) * 4u;
-        let w = mat4x4<f32>(
+        let w = Matrix(
             unpacked(weight[at]),
             unpacked(weight[at + 1u]),
             unpacked(weight[at + 2u]),
