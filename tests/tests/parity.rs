@@ -20,6 +20,17 @@ fn gpu() -> Gpu {
     pollster::block_on(Gpu::new()).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// A device with subgroups, if the adapter has them, and one without.
+fn gpus() -> [Gpu; 2] {
+    let plain = pollster::block_on(Gpu::with_features(wgpu::Features::empty())).unwrap();
+    assert!(!plain.has_subgroups());
+    let gpu = gpu();
+    if !gpu.has_subgroups() {
+        println!("not tested: {} has no subgroups", gpu.name());
+    }
+    [gpu, plain]
+}
+
 fn record_inputs(recorder: &mut Recorder, inputs: &[Tensor]) -> Vec<NodeId> {
     let input = |(i, tensor): (usize, &Tensor)| recorder.input(&i.to_string(), tensor.dims());
     inputs.iter().enumerate().map(input).collect()
@@ -162,12 +173,12 @@ fn linear_layers() {
 
 #[test]
 fn group_norms() {
-    let gpu = gpu();
+    let gpus = gpus();
     let small = [([1, 4, 4, 4], 1), ([2, 9, 5, 3], 3), ([5, 6, 1, 7], 6), ([1, 32, 16, 16], 8), ([2, 24, 9, 9], 2)];
     // Of so many pixels that several workgroups share a group.
     let large = [([2, 8, 50, 45], 2), ([1, 6, 40, 41], 3)];
     let cases = small.into_iter().chain(large);
-    for (shape, groups) in cases {
+    for ((shape, groups), gpu) in cases.flat_map(|case| gpus.iter().map(move |gpu| (case, gpu))) {
         let c = shape[1];
         let norm = GroupNorm { weight: normal("weight", &[c]), bias: normal("bias", &[c]), groups };
         // Far from zero, where a variance in one pass loses its digits.
@@ -247,7 +258,9 @@ fn resampling_and_rearranging() {
     for [n, c] in [[1, 1], [2, 10], [5, 130]] {
         check!(gpu, format!("pixel norm {c}"), vec![normal("x", &[n, c])], |b, x| b.pixel_norm(&x[0]));
     }
-    for shape in [[1, 3, 2, 2], [2, 5, 4, 3], [4, 8, 4, 4], [8, 6, 3, 3]] {
+    let gpus = gpus();
+    let shapes = [[1, 3, 2, 2], [2, 5, 4, 3], [4, 8, 4, 4], [8, 6, 3, 3]];
+    for (shape, gpu) in shapes.into_iter().flat_map(|shape| gpus.iter().map(move |gpu| (shape, gpu))) {
         check!(gpu, format!("stddev {shape:?}"), vec![normal("x", &shape)], |b, x| b.minibatch_stddev(&x[0]));
     }
 }

@@ -28,7 +28,8 @@ struct Incidents {
 }
 
 /// What is used where an adapter has it; nothing needs it.
-const USEFUL_FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SHADER_F16);
+const USEFUL_FEATURES: wgpu::Features =
+    wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SHADER_F16).union(wgpu::Features::SUBGROUP);
 
 fn lock(incidents: &Mutex<Incidents>) -> MutexGuard<'_, Incidents> {
     incidents.lock().unwrap_or_else(PoisonError::into_inner)
@@ -97,6 +98,11 @@ impl Gpu {
     /// Whether kernels may use f16 numbers.
     pub fn has_f16(&self) -> bool {
         self.device.features().contains(wgpu::Features::SHADER_F16)
+    }
+
+    /// Whether kernels may add up over subgroups; never in a browser, where wgpu does not offer them.
+    pub fn has_subgroups(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SUBGROUP)
     }
 
     /// The limits of the adapter that kernels may meet, by WebGPU's names.

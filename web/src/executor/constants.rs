@@ -90,8 +90,7 @@ impl Constants {
         let images = self.images;
         let constant = self.add(Key::Phases(tensor.id()), || {
             let phases = phase_weights(&values(tensor)?);
-            let packed: Vec<f32> =
-                phases.iter().flat_map(|phase| pack_weights(phase, outputs, inputs, 4)).collect();
+            let packed: Vec<f32> = phases.iter().flat_map(|phase| pack_weights(phase, outputs, inputs, 4)).collect();
             Ok(if images == NumberType::F16 { Packed::f16(&packed) } else { Packed::F32(packed) })
         })?;
         Ok((constant, self.number_type(constant)))

@@ -170,7 +170,7 @@ impl ConvKernel {
             }
         };
         let parts = COMMON.into_iter().chain([source]).collect();
-        Kernel { name, parts, weights: None, constants, overrides: Vec::new(), images: Vec::new() }
+        Kernel { name, parts, weights: None, sums: false, constants, overrides: Vec::new(), images: Vec::new() }
     }
 
     pub(super) fn workgroups(self, layer: &ConvLayer) -> usize {

@@ -29,6 +29,7 @@ macro_rules! kernel {
                 include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/executor/kernels/", $name, ".wgsl")),
             ],
             weights: None,
+            sums: false,
             constants: Vec::new(),
             images: Vec::new(),
             overrides: vec![$((stringify!($override), $value as u32)),*],
@@ -441,7 +442,7 @@ impl Lowering<'_> {
         };
         let channel = Shape { channels: 1, ..shape };
         let dispatch = Dispatch {
-            kernel: kernel!("minibatch_stddev"),
+            kernel: Kernel { sums: true, ..kernel!("minibatch_stddev") },
             reads: vec![x],
             workgroups: groups,
             vectors: channel.vectors(),

@@ -30,6 +30,8 @@ pub struct Kernel {
     /// Constants that size arrays, which `override` cannot.
     pub constants: Vec<(&'static str, u32)>,
     pub overrides: Vec<(&'static str, u32)>,
+    /// Whether its workgroups add up what their threads have.
+    pub sums: bool,
     /// The types of the images that are read and written, by binding: `Read1`, `Read2`, …, `Written`.
     pub images: Vec<NumberType>,
 }
@@ -48,10 +50,15 @@ impl Kernel {
         format!("{}{weights}{images}{}", self.name, listed(&self.constants))
     }
 
-    /// The text of the module.
-    pub fn source(&self) -> String {
+    /// The text of the module, for an adapter with or without subgroups.
+    pub fn source(&self, subgroups: bool) -> String {
         let constants = self.constants.iter().map(|(name, value)| format!("const {name}: u32 = {value}u;\n"));
-        let parts = self.weighting().into_iter().chain(self.parts.iter().copied()).map(str::to_string);
+        let sum = self.sums.then_some(if subgroups {
+            include_str!("kernels/workgroup_sum_subgroups.wgsl")
+        } else {
+            include_str!("kernels/workgroup_sum.wgsl")
+        });
+        let parts = self.weighting().into_iter().chain(sum).chain(self.parts.iter().copied()).map(str::to_string);
         [self.aliases()].into_iter().chain(constants).chain(parts).collect()
     }
 

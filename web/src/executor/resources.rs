@@ -226,7 +226,7 @@ impl Pipelines {
         }
         for (kernel, module, failure) in failures {
             if let Some(error) = failure.await {
-                return Err(shader_error(kernel, &module, &error).await);
+                return Err(shader_error(gpu, kernel, &module, &error).await);
             }
         }
         Ok(Self { pipelines, layouts })
@@ -244,14 +244,14 @@ impl Pipelines {
 fn module(gpu: &Gpu, kernel: &Kernel) -> wgpu::ShaderModule {
     gpu.device().create_shader_module(wgpu::ShaderModuleDescriptor {
         label: Some(kernel.name),
-        source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+        source: wgpu::ShaderSource::Wgsl(kernel.source(gpu.has_subgroups()).into()),
     })
 }
 
 /// The error of a kernel that was not accepted: each message with the lines of the source that it is about, or what
 /// WebGPU says about the pipeline where there are no messages.
-async fn shader_error(kernel: &Kernel, module: &wgpu::ShaderModule, error: &wgpu::Error) -> Error {
-    let source = kernel.source();
+async fn shader_error(gpu: &Gpu, kernel: &Kernel, module: &wgpu::ShaderModule, error: &wgpu::Error) -> Error {
+    let source = kernel.source(gpu.has_subgroups());
     let messages: Vec<_> = module.get_compilation_info().await.messages;
     let errors = messages.iter().filter(|message| message.message_type == wgpu::CompilationMessageType::Error);
     let excerpts: Vec<String> = errors
@@ -330,6 +330,7 @@ mod tests {
             name: "broken",
             parts: vec![include_str!("kernels/common.wgsl"), text],
             weights: None,
+            sums: false,
             constants: vec![("CHUNK", 8)],
             overrides: vec![("ACTIVATION", 1)],
             images: vec![NumberType::F32],
@@ -347,7 +348,7 @@ mod tests {
         let missing = "\n@compute @workgroup_size(THREADS)\nfn main() {\n    let x = nothing_of_this_name;\n}\n";
         for text in [missing, "fn main( {"] {
             let program = program(text);
-            let lines = program.steps[0].kernel.source().lines().count();
+            let lines = program.steps[0].kernel.source(false).lines().count();
             let error = pollster::block_on(Resources::new(&gpu, &program)).unwrap_err();
             let Error::Shader { kernel, reason } = error else { panic!("{error}") };
             assert_eq!(kernel, "broken chunk=8 activation=1");

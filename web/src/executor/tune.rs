@@ -29,7 +29,7 @@ impl ConvTimes {
     /// What the times of a device can be remembered by: it changes with the adapter, its driver and the kernels' sources.
     /// Fit for the name of a file.
     pub fn key(gpu: &Gpu) -> String {
-        let sources = ConvKernel::all().map(|kernel| kernel.kernel().source());
+        let sources = ConvKernel::all().map(|kernel| kernel.kernel().source(false));
         sha256([gpu.identity()].into_iter().chain(sources).collect::<String>().as_bytes())[..16].to_string()
     }
 

@@ -15,27 +15,11 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
 @group(0) @binding(2) var<storage, read_write> y: array<Written>; // (N, C4, parts, 2): mean, sum of squared deviations
 
-var<workgroup> partial_sums: array<vec4<f32>, THREADS>;
-
-// The sum of `value` over the threads of the workgroup.
-fn sum_of(thread: u32, value: vec4<f32>) -> vec4<f32> {
-    workgroupBarrier();
-    partial_sums[thread] = value;
-    workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            partial_sums[thread] += partial_sums[thread + half];
-        }
-        workgroupBarrier();
-    }
-    return partial_sums[0];
-}
-
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    thread: Thread,
 ) {
     let index = folded(workgroup_id, grid);
     let plane = index / params.parts;
@@ -45,17 +29,17 @@ fn main(
     let first = index % params.parts * SPAN;
     let end = min(first + SPAN, params.pixels);
     var sum = vec4<f32>(0.0);
-    for (var pixel = first + thread; pixel < end; pixel += THREADS) {
+    for (var pixel = first + thread.index; pixel < end; pixel += THREADS) {
         sum += vec4<f32>(x[plane * params.pixels + pixel]);
     }
-    let mean = sum_of(thread, sum) / f32(end - first);
+    let mean = workgroup_sum(thread, sum) / f32(end - first);
     var squares = vec4<f32>(0.0);
-    for (var pixel = first + thread; pixel < end; pixel += THREADS) {
+    for (var pixel = first + thread.index; pixel < end; pixel += THREADS) {
         let d = vec4<f32>(x[plane * params.pixels + pixel]) - mean;
         squares += d * d;
     }
-    let deviations = sum_of(thread, squares);
-    if thread == 0u {
+    let deviations = workgroup_sum(thread, squares);
+    if thread.index == 0u {
         y[2u * index] = Written(mean);
         y[2u * index + 1u] = Written(deviations);
     }

@@ -20,22 +20,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> style: array<f32>; // (1 or N, 2 C): scales, then shifts
 @group(0) @binding(3) var<storage, read_write> y: array<Written>; // (N, C4, H, W)
 
-var<workgroup> partial_sums: array<f32, THREADS>;
-
-// The sum of the numbers of `value` over the threads of the workgroup.
-fn sum_of(thread: u32, value: vec4<f32>) -> f32 {
-    workgroupBarrier();
-    partial_sums[thread] = value.x + value.y + value.z + value.w;
-    workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            partial_sums[thread] += partial_sums[thread + half];
-        }
-        workgroupBarrier();
-    }
-    return partial_sums[0];
-}
-
 // Four numbers of the style, from `at` on.
 fn four(at: u32) -> vec4<f32> {
     return vec4<f32>(style[at], style[at + 1u], style[at + 2u], style[at + 3u]);
@@ -45,7 +29,7 @@ fn four(at: u32) -> vec4<f32> {
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    thread: Thread,
 ) {
     // Groups of all samples lie one after the other.
     let index = folded(workgroup_id, grid);
@@ -57,16 +41,16 @@ fn main(
     let size = params.group_blocks * params.pixels;
     let start = index * size;
     var sum = vec4<f32>(0.0);
-    for (var i = thread; i < size; i += THREADS) {
+    for (var i = thread.index; i < size; i += THREADS) {
         sum += vec4<f32>(x[start + i]);
     }
-    let mean = sum_of(thread, sum) / f32(4u * size);
+    let mean = dot(workgroup_sum(thread, sum), vec4<f32>(1.0)) / f32(4u * size);
     var squares = vec4<f32>(0.0);
-    for (var i = thread; i < size; i += THREADS) {
+    for (var i = thread.index; i < size; i += THREADS) {
         let d = vec4<f32>(x[start + i]) - mean;
         squares += d * d;
     }
-    let variance = sum_of(thread, squares) / f32(4u * size);
+    let variance = dot(workgroup_sum(thread, squares), vec4<f32>(1.0)) / f32(4u * size);
     let inverse = 1.0 / sqrt(variance + params.epsilon);
 
     let own_style = params.style_offset + sample * params.style_stride;
@@ -75,7 +59,7 @@ fn main(
         let channel = 4u * (group * params.group_blocks + block);
         let factor = inverse * (four(own_style + channel) + params.scale_offset);
         let offset = four(own_style + channels + channel) - mean * factor;
-        for (var pixel = thread; pixel < params.pixels; pixel += THREADS) {
+        for (var pixel = thread.index; pixel < params.pixels; pixel += THREADS) {
             let at = start + block * params.pixels + pixel;
             y[at] = Written(activate(vec4<f32>(x[at]) * factor + offset));
         }

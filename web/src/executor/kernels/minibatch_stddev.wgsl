@@ -13,13 +13,11 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
 @group(0) @binding(2) var<storage, read_write> y: array<Written>; // (N, 1, H, W)
 
-var<workgroup> partial_sums: array<f32, THREADS>;
-
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    thread: Thread,
 ) {
     let group = folded(workgroup_id, grid);
     if group >= params.groups {
@@ -29,14 +27,14 @@ fn main(
     let size = blocks * params.pixels;
     let members = f32(params.members);
     var sum = 0.0;
-    for (var i = thread; i < size; i += THREADS) {
-        var mean = vec4<f32>(0.0);
+    for (var i = thread.index; i < size; i += THREADS) {
+        var own_mean = vec4<f32>(0.0);
         for (var member = 0u; member < params.members; member++) {
-            mean += vec4<f32>(x[(member * params.groups + group) * size + i]) / members;
+            own_mean += vec4<f32>(x[(member * params.groups + group) * size + i]) / members;
         }
         var variance = vec4<f32>(0.0);
         for (var member = 0u; member < params.members; member++) {
-            let d = vec4<f32>(x[(member * params.groups + group) * size + i]) - mean;
+            let d = vec4<f32>(x[(member * params.groups + group) * size + i]) - own_mean;
             variance += d * d / members;
         }
         let stddev = sqrt(variance + 1e-8);
@@ -45,16 +43,9 @@ fn main(
             sum += stddev[lane];
         }
     }
-    partial_sums[thread] = sum;
-    workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            partial_sums[thread] += partial_sums[thread + half];
-        }
-        workgroupBarrier();
-    }
-    let value = vec4<f32>(partial_sums[0] / f32(params.channels * params.pixels), 0.0, 0.0, 0.0);
-    for (var i = thread; i < params.members * params.pixels; i += THREADS) {
+    let mean = workgroup_sum(thread, vec4<f32>(sum)).x / f32(params.channels * params.pixels);
+    let value = vec4<f32>(mean, 0.0, 0.0, 0.0);
+    for (var i = thread.index; i < params.members * params.pixels; i += THREADS) {
         let sample = i / params.pixels * params.groups + group;
         y[sample * params.pixels + i % params.pixels] = Written(value);
     }

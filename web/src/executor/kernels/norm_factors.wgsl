@@ -22,24 +22,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> style: array<f32>; // (1 or N, 2 C): scales, then shifts
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // (N, 2, 4 C4): factors, then offsets
 
-var<workgroup> partial_sums: array<f32, THREADS>;
-
-// The sum of `value` over the threads of the workgroup.
-fn sum_of(thread: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    partial_sums[thread] = value;
-    workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            partial_sums[thread] += partial_sums[thread + half];
-        }
-        workgroupBarrier();
-    }
-    return partial_sums[0];
-}
-
-// This thread's share of the sum over the group of x, or of the squared deviations from `mean`.
-fn share(sample: u32, group: u32, thread: u32, mean: f32, squared: bool) -> f32 {
+// This thread's share of the sum over the group of x, or of the squared deviations from `mean`; four times the same.
+fn share(sample: u32, group: u32, thread: u32, mean: f32, squared: bool) -> vec4<f32> {
     let blocks = (params.groups * params.group_channels + 3u) / 4u;
     var sum = 0.0;
     for (var i = thread; i < params.group_channels * params.parts; i += THREADS) {
@@ -50,14 +34,14 @@ fn share(sample: u32, group: u32, thread: u32, mean: f32, squared: bool) -> f32 
         let d = moments[at] - mean;
         sum += select(count * moments[at], moments[at + 4u] + count * d * d, squared);
     }
-    return sum;
+    return vec4<f32>(sum);
 }
 
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    thread: Thread,
 ) {
     let index = folded(workgroup_id, grid);
     let group = index % params.groups;
@@ -66,22 +50,22 @@ fn main(
         return;
     }
     let count = f32(params.group_channels * params.pixels);
-    let mean = sum_of(thread, share(sample, group, thread, 0.0, false)) / count;
-    let variance = sum_of(thread, share(sample, group, thread, mean, true)) / count;
+    let mean = workgroup_sum(thread, share(sample, group, thread.index, 0.0, false)).x / count;
+    let variance = workgroup_sum(thread, share(sample, group, thread.index, mean, true)).x / count;
     let inverse = 1.0 / sqrt(variance + params.epsilon);
 
     let channels = params.groups * params.group_channels;
     let width = (channels + 3u) / 4u * 4u;
     let own_style = params.style_offset + sample * params.style_stride;
-    for (var i = thread; i < params.group_channels; i += THREADS) {
+    for (var i = thread.index; i < params.group_channels; i += THREADS) {
         let channel = group * params.group_channels + i;
         let factor = inverse * (style[own_style + channel] + params.scale_offset);
         y[sample * 2u * width + channel] = factor;
         y[(sample * 2u + 1u) * width + channel] = style[own_style + channels + channel] - mean * factor;
     }
     // Channels that do not exist stay zero.
-    if group == 0u && thread < width - channels {
-        y[sample * 2u * width + channels + thread] = 0.0;
-        y[(sample * 2u + 1u) * width + channels + thread] = 0.0;
+    if group == 0u && thread.index < width - channels {
+        y[sample * 2u * width + channels + thread.index] = 0.0;
+        y[(sample * 2u + 1u) * width + channels + thread.index] = 0.0;
     }
 }

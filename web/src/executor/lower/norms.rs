@@ -90,7 +90,7 @@ impl Lowering<'_> {
             epsilon: GROUP_NORM_EPS as f32,
         };
         let dispatch = Dispatch {
-            kernel: kernel!("group_norm", ACTIVATION = activation_code(activation)),
+            kernel: Kernel { sums: true, ..kernel!("group_norm", ACTIVATION = activation_code(activation)) },
             reads: vec![x, style.values],
             workgroups: shape.batch * groups,
             vectors: shape.vectors(),
@@ -113,7 +113,7 @@ impl Lowering<'_> {
         let parts = shape.pixels().div_ceil(SPAN);
         let planes = shape.batch * shape.blocks();
         let dispatch = Dispatch {
-            kernel: kernel!("channel_moments"),
+            kernel: Kernel { sums: true, ..kernel!("channel_moments") },
             reads: vec![x],
             workgroups: planes * parts,
             vectors: 2 * planes * parts,
@@ -134,7 +134,7 @@ impl Lowering<'_> {
             epsilon: GROUP_NORM_EPS as f32,
         };
         let dispatch = Dispatch {
-            kernel: kernel!("norm_factors"),
+            kernel: Kernel { sums: true, ..kernel!("norm_factors") },
             reads: vec![Operand::Value(moments), style.values],
             workgroups: shape.batch * groups,
             vectors: 2 * planes,
