@@ -5,9 +5,10 @@
 use candle_core::{Device, Tensor};
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry};
+use lddgan::ModelFile;
 use lddgan_tests::{configs, normal, random_model_file, values};
 use lddgan_web::executor::{ConvKernel, NumberType, Options};
-use lddgan_web::{Error, Executor, Gpu};
+use lddgan_web::{Error, Executor, Gpu, GpuSampler};
 use pollster::block_on;
 
 /// An adapter with f16, after a check that one without it says so.
@@ -98,5 +99,24 @@ fn networks() {
         recorder.output("y", y);
         let expected = model.decoder.forward(&mut CandleBackend, &latent).unwrap();
         check(&gpu, recorder, ConvKernel::Direct, &[&latent], &expected, &format!("{name}, decoder"));
+    }
+}
+
+/// Trained networks, all steps: what a visitor sees.
+#[test]
+fn faces() {
+    let Some(gpu) = gpu() else { return };
+    let mut sampler = GpuSampler::new(gpu, 1);
+    sampler.use_images(NumberType::F16);
+    for name in ["faces64", "faces256"] {
+        let path = format!("{}/../web/models/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+        let model = ModelFile::from_bytes(&std::fs::read(path).unwrap(), name).unwrap().model(name, &Device::Cpu);
+        let model = model.unwrap();
+        sampler.forget();
+        let faces = block_on(sampler.sample(&model, &[7u64], async |executor| executor.read("image").await));
+        let expected = values(&model.sample_seeds(&[7u64], &Device::Cpu).unwrap().image);
+        let ratio = psnr(&faces.unwrap().concat(), &expected);
+        println!("{name}: PSNR {ratio:.1} dB");
+        assert!((40.0..120.0).contains(&ratio), "{name}: PSNR {ratio:.1} dB");
     }
 }

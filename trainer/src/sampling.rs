@@ -9,7 +9,7 @@ use lddgan_web::{Gpu, GpuSampler};
 
 use crate::data::ImageSet;
 use crate::eval::bar;
-use crate::network::{self, BackendName};
+use crate::network::{self, BackendName, Dtype};
 use crate::tuning;
 
 /// A model on a backend.
@@ -59,6 +59,16 @@ impl Sampler {
         let Place::Wgpu(sampler) = &mut self.place else { bail!("only the kernels of `--backend wgpu` can be tuned") };
         let times = tuning::tuned(sampler.gpu(), &self.model.record(batch)?)?;
         sampler.use_times(times);
+        Ok(())
+    }
+
+    /// Computes with these numbers from now on; f16 is for WebGPU alone.
+    pub fn use_dtype(&mut self, dtype: Dtype) -> Result<()> {
+        match &mut self.place {
+            Place::Wgpu(sampler) => sampler.use_images(dtype.web()),
+            Place::Candle(_) if dtype == Dtype::F32 => {}
+            Place::Candle(_) => bail!("`--dtype f16` needs `--backend wgpu`"),
+        }
         Ok(())
     }
 

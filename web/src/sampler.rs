@@ -48,6 +48,8 @@ pub struct GpuSampler {
     largest_batch: usize,
     /// From which each convolution gets its kernel.
     times: ConvTimes,
+    /// The type of images between the kernels.
+    images: NumberType,
     recoveries: Vec<Recovery>,
 }
 
@@ -59,6 +61,7 @@ impl GpuSampler {
             executors: BTreeMap::new(),
             largest_batch: largest_batch.max(1),
             times: ConvTimes::default(),
+            images: NumberType::F32,
             recoveries: Vec::new(),
         }
     }
@@ -66,6 +69,12 @@ impl GpuSampler {
     /// From now on each convolution gets the kernel that was the fastest.
     pub fn use_times(&mut self, times: ConvTimes) {
         self.times = times;
+        self.forget();
+    }
+
+    /// From now on images between the kernels are of this type. f16 needs an adapter that has it, see [`Gpu::has_f16`].
+    pub fn use_images(&mut self, images: NumberType) {
+        self.images = images;
         self.forget();
     }
 
@@ -165,7 +174,7 @@ impl GpuSampler {
                 Task::Decode(count) => model.record_decode(count)?,
             };
             let convolutions = |layer: &ConvLayer| self.times.kernel(layer, &self.gpu);
-            let options = Options { convolutions: &convolutions, images: NumberType::F32 };
+            let options = Options { convolutions: &convolutions, images: self.images };
             let executor = Executor::with_options(&self.gpu, &graph, &options).await?;
             self.executors.insert(task, executor);
         }

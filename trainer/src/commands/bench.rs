@@ -13,13 +13,13 @@ use lddgan::{Model, ModelConfig};
 use lddgan_trainer::bench::{Protocol, Timing};
 use lddgan_trainer::distributed::Processes;
 use lddgan_trainer::gan::{Step, Trainer};
-use lddgan_trainer::network::{BackendName, device};
+use lddgan_trainer::network::{BackendName, Dtype, device};
 use lddgan_trainer::precision::Precision;
 use lddgan_trainer::preset::Preset;
 use lddgan_trainer::run::training_device;
 use lddgan_trainer::tuning::tuned;
 use lddgan_trainer::{files, revision};
-use lddgan_web::executor::{ConvLayer, ConvTimes, NumberType, Options};
+use lddgan_web::executor::{ConvLayer, ConvTimes, Options};
 use lddgan_web::{Executor, Gpu};
 use serde::Serialize;
 
@@ -46,6 +46,9 @@ pub struct Sample {
     /// With `--backend wgpu`, time the kernels on this GPU first and use the fastest; the times are kept for other runs
     #[arg(long)]
     tune: bool,
+    /// Numbers of the images between the kernels of `--backend wgpu`
+    #[arg(long, default_value = "f32")]
+    dtype: Dtype,
     #[command(flatten)]
     protocol: Protocol,
     /// File that gets the figures
@@ -103,6 +106,10 @@ pub fn bench(options: &Bench) -> Result<()> {
 
 fn sample(options: &Sample) -> Result<()> {
     ensure!(!options.tune || options.backend == BackendName::Wgpu, "only the kernels of `--backend wgpu` can be tuned");
+    ensure!(
+        options.dtype == Dtype::F32 || options.backend == BackendName::Wgpu,
+        "`--dtype f16` needs `--backend wgpu`"
+    );
     let device = device(options.backend)?;
     let (name, model) = options.source.model(&device)?;
     let seeds: Vec<u64> = (0..options.protocol.batch as u64).collect();
@@ -126,7 +133,7 @@ async fn sample_on_gpu(model: &Model, seeds: &[u64], options: &Sample) -> Result
     let graph = model.record(seeds.len())?;
     let times = if options.tune { tuned(&gpu, &graph)? } else { ConvTimes::default() };
     let convolutions = |layer: &ConvLayer| times.kernel(layer, &gpu);
-    let kernels = Options { convolutions: &convolutions, images: NumberType::F32 };
+    let kernels = Options { convolutions: &convolutions, images: options.dtype.web() };
     let executor = Executor::with_options(&gpu, &graph, &kernels).await?;
     let noise = model.draw(seeds);
     let timing = options.protocol.time(|| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use lddgan::{Mix, Recipe};
-use lddgan_trainer::network::BackendName;
+use lddgan_trainer::network::{BackendName, Dtype};
 use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::{files, grid};
 
@@ -55,6 +55,9 @@ pub struct Sample {
     /// With `--backend wgpu`, time the kernels on this GPU first and use the fastest; the times are kept for other runs
     #[arg(long)]
     tune: bool,
+    /// Numbers of the images between the kernels of `--backend wgpu`
+    #[arg(long, default_value = "f32")]
+    dtype: Dtype,
 }
 
 impl Sample {
@@ -84,6 +87,7 @@ pub fn sample(options: &Sample) -> Result<()> {
     ensure!(options.out.is_some() || options.grid.is_some(), "say where to: --out FOLDER or --grid FILE");
     let (file, name) = read_model(&options.model)?;
     let mut sampler = Sampler::new(&file, &name, options.backend)?;
+    sampler.use_dtype(options.dtype)?;
     if let Some(steps) = options.steps {
         sampler.model.set_steps(steps)?;
     }
