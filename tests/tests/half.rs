@@ -3,9 +3,9 @@
 //! Needs a WebGPU adapter with f16; Mesa's lavapipe has it. On one without f16 the only test is that it is refused.
 
 use candle_core::{Device, Tensor};
+use lddgan::ModelFile;
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry};
-use lddgan::ModelFile;
 use lddgan_tests::{configs, normal, random_model_file, values};
 use lddgan_web::executor::{ConvKernel, NumberType, Options};
 use lddgan_web::{Error, Executor, Gpu, GpuSampler};

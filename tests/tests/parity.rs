@@ -48,13 +48,15 @@ fn read(executor: &Executor, output: &str) -> Vec<f32> {
     pollster::block_on(executor.read(output)).unwrap()
 }
 
-fn compare(gpu: &Gpu, graph: &Graph, inputs: &[Tensor], expected: &Tensor, label: &str) {
+/// The dispatches that it took.
+fn compare(gpu: &Gpu, graph: &Graph, inputs: &[Tensor], expected: &Tensor, label: &str) -> usize {
     let executor = run(gpu, graph, inputs);
     assert_eq!(executor.shape("y").unwrap(), expected.dims(), "{label}");
     PARITY.check(&read(&executor, "y"), &values(expected), expected.dims(), label);
+    executor.dispatches()
 }
 
-/// Computes an expression in a backend and values under both executors and compares the results.
+/// Computes an expression in a backend and values under both executors and compares the results; the dispatches.
 macro_rules! check {
     ($gpu:expr, $label:expr, $inputs:expr, |$b:ident, $x:ident| $compute:expr) => {{
         let inputs: Vec<Tensor> = $inputs;
@@ -71,7 +73,7 @@ macro_rules! check {
             $compute.unwrap()
         };
         recorder.output("y", y);
-        compare(&$gpu, &recorder.finish(), &inputs, &expected, &$label);
+        compare(&$gpu, &recorder.finish(), &inputs, &expected, &$label)
     }};
 }
 
@@ -310,6 +312,49 @@ fn quantization() {
 
 fn same<B: Backend>(_: &mut B, x: &B::Value) -> lddgan::Result<B::Value> {
     Ok(x.clone())
+}
+
+/// Channels that follow each other in memory need no dispatch for their concatenation.
+#[test]
+fn concatenation_in_place() {
+    let gpu = gpu();
+    let layer = |outputs| conv(8, outputs, ConvGeometry::same(3), true);
+    let (whole, odd) = (layer(8), layer(6));
+    let x = || vec![normal("x", &[1, 8, 8, 8])];
+    // Two convolutions and an activation.
+    let dispatches = check!(gpu, "in place", x(), |b, x| {
+        let [a, c] = [&whole, &odd].map(|conv| b.conv2d(&x[0], conv).unwrap());
+        let y = b.concat(&a, &c).unwrap();
+        b.activate(&y, Activation::Silu)
+    });
+    assert_eq!(dispatches, 3);
+    let dispatches = check!(gpu, "from the middle of four channels on", x(), |b, x| {
+        let [a, c] = [&odd, &whole].map(|conv| b.conv2d(&x[0], conv).unwrap());
+        let y = b.concat(&a, &c).unwrap();
+        b.activate(&y, Activation::Silu)
+    });
+    assert_eq!(dispatches, 4);
+    let dispatches = check!(gpu, "a part that is computed from the other", x(), |b, x| {
+        let a = b.conv2d(&x[0], &whole).unwrap();
+        let c = b.conv2d(&a, &whole).unwrap();
+        let y = b.concat(&a, &c).unwrap();
+        b.activate(&y, Activation::Silu)
+    });
+    assert_eq!(dispatches, 4);
+    let dispatches = check!(gpu, "twice the same", x(), |b, x| {
+        let a = b.conv2d(&x[0], &whole).unwrap();
+        let y = b.concat(&a, &a).unwrap();
+        b.activate(&y, Activation::Silu)
+    });
+    assert_eq!(dispatches, 3);
+    let dispatches = check!(gpu, "a concatenation in another", x(), |b, x| {
+        let [a, c] = [&whole, &odd].map(|conv| b.conv2d(&x[0], conv).unwrap());
+        let inner = b.concat(&a, &c).unwrap();
+        let d = b.activate(&x[0], Activation::Silu).unwrap();
+        let y = b.concat(&d, &inner).unwrap();
+        b.activate(&y, Activation::Silu)
+    });
+    assert_eq!(dispatches, 5);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::fold;
 use super::fusion::{FusedConv, Plan, plan};
 use super::layout::{NumberType, Shape};
 use super::params::{self, activation_code, fir_code};
+use super::parts;
 use super::program::{Input, Kernel, Layer, Operand, Output, Program, Step, Value, ValueId};
 use super::styles::Styles;
 use crate::error::{Error, Result};
@@ -53,6 +54,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
         values: vec![None; graph.nodes.len()],
         styles: HashMap::new(),
         projections: HashMap::new(),
+        concats: Vec::new(),
         layer: Layer::default(),
         numbers: NumberType::F32,
     };
@@ -116,6 +118,8 @@ struct Lowering<'a> {
     styles: HashMap<NodeId, (ValueId, usize, usize)>,
     /// The projections of attention that were put together, by their weights.
     projections: HashMap<[TensorId; 3], Conv2d>,
+    /// The steps that parts::place may do without.
+    concats: Vec<usize>,
     /// What is being lowered, and the type of its result.
     layer: Layer,
     numbers: NumberType,
@@ -183,7 +187,9 @@ impl Lowering<'_> {
             };
             self.program.outputs.insert(name.clone(), output);
         }
-        Ok(Program { constants: self.constants.packed, ..self.program })
+        let mut program = Program { constants: self.constants.packed, ..self.program };
+        parts::place(&mut program, &self.concats);
+        Ok(program)
     }
 
     fn value(&mut self, vectors: usize, numbers: NumberType) -> ValueId {
@@ -404,6 +410,9 @@ impl Lowering<'_> {
             b_channels: channels.1 as u32,
             pixels: y.pixels() as u32,
         };
+        if y.batch == 1 && channels.0.is_multiple_of(4) {
+            self.concats.push(self.program.steps.len());
+        }
         self.emit(self.pointwise(kernel!("concat"), vec![a, b], y), params)
     }
 

@@ -24,16 +24,22 @@ impl MemoryPlan {
             plan.buffers.push(program.values[input].bytes);
             plan.buffer_of[input] = plan.buffers.len() - 1;
         }
+        let whole = |value| whole(program, value);
+        let mut begun = vec![false; program.values.len()];
         for (i, step) in program.steps.iter().enumerate() {
-            plan.buffer_of[step.write] = plan.take(&mut free, program.values[step.write].bytes);
-            let mut ended: Vec<usize> = step.reads.iter().filter_map(value).collect();
-            ended.push(step.write);
+            let write = whole(step.write);
+            if !std::mem::replace(&mut begun[write], true) {
+                plan.buffer_of[write] = plan.take(&mut free, program.values[write].bytes);
+            }
+            let mut ended: Vec<usize> = step.reads.iter().filter_map(value).map(whole).collect();
+            ended.push(write);
             ended.sort_unstable();
             ended.dedup();
             free.extend(
                 ended.into_iter().filter(|&value| last_use[value] == Some(i)).map(|value| plan.buffer_of[value]),
             );
         }
+        program.parts.keys().for_each(|&part| plan.buffer_of[part] = plan.buffer_of[whole(part)]);
         plan
     }
 
@@ -63,12 +69,17 @@ fn value(operand: &Operand) -> Option<usize> {
     }
 }
 
-/// The last step that touches each value; `None` for those that are read after the run.
+/// The value that a value lies in: itself, if in no other.
+fn whole(program: &Program, value: ValueId) -> ValueId {
+    program.parts.get(&value).map_or(value, |(whole, _)| *whole)
+}
+
+/// The last step that touches each value or a part of it; `None` for those that are read after the run.
 fn last_uses(program: &Program) -> Vec<Option<usize>> {
     let mut last = vec![Some(0); program.values.len()];
     for (i, step) in program.steps.iter().enumerate() {
-        last[step.write] = Some(i);
-        step.reads.iter().filter_map(value).for_each(|value| last[value] = Some(i));
+        last[whole(program, step.write)] = Some(i);
+        step.reads.iter().filter_map(value).for_each(|value| last[whole(program, value)] = Some(i));
     }
     program.outputs.values().filter_map(|output| value(&output.operand)).for_each(|value| last[value] = None);
     last

@@ -1,6 +1,6 @@
 //! What a graph is compiled to: a list of dispatches over values and constants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::constants::Packed;
 use super::conv::ConvLayer;
@@ -147,6 +147,8 @@ pub struct Output {
 #[derive(Debug, Default)]
 pub struct Program {
     pub values: Vec<Value>,
+    /// The values that lie in another one: in which, and from which byte on.
+    pub parts: HashMap<ValueId, (ValueId, u64)>,
     pub steps: Vec<Step>,
     pub inputs: BTreeMap<String, Input>,
     pub outputs: BTreeMap<String, Output>,

@@ -137,8 +137,11 @@ fn values(gpu: &Gpu, program: &Program) -> Result<(Vec<Region>, u64)> {
     let plan = MemoryPlan::new(program);
     let buffers: Vec<_> =
         plan.buffers.iter().enumerate().map(|(i, &bytes)| storage(gpu, &format!("values {i}"), bytes)).collect();
-    let regions = plan.buffer_of.iter().zip(&program.values);
-    let region = |(&i, value): (&usize, &Value)| Region { buffer: buffers[i].clone(), offset: 0, bytes: value.bytes };
+    let regions = plan.buffer_of.iter().zip(&program.values).enumerate();
+    let region = |(id, (&i, value)): (usize, (&usize, &Value))| {
+        let offset = program.parts.get(&id).map_or(0, |(_, offset)| *offset);
+        Region { buffer: buffers[i].clone(), offset, bytes: value.bytes }
+    };
     let regions = regions.map(region).collect();
     Ok((regions, plan.buffers.iter().sum()))
 }
