@@ -78,6 +78,31 @@ impl GpuSampler {
         self.forget();
     }
 
+    /// What is known about the convolutions; what was compiled before it was known does not make use of it.
+    pub fn times(&self) -> &ConvTimes {
+        &self.times
+    }
+
+    /// How many different convolutions of what was compiled were timed, and how many there are.
+    pub fn timed(&self) -> [usize; 2] {
+        let layers = self.convolutions();
+        [layers.iter().filter(|layer| self.times.knows(layer)).count(), layers.len()]
+    }
+
+    /// Times the next convolution of what was compiled that was not timed yet; false if there is none, or `go_on` said no
+    /// before it was done.
+    pub async fn measure(&mut self, go_on: impl Fn() -> bool) -> Result<bool> {
+        let next = self.convolutions().into_iter().find(|layer| !self.times.knows(layer));
+        match next {
+            Some(layer) => self.times.measure_layer(&self.gpu, &layer, go_on).await,
+            None => Ok(false),
+        }
+    }
+
+    fn convolutions(&self) -> Vec<ConvLayer> {
+        ConvTimes::convolutions(self.executors.values().flat_map(Executor::work))
+    }
+
     /// Forgets what was compiled: the next model is another, or takes other steps.
     pub fn forget(&mut self) {
         self.executors.clear();

@@ -63,7 +63,6 @@ impl Node {
     /// Floating-point operations: two per multiply-add of convolutions, linear layers, attention and quantisation;
     /// `u64::MAX` if they are more.
     pub fn flops(&self) -> u64 {
-        let product = |sizes: &[usize]| sizes.iter().fold(1u64, |product, &size| product.saturating_mul(size as u64));
         let per_output = match &self.op {
             Op::Conv2d(Conv2d { weight, .. }) | Op::Linear(Linear { weight, .. }, _) => {
                 product(weight.dims().get(1..).unwrap_or_default())
@@ -76,6 +75,28 @@ impl Node {
         };
         per_output.saturating_mul(product(&self.shape)).saturating_mul(2)
     }
+
+    /// Bytes of the value in f32; none for a constant, which is a weight.
+    fn bytes(&self) -> u64 {
+        match self.op {
+            Op::Constant(_) => 0,
+            _ => product(&self.shape).saturating_mul(4),
+        }
+    }
+
+    /// Bytes that Candle needs besides values while it computes this: a convolution's im2col matrix, the weights of an
+    /// attention.
+    fn scratch_bytes(&self) -> u64 {
+        let pixels = product(self.shape.get(2..).unwrap_or_default());
+        let numbers = match &self.op {
+            Op::Conv2d(conv) if conv.geometry.kernel > 1 => {
+                product(conv.weight.dims().get(1..).unwrap_or_default()).saturating_mul(pixels)
+            }
+            Op::Attention => pixels.saturating_mul(pixels),
+            _ => 0,
+        };
+        numbers.saturating_mul(4)
+    }
 }
 
 impl Graph {
@@ -83,6 +104,29 @@ impl Graph {
     pub fn flops(&self) -> u64 {
         self.nodes.iter().map(Node::flops).fold(0, u64::saturating_add)
     }
+
+    /// Bytes that Candle needs at least for one run, weights aside: the most that exist at a time, each value from its
+    /// making to its last use; `u64::MAX` if they are more.
+    pub fn bytes(&self) -> u64 {
+        let mut last_use: Vec<NodeId> = (0..self.nodes.len()).collect();
+        for (id, node) in self.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|&input| last_use[input] = id);
+        }
+        self.outputs.iter().for_each(|&(_, output)| last_use[output] = self.nodes.len());
+        let mut ends: Vec<u64> = vec![0; self.nodes.len() + 1];
+        let (mut live, mut most) = (0u64, 0);
+        for (id, node) in self.nodes.iter().enumerate() {
+            live = live.saturating_add(node.bytes());
+            most = most.max(live.saturating_add(node.scratch_bytes()));
+            ends[last_use[id]] = ends[last_use[id]].saturating_add(node.bytes());
+            live = live.saturating_sub(ends[id]);
+        }
+        most
+    }
+}
+
+fn product(sizes: &[usize]) -> u64 {
+    sizes.iter().fold(1, |product, &size| product.saturating_mul(size as u64))
 }
 
 /// A backend that computes nothing and writes everything down.
@@ -287,5 +331,24 @@ mod tests {
         // 9 x 9 weights from 2 channels, and 2 channels from 9 weights at 9 places; two for each multiply-add.
         assert_eq!(flops(2, 3), 2 * (2 * 9 * 9) * 2);
         assert_eq!(flops(1 << 14, 1 << 16), u64::MAX);
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_values_that_exist_together() {
+        let mut recorder = Recorder::new();
+        let x = recorder.input("x", &[1, 2, 8, 8]);
+        let up = recorder.upsample_nearest(&x, 2).unwrap();
+        let smooth = recorder.activate(&up, Activation::Silu).unwrap();
+        let attended = recorder.attention(&x, &x, &x).unwrap();
+        recorder.output("smooth", smooth);
+        recorder.output("attended", attended);
+        let (small, large) = (4 * 2 * 64, 4 * 2 * 256);
+        // The attention's weights, while what came of the upsampling is an output and waits; then it itself is over.
+        assert_eq!(recorder.finish().bytes(), 2 * small + large + 4 * 64 * 64);
+
+        let mut recorder = Recorder::new();
+        let x = recorder.input("x", &[1, 1 << 14, 1 << 31, 1 << 31]);
+        recorder.output("x", x);
+        assert_eq!(recorder.finish().bytes(), u64::MAX);
     }
 }

@@ -162,6 +162,11 @@ impl Browser {
         self.devtools("Browser.grantPermissions", json!({ "permissions": permissions }));
     }
 
+    /// Runs this JavaScript in every page from now on, before the page's own.
+    pub fn in_every_page(&self, script: &str) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));
+    }
+
     /// Shows pages as on a device of this width, with these preferences of its user.
     pub fn emulate(&self, width: usize, preferences: &[(&str, &str)]) {
         let features: Vec<Value> =

@@ -10,6 +10,7 @@ use super::lower::lower;
 use super::profile::{DispatchTime, Work};
 use super::program::{Input, Operand, Output};
 use super::resources::{Region, Resources};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::timestamps::time_passes;
@@ -58,12 +59,7 @@ impl Executor {
     /// buffer; does not wait. Every input of the graph must be given.
     pub fn run<'a>(&self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
         self.write_inputs(inputs)?;
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            self.resources.dispatches.iter().for_each(|dispatch| dispatch.encode(&mut pass));
-        }
-        self.gpu.queue().submit([encoder.finish()]);
+        self.submit(|pass| self.resources.dispatches.iter().for_each(|dispatch| dispatch.encode(pass)));
         Ok(())
     }
 
@@ -78,6 +74,27 @@ impl Executor {
         let seconds = time_passes(&self.gpu, dispatches.len(), |i, pass| dispatches[i].encode(pass)).await?;
         let time = |(work, seconds): (&Work, f64)| DispatchTime { work: work.clone(), seconds };
         Ok(self.work.iter().zip(seconds).map(time).collect())
+    }
+
+    /// Submits so many runs in a row, on whatever the inputs hold, and waits; the seconds of all, by timestamp queries
+    /// where the adapter has them.
+    pub async fn time(&self, runs: usize) -> Result<f64> {
+        let encode = |pass: &mut wgpu::ComputePass| {
+            (0..runs).for_each(|_| self.resources.dispatches.iter().for_each(|dispatch| dispatch.encode(pass)));
+        };
+        if self.gpu.has_timestamps() {
+            return Ok(time_passes(&self.gpu, 1, |_, pass| encode(pass)).await?.iter().sum());
+        }
+        let clock = Clock::start();
+        self.submit(encode);
+        self.gpu.finish().await?;
+        Ok(clock.seconds())
+    }
+
+    fn submit(&self, encode: impl FnOnce(&mut wgpu::ComputePass)) {
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        encode(&mut encoder.begin_compute_pass(&Default::default()));
+        self.gpu.queue().submit([encoder.finish()]);
     }
 
     fn write_inputs<'a>(&self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
@@ -131,6 +148,11 @@ impl Executor {
         self.resources.constant_bytes
     }
 
+    /// How long it took to make the buffers and to fill them with weights.
+    pub fn upload_seconds(&self) -> f64 {
+        self.resources.upload_seconds
+    }
+
     /// What each dispatch of a run does.
     pub fn work(&self) -> &[Work] {
         &self.work
@@ -153,5 +175,13 @@ impl Executor {
 
     fn output(&self, name: &str) -> Result<&Output> {
         self.outputs.get(name).ok_or_else(|| Error::Graph(format!("there is no output `{name}`")))
+    }
+}
+
+impl Drop for Executor {
+    /// A browser would keep the memory until it collects its garbage.
+    fn drop(&mut self) {
+        let Resources { values, constants, .. } = &self.resources;
+        values.iter().chain(constants).for_each(|region| region.buffer.destroy());
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::constants::Packed;
 use super::memory::MemoryPlan;
 use super::program::{Kernel, Operand, Program, Step, Value};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
@@ -53,18 +54,21 @@ pub struct Resources {
     pub dispatches: Vec<Dispatch>,
     pub value_bytes: u64,
     pub constant_bytes: u64,
+    /// Of everything but the pipelines.
+    pub upload_seconds: f64,
 }
 
 impl Resources {
     pub async fn new(gpu: &Gpu, program: &Program) -> Result<Self> {
         let pipelines = Pipelines::new(gpu, program).await?;
+        let clock = Clock::start();
         let memory = gpu.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let resources = Self::with_pipelines(gpu, program, &pipelines);
         if let Some(error) = memory.pop().await {
             return Err(error.into());
         }
         gpu.check()?;
-        resources
+        Ok(Self { upload_seconds: clock.seconds(), ..resources? })
     }
 
     fn with_pipelines(gpu: &Gpu, program: &Program, pipelines: &Pipelines) -> Result<Self> {
@@ -90,7 +94,7 @@ impl Resources {
             })
         };
         let dispatches = program.steps.iter().enumerate().map(dispatch).collect::<Result<_>>()?;
-        Ok(Self { values, constants, dispatches, value_bytes, constant_bytes })
+        Ok(Self { values, constants, dispatches, value_bytes, constant_bytes, upload_seconds: 0.0 })
     }
 }
 

@@ -11,18 +11,24 @@ use super::conv::{ConvKernel, ConvLayer};
 use super::executable::{Executor, Options};
 use super::layout::NumberType;
 use super::lower::lower;
+use super::profile::Work;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
-/// Runs of each kernel, of which the fastest counts; the first warms up.
-const RUNS: usize = 3;
+/// Measurements of each kernel, of which the fastest counts; the first warms up.
+const MEASUREMENTS: usize = 3;
+/// The most runs in a row that are one measurement.
+const MOST_RUNS: usize = 256;
 
 /// How long convolutions take under the kernels that compute them, on one device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConvTimes {
     /// Seconds of the fastest run under each kernel.
     pub layers: Vec<(ConvLayer, Vec<(ConvKernel, f64)>)>,
+    /// The layer whose measuring was interrupted, and what is known of it; infinite under kernels that do not compile.
+    #[serde(skip)]
+    begun: Option<(ConvLayer, Vec<(ConvKernel, f64)>)>,
 }
 
 impl ConvTimes {
@@ -38,26 +44,54 @@ impl ConvTimes {
     pub async fn measure(&mut self, gpu: &Gpu, graph: &Graph, seconds: f64) -> Result<bool> {
         let clock = Clock::start();
         let known = self.layers.len();
-        for layer in layers(graph)? {
-            if self.fastest(&layer).is_some() {
-                continue;
+        for layer in layers(graph)?.into_iter().filter(|layer| !self.knows(layer)).collect::<Vec<_>>() {
+            if !self.measure_layer(gpu, &layer, || clock.seconds() <= seconds).await? {
+                break;
             }
-            let alone = recording(&layer)?;
-            let mut times = Vec::new();
-            for kernel in ConvKernel::all().filter(|kernel| kernel.fits(&layer)) {
-                if clock.seconds() > seconds {
-                    return Ok(self.layers.len() > known);
-                }
-                match time(gpu, &alone, &layer, kernel).await {
-                    Ok(seconds) => times.push((kernel, seconds)),
-                    // One that this device does not take is no candidate.
-                    Err(Error::Shader { .. }) => continue,
-                    Err(error) => return Err(error),
-                }
-            }
-            self.layers.push((layer, times));
         }
         Ok(self.layers.len() > known)
+    }
+
+    /// Times a convolution under every kernel, as long as `go_on` says so before each; whether all are timed now. Another
+    /// call for the same layer goes on from there.
+    pub async fn measure_layer(&mut self, gpu: &Gpu, layer: &ConvLayer, go_on: impl Fn() -> bool) -> Result<bool> {
+        let alone = recording(layer)?;
+        let begun = self.begun.take().filter(|(begun, _)| begun == layer);
+        let mut times = begun.map_or(Vec::new(), |(_, times)| times);
+        for kernel in ConvKernel::all().filter(|kernel| kernel.fits(layer)).skip(times.len()) {
+            if !go_on() {
+                self.begun = (!times.is_empty()).then_some((*layer, times));
+                return Ok(false);
+            }
+            let seconds = match time(gpu, &alone, kernel).await {
+                // One that this device does not take is no candidate.
+                Err(Error::Shader { .. }) => f64::INFINITY,
+                seconds => seconds?,
+            };
+            times.push((kernel, seconds));
+        }
+        times.retain(|(_, seconds)| seconds.is_finite());
+        self.layers.push((*layer, times));
+        Ok(true)
+    }
+
+    /// Whether a layer was timed.
+    pub fn knows(&self, layer: &ConvLayer) -> bool {
+        self.layers.iter().any(|(timed, _)| timed == layer)
+    }
+
+    /// The different convolutions among this work, those first that need the most operations in it.
+    pub fn convolutions<'a>(work: impl IntoIterator<Item = &'a Work>) -> Vec<ConvLayer> {
+        let mut layers: Vec<(ConvLayer, u64)> = Vec::new();
+        for work in work {
+            let Some(conv) = work.conv else { continue };
+            match layers.iter_mut().find(|(layer, _)| *layer == conv) {
+                Some((_, flops)) => *flops += work.flops,
+                None => layers.push((conv, work.flops)),
+            }
+        }
+        layers.sort_by_key(|(_, flops)| std::cmp::Reverse(*flops));
+        layers.into_iter().map(|(layer, _)| layer).collect()
     }
 
     /// The kernel that took the shortest time for a layer, if it was timed.
@@ -72,19 +106,10 @@ impl ConvTimes {
     }
 }
 
-/// The different convolutions of a graph, those first that need the most operations in it.
+/// The different convolutions of a graph.
 fn layers(graph: &Graph) -> Result<Vec<ConvLayer>> {
     let program = lower(graph, &Options { convolutions: &|_| ConvKernel::Direct, images: NumberType::F32 })?;
-    let mut layers: Vec<(ConvLayer, u64)> = Vec::new();
-    for step in &program.steps {
-        let Some(conv) = step.layer.conv else { continue };
-        match layers.iter_mut().find(|(layer, _)| *layer == conv) {
-            Some((_, flops)) => *flops += step.layer.flops,
-            None => layers.push((conv, step.layer.flops)),
-        }
-    }
-    layers.sort_by_key(|(_, flops)| std::cmp::Reverse(*flops));
-    Ok(layers.into_iter().map(|(layer, _)| layer).collect())
+    Ok(ConvTimes::convolutions(&program.work()))
 }
 
 /// A layer by itself. What its time does not depend on is left out: values, bias, residual, activation.
@@ -108,22 +133,21 @@ fn recording(layer: &ConvLayer) -> Result<Graph> {
     Ok(recorder.finish())
 }
 
-/// Seconds of the fastest run, by timestamp queries where the adapter has them.
-async fn time(gpu: &Gpu, graph: &Graph, layer: &ConvLayer, kernel: ConvKernel) -> Result<f64> {
+/// Seconds of the fastest run.
+async fn time(gpu: &Gpu, graph: &Graph, kernel: ConvKernel) -> Result<f64> {
+    // Browsers round timestamps to 0.1 ms, and without them the way to the GPU and back counts too.
+    let enough = if gpu.has_timestamps() { 2e-3 } else { 2e-2 };
     let options = Options { convolutions: &|_| kernel, images: NumberType::F32 };
     let executor = Executor::with_options(gpu, graph, &options).await?;
-    let x = vec![0.0; layer.x.iter().product()];
-    let mut fastest = f64::INFINITY;
-    for _ in 0..RUNS {
-        let seconds = if gpu.has_timestamps() {
-            executor.profile([("x", x.as_slice())]).await?.iter().map(|dispatch| dispatch.seconds).sum()
-        } else {
-            let clock = Clock::start();
-            executor.run([("x", x.as_slice())])?;
-            gpu.finish().await?;
-            clock.seconds()
-        };
-        fastest = fastest.min(seconds);
+    let (mut runs, mut measured, mut fastest) = (1, 0, f64::INFINITY);
+    while measured < MEASUREMENTS {
+        let seconds = executor.time(runs).await?;
+        if seconds < enough && runs < MOST_RUNS {
+            runs *= 4;
+            continue;
+        }
+        fastest = fastest.min(seconds / runs as f64);
+        measured += 1;
     }
     Ok(fastest)
 }
@@ -142,7 +166,8 @@ mod tests {
         let times = |fastest: usize| -> Vec<_> {
             ConvKernel::all().enumerate().map(|(i, kernel)| (kernel, if i == fastest { 1.0 } else { 2.0 })).collect()
         };
-        let known = ConvTimes { layers: vec![(layer(1, 3, 1, 1), times(0)), (layer(2, 3, 1, 1), times(3))] };
+        let known =
+            ConvTimes { layers: vec![(layer(1, 3, 1, 1), times(0)), (layer(2, 3, 1, 1), times(3))], begun: None };
         assert_eq!(known.fastest(&layer(2, 3, 1, 1)), ConvKernel::all().nth(3));
         assert_eq!(known.fastest(&layer(3, 3, 1, 1)), None);
     }
@@ -162,10 +187,17 @@ mod tests {
         let mut times = ConvTimes::default();
         assert!(!pollster::block_on(times.measure(&gpu, &graph, 0.0)).unwrap());
         assert_eq!(times, ConvTimes::default());
+        // What an interruption leaves is no time of a layer yet.
+        let asked = std::cell::Cell::new(0);
+        let twice = || asked.replace(asked.get() + 1) < 2;
+        assert!(!pollster::block_on(times.measure_layer(&gpu, &layer(4, 3, 1, 1), twice)).unwrap());
+        let (_, begun) = times.begun.clone().unwrap();
+        assert!(begun.len() == 2 && !times.knows(&layer(4, 3, 1, 1)), "{begun:?}");
         assert!(pollster::block_on(times.measure(&gpu, &graph, f64::INFINITY)).unwrap());
         let (timed, kernels) = &times.layers[0];
         assert_eq!((times.layers.len(), *timed, kernels.len()), (1, layer(4, 3, 1, 1), ConvKernel::all().count()));
         assert!(kernels.iter().all(|(_, seconds)| seconds.is_finite()), "{kernels:?}");
+        assert_eq!(kernels[..2], begun);
         let kept: ConvTimes = serde_json::from_str(&serde_json::to_string(&times).unwrap()).unwrap();
         assert_eq!(kept.fastest(timed), times.fastest(timed));
         // JSON's reader may miss a number's last bit.

@@ -19,6 +19,11 @@ const start = async (program, files, folder) => {
 
 if (!globalThis.document) {
   onmessage = ({ data }) => start(...data);
+  // A program that has stopped cannot say so itself.
+  onerror = (message) => {
+    postMessage([JSON.stringify({ Stopped: message })]);
+    return true;
+  };
 } else {
   // A worker cannot load a file beside this one, but the text of this script again.
   const code = URL.createObjectURL(new Blob([document.currentScript.text], { type: "text/javascript" }));

@@ -16,6 +16,5 @@ pub mod worker;
 
 #[cfg(target_arch = "wasm32")]
 mod start;
-
 #[cfg(target_arch = "wasm32")]
-use start::describe;
+mod words;

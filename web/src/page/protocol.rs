@@ -13,7 +13,7 @@ use super::settings::ExecutorChoice;
 #[derive(Serialize, Deserialize)]
 pub enum Request {
     /// Build a model; the first request.
-    Load { source: Source, executor: ExecutorChoice },
+    Load { source: Source, executor: ExecutorChoice, tune: Option<bool> },
     /// Make faces.
     Make(Order),
     /// Show how a face came about.
@@ -125,8 +125,10 @@ pub enum Reply {
     Encoded {
         file: String,
     },
-    /// The worker cannot go on.
+    /// The worker has no model any more.
     Failed(String),
+    /// The program in the worker stopped with this error, which JavaScript tells in its place.
+    Stopped(String),
 }
 
 /// A file of the page, as its build recorded it.
@@ -169,8 +171,10 @@ pub struct Speed {
     pub download: Option<f64>,
     /// Reading and verifying it.
     pub read: f64,
-    /// Pipelines and upload of the last compilation.
+    /// The last compilation: dispatches and pipelines.
     pub compile: Option<f64>,
+    /// Buffers and weights of the last compilation.
+    pub upload: Option<f64>,
     /// The last batch: noise, sampling, decoding and drawing or reading back.
     pub sampling: f64,
     /// Decoding one face.
@@ -181,6 +185,8 @@ pub struct Speed {
     pub drawn: bool,
     /// The type of the numbers between kernels.
     pub numbers: String,
+    /// For how many different convolutions the kernels were timed, and how many there are.
+    pub kernels: Option<[usize; 2]>,
     /// Of the weights and of the values between kernels, on the GPU.
     pub memory: Option<[u64; 2]>,
 }

@@ -53,6 +53,8 @@ pub struct Settings {
     /// The step from x_t to which varying z is limited.
     pub z_step: Option<usize>,
     pub executor: ExecutorChoice,
+    /// Whether the convolution kernels are timed; none: where a GPU computes.
+    pub tune: Option<bool>,
     /// The model file's name without its ending.
     pub model: String,
 }
@@ -67,6 +69,7 @@ impl Default for Settings {
             vary: Vary::All,
             z_step: None,
             executor: ExecutorChoice::Auto,
+            tune: None,
             model: DEFAULT_MODEL.to_owned(),
         }
     }
@@ -123,6 +126,10 @@ impl Settings {
                 self.z_step = Some(step.ok_or("z-step must be a number from 1 to 4")?);
             }
             "executor" => self.executor = parse_executor(value)?,
+            "tune" => {
+                let tune = ["0", "1"].iter().position(|known| *known == value);
+                self.tune = Some(tune.ok_or("tune must be 1 or 0")? == 1);
+            }
             "model" => {
                 let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
                 if value.is_empty() || !value.chars().all(allowed) {
@@ -187,6 +194,9 @@ impl Settings {
             ExecutorChoice::WebGpu => query += "&executor=webgpu",
             ExecutorChoice::Candle => query += "&executor=candle",
         }
+        if let Some(tune) = self.tune {
+            query += &format!("&tune={}", u8::from(tune));
+        }
         if self.model != DEFAULT_MODEL {
             query += &format!("&model={}", self.model);
         }
@@ -238,13 +248,14 @@ mod tests {
             ("z-step", "4"),
             ("x-of", "3"),
             ("executor", "webgpu"),
+            ("tune", "1"),
             ("model", "tiny-2_x"),
         ];
         let (settings, problems) = parse(&all);
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!((settings.seeds[0], settings.seeds.len()), (u64::MAX - 63, 64));
-        let query =
-            "?seed=18446744073709551552&count=64&steps=2&truncation=0.5&x-of=3&z-step=4&executor=webgpu&model=tiny-2_x";
+        let query = "?seed=18446744073709551552&count=64&steps=2&truncation=0.5&x-of=3&z-step=4&executor=webgpu&tune=1&\
+                     model=tiny-2_x";
         assert_eq!(settings.query(), query);
         assert_eq!(parse(&[("seed", "7")]).0.query(), "?seed=7&count=16");
         assert_eq!(parse(&[("z-of", "7")]).0.query(), "?count=16&z-of=7");
@@ -284,6 +295,7 @@ mod tests {
             ("x-of", "-"),
             ("z-step", "5"),
             ("executor", "cuda"),
+            ("tune", "yes"),
             ("model", "../secret"),
             ("model", ""),
         ];

@@ -13,11 +13,3 @@ pub fn start() -> Result<(), JsValue> {
         Err(_) => window::start(),
     }
 }
-
-/// An error of JavaScript in words.
-pub fn describe(error: JsValue) -> String {
-    match error.dyn_into::<js_sys::Error>() {
-        Ok(error) => String::from(error.message()),
-        Err(other) => format!("{other:?}"),
-    }
-}

@@ -13,17 +13,22 @@ type Handler = fn(&Rc<App>, Event) -> Result<(), JsValue>;
 
 impl App {
     pub fn listen(self: Rc<Self>) -> Result<(), JsValue> {
-        self.on(&self.worker, "message", |app, event| app.receive(event.unchecked_ref::<MessageEvent>().data()))?;
-        self.on(&self.worker, "error", |app, event| {
-            let message = event.dyn_ref::<ErrorEvent>().map(ErrorEvent::message).unwrap_or_default();
-            app.fail(&format!("The worker that makes the faces stopped. Reload the page. {message}"));
-            Ok(())
-        })?;
+        self.listen_to_worker()?;
         self.listen_to_page()?;
         self.listen_to_settings()?;
         self.listen_to_large()?;
         self.listen_to_between()?;
         self.listen_to_models()
+    }
+
+    pub fn listen_to_worker(self: &Rc<Self>) -> Result<(), JsValue> {
+        let worker = self.worker.borrow();
+        self.on(&worker, "message", |app, event| app.receive(event.unchecked_ref::<MessageEvent>().data()))?;
+        self.on(&worker, "error", |app, event| {
+            let message = event.dyn_ref::<ErrorEvent>().map(ErrorEvent::message).unwrap_or_default();
+            app.fail(&format!("The worker that makes the faces does not start. Reload the page. {message}"));
+            Ok(())
+        })
     }
 
     fn on(self: &Rc<Self>, target: &EventTarget, kind: &str, handle: Handler) -> Result<(), JsValue> {

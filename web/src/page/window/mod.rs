@@ -21,9 +21,9 @@ use lddgan::Recipe;
 use wasm_bindgen::prelude::*;
 use web_sys::{Document, ImageBitmap, UrlSearchParams, Window, Worker};
 
-use super::describe;
 use super::protocol::{ModelInfo, Order, Place, Reply, Request, bytes, pack, unpack};
 use super::settings::{Settings, random_seed};
+use super::words::describe;
 use between::Between;
 use canvas::Image;
 use check::Check;
@@ -51,7 +51,8 @@ pub fn start() -> Result<(), JsValue> {
     let (window, view) = (dom::window()?, View::new()?);
     let app = App {
         settings: read_settings(&window, &view)?.into(),
-        worker: start_worker(wasm_bindgen::module())?,
+        worker: start_worker(wasm_bindgen::module())?.into(),
+        stopped: None.into(),
         document: dom::document()?,
         window,
         view,
@@ -85,7 +86,9 @@ fn read_settings(window: &Window, view: &View) -> Result<Settings, JsValue> {
 struct App {
     window: Window,
     document: Document,
-    worker: Worker,
+    worker: RefCell<Worker>,
+    /// Why the worker before this one stopped, until this one listens.
+    stopped: RefCell<Option<String>>,
     view: View,
     faces: RefCell<Faces>,
     live: Live,
@@ -113,7 +116,10 @@ impl App {
     fn receive(self: &Rc<Self>, message: JsValue) -> Result<(), JsValue> {
         let (reply, attachment) = unpack(message)?;
         match reply {
-            Reply::Started => self.load()?,
+            Reply::Started => match self.stopped.take() {
+                Some(reason) => self.go_back(&reason)?,
+                None => self.load()?,
+            },
             Reply::Downloading { bytes, total } => self.view.show_download(bytes, total),
             Reply::Interrupted { resumed } => self.view.show_interruption(resumed),
             Reply::DownloadFailed(reason) => {
@@ -143,7 +149,8 @@ impl App {
             Reply::Checked { report, last } => self.show_report(&report, last)?,
             Reply::NotChecked(reason) => self.end_check(&reason),
             Reply::Encoded { file } => self.save_between(&file, &bytes(&attachment))?,
-            Reply::Failed(reason) => self.fail(&reason),
+            Reply::Failed(reason) => self.go_back(&reason)?,
+            Reply::Stopped(message) => self.replace_worker(&message)?,
         }
         Ok(())
     }
@@ -152,7 +159,7 @@ impl App {
         self.view.show_model(&info.name, info.image_size);
         self.model.replace(Some(info));
         self.check.clear();
-        self.models.take(&self.settings.borrow().model)?;
+        self.models.take()?;
         self.set_enabled(true);
         self.make()
     }
@@ -174,6 +181,7 @@ impl App {
             Place::Grid if Some(run) == self.grid.get() => {
                 self.grid.set(None);
                 self.view.show_done(self.settings.borrow().count, seconds);
+                self.models.prove();
                 self.wake(1000)
             }
             Place::Grid => Ok(()),
@@ -274,10 +282,25 @@ impl App {
     }
 
     fn fail(&self, reason: &str) {
+        self.lose_model();
+        self.view.fail(reason);
+    }
+
+    /// Nothing can be made until there is a model again.
+    fn lose_model(&self) {
         self.model.replace(None);
         self.live.stop();
         self.set_enabled(false);
-        self.view.fail(reason);
+    }
+
+    /// Starts another worker, after the program in this one has stopped with such an error.
+    fn replace_worker(self: &Rc<Self>, message: &str) -> Result<(), JsValue> {
+        self.lose_model();
+        self.view.show_waiting("Starting again…");
+        self.stopped.replace(Some(last_words(message)));
+        let stopped = self.worker.replace(start_worker(wasm_bindgen::module())?);
+        stopped.terminate();
+        self.listen_to_worker()
     }
 
     /// Shows an error of the page.
@@ -289,7 +312,7 @@ impl App {
 
     fn send(&self, request: &Request) -> Result<(), JsValue> {
         let (message, transfer) = pack(request, None)?;
-        self.worker.post_message_with_transfer(&message, &transfer)
+        self.worker.borrow().post_message_with_transfer(&message, &transfer)
     }
 
     fn send_bytes(&self, request: &Request, bytes: &[u8]) -> Result<(), JsValue> {
@@ -298,6 +321,16 @@ impl App {
 
     fn send_buffer(&self, request: &Request, bytes: &ArrayBuffer) -> Result<(), JsValue> {
         let (message, transfer) = pack(request, Some(bytes))?;
-        self.worker.post_message_with_transfer(&message, &transfer)
+        self.worker.borrow().post_message_with_transfer(&message, &transfer)
     }
+}
+
+/// What the error with which a program stopped means.
+fn last_words(message: &str) -> String {
+    // An allocation that fails ends in this instruction, whose name is in the words of every browser; one that is too
+    // large for the address space panics.
+    if ["unreachable", "capacity overflow"].iter().any(|sign| message.to_lowercase().contains(sign)) {
+        return "This model needs more memory than the browser gives a page.".to_owned();
+    }
+    format!("The program has an error: {}.", message.trim_start_matches("Uncaught "))
 }

@@ -13,6 +13,8 @@ use web_sys::{HtmlSelectElement, Response};
 use super::App;
 use super::dom::{append, append_fact, document, find};
 use crate::page::protocol::{FileRecord, ModelInfo, Request, Source};
+use crate::page::settings::Settings;
+use crate::page::words::describe;
 
 /// The models that come with the page.
 const SHIPPED: &[&str] = &include!(concat!(env!("OUT_DIR"), "/models.in"));
@@ -28,12 +30,25 @@ pub struct Models {
     title: HtmlElement,
     facts: Element,
     text: Element,
-    /// The model that was loaded last, or the one before a file of the visitor's.
-    shipped: RefCell<String>,
-    /// The name of the visitor's file that is in use.
-    own: RefCell<Option<String>>,
-    /// The name of the visitor's file that is on its way.
-    coming: RefCell<Option<String>>,
+    /// Asked for last.
+    asked: RefCell<Choice>,
+    /// In use, or was until the one that was asked for did not come.
+    used: RefCell<Choice>,
+    /// Made all faces of a grid last.
+    proven: RefCell<Option<Choice>>,
+}
+
+/// A model that comes with the page, or a file of the visitor's in its place.
+#[derive(Clone, Default)]
+struct Choice {
+    shipped: String,
+    own: Option<File>,
+}
+
+impl Choice {
+    fn name(&self) -> String {
+        self.own.as_ref().map_or(self.shipped.clone(), File::name)
+    }
 }
 
 impl Models {
@@ -48,41 +63,50 @@ impl Models {
             title: find(&document, "#card-title")?,
             facts: find(&document, "#card-facts")?,
             text: find(&document, "#card-text")?,
-            shipped: Default::default(),
-            own: None.into(),
-            coming: None.into(),
+            asked: Default::default(),
+            used: Default::default(),
+            proven: None.into(),
         })
     }
 
     /// Lists the models, with this one chosen.
-    pub fn show_choice(&self, model: &str) -> Result<(), JsValue> {
+    fn show_choice(&self, Choice { shipped, own }: &Choice) -> Result<(), JsValue> {
         self.choice.set_text_content(None);
-        let own = self.own.borrow();
         let mut names: Vec<&str> = SHIPPED.to_vec();
-        if !names.contains(&model) {
-            names.push(model);
+        if !names.contains(&shipped.as_str()) {
+            names.push(shipped);
         }
         for name in names {
             append(&self.choice, "option", name)?;
         }
-        self.choice.set_value(model);
-        if let Some(file) = own.as_deref() {
-            append(&self.choice, "option", &format!("{file} (yours)"))?.set_attribute("value", OWN)?;
+        self.choice.set_value(shipped);
+        if let Some(file) = own {
+            append(&self.choice, "option", &format!("{} (yours)", file.name()))?.set_attribute("value", OWN)?;
             self.choice.set_value(OWN);
         }
         Ok(())
     }
 
     /// The model that was asked for is there.
-    pub fn take(&self, model: &str) -> Result<(), JsValue> {
-        self.shipped.replace(model.to_owned());
-        self.own.replace(self.coming.take());
-        self.show_choice(model)
+    pub fn take(&self) -> Result<(), JsValue> {
+        self.used.replace(self.asked.borrow().clone());
+        self.show_choice(&self.used.borrow())
+    }
+
+    /// The model in use makes faces.
+    pub fn prove(&self) {
+        self.proven.replace(Some(self.used.borrow().clone()));
+    }
+
+    /// Opens the panel in which another model can be chosen.
+    fn open_panel(&self) -> Result<(), JsValue> {
+        let panel = self.choice.closest("details")?;
+        panel.map_or(Ok(()), |panel| panel.set_attribute("open", ""))
     }
 
     /// Whether the model is a file of the visitor's.
     pub fn is_own(&self) -> bool {
-        self.own.borrow().is_some()
+        self.used.borrow().own.is_some()
     }
 }
 
@@ -90,10 +114,12 @@ impl App {
     /// Asks for the model that the settings name.
     pub fn load(&self) -> Result<(), JsValue> {
         let settings = self.settings.borrow();
-        self.models.coming.replace(None);
         let (url, expected) = self.model_file("safetensors")?;
-        self.models.show_choice(&settings.model)?;
-        self.send(&Request::Load { source: Source::Url { url, expected }, executor: settings.executor })
+        let choice = Choice { shipped: settings.model.clone(), own: None };
+        self.models.show_choice(&choice)?;
+        self.models.asked.replace(choice);
+        let (executor, tune) = (settings.executor, settings.tune);
+        self.send(&Request::Load { source: Source::Url { url, expected }, executor, tune })
     }
 
     /// The address of a file that comes with the model, and what the build recorded of it.
@@ -139,11 +165,12 @@ impl App {
             let sent = match JsFuture::from(file.array_buffer()).await {
                 Ok(bytes) => {
                     let source = Source::File(file.name());
-                    let executor = app.settings.borrow().executor;
-                    app.models.coming.replace(Some(file.name()));
-                    app.send_buffer(&Request::Load { source, executor }, &bytes.unchecked_into::<ArrayBuffer>())
+                    let Settings { executor, tune, model, .. } = app.settings.borrow().clone();
+                    app.models.asked.replace(Choice { shipped: model, own: Some(file) });
+                    let request = Request::Load { source, executor, tune };
+                    app.send_buffer(&request, &bytes.unchecked_into::<ArrayBuffer>())
                 }
-                Err(error) => app.refuse_model(&format!("{} cannot be read: {error:?}.", file.name())),
+                Err(error) => app.refuse_model(&format!("{} cannot be read: {}.", file.name(), describe(error))),
             };
             app.settle(sent);
         });
@@ -152,16 +179,33 @@ impl App {
 
     /// Says why a model cannot be used; the one before it stays.
     pub fn refuse_model(&self, reason: &str) -> Result<(), JsValue> {
-        self.models.coming.replace(None);
         let Some(name) = self.model.borrow().as_ref().map(|model| model.name.clone()) else {
             self.fail(reason);
             return Ok(());
         };
         self.models.problem.set_text_content(Some(&format!("{reason} “{name}” stays.")));
         self.view.show_refused(reason);
-        let mut settings = self.settings.borrow_mut();
-        settings.model = self.models.shipped.borrow().clone();
-        self.models.show_choice(&settings.model)
+        let used = self.models.used.borrow();
+        self.settings.borrow_mut().model = used.shipped.clone();
+        self.models.show_choice(&used)
+    }
+
+    /// The model in use cannot make faces: says why, and goes back to the one that did, if there is one.
+    pub fn go_back(self: &Rc<Self>, reason: &str) -> Result<(), JsValue> {
+        let failed = self.models.asked.borrow().name();
+        let Some(choice) = self.models.proven.take() else {
+            self.fail(&format!("{failed}: {reason} Choose another model."));
+            return self.models.open_panel();
+        };
+        let words = format!("{failed}: {reason} Back to {}.", choice.name());
+        self.settings.borrow_mut().model = choice.shipped;
+        match choice.own {
+            Some(file) => self.load_file(file)?,
+            None => self.load()?,
+        }
+        self.models.problem.set_text_content(Some(&words));
+        self.view.show_problems(&[words]);
+        Ok(())
     }
 
     /// Shows what is known about the model.

@@ -6,6 +6,7 @@ use web_sys::Element;
 use super::dom::append_fact;
 use super::view::duration;
 use crate::page::protocol::Speed;
+use crate::page::words::size;
 
 /// Shows these figures in the list.
 pub fn show(list: &Element, speed: &Speed) -> Result<(), JsValue> {
@@ -17,21 +18,27 @@ pub fn show(list: &Element, speed: &Speed) -> Result<(), JsValue> {
         ("Batch", speed.batch.to_string()),
         ("Numbers", speed.numbers.clone()),
     ];
+    facts.extend(speed.kernels.map(|kernels| ("Kernels", chosen(kernels))));
     if speed.drawn {
         facts.push(("Shown", "without leaving the GPU".to_owned()));
     }
     if let Some([weights, values]) = speed.memory {
-        facts.push(("GPU memory", format!("{} weights, {} between layers", megabytes(weights), megabytes(values))));
+        facts.push(("GPU memory", format!("{} weights, {} between layers", size(weights), size(values))));
     }
     facts.extend(speed.download.map(|milliseconds| ("Download", time(milliseconds))));
     facts.push(("Read, verify", time(speed.read)));
-    facts.extend(speed.compile.map(|milliseconds| ("Compile, upload", time(milliseconds))));
+    facts.extend(speed.compile.map(|milliseconds| ("Compile", time(milliseconds))));
+    facts.extend(speed.upload.map(|milliseconds| ("Upload", time(milliseconds))));
     facts.push(("Sample, decode", time(speed.sampling)));
     facts.extend(speed.decode.map(|milliseconds| ("Decode a face", time(milliseconds))));
     list.set_text_content(None);
     facts.into_iter().try_for_each(|(term, figure)| append_fact(list, term, &figure))
 }
 
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+/// How the kernels of the convolutions were chosen.
+fn chosen([timed, all]: [usize; 2]) -> String {
+    match timed {
+        0 => "estimated".to_owned(),
+        timed => format!("measured for {timed} of {all} convolutions"),
+    }
 }

@@ -9,8 +9,8 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
 
 use super::clock::{pause, scope};
-use crate::page::describe;
 use crate::page::protocol::FileRecord;
+use crate::page::words::describe;
 
 /// How often a broken connection is tried again, if nothing comes any more.
 const ATTEMPTS: u32 = 4;

@@ -7,7 +7,7 @@ use crate::page::settings::ExecutorChoice;
 
 /// A request and how far it is.
 pub enum Job {
-    Load { source: ModelSource, executor: ExecutorChoice },
+    Load { source: ModelSource, executor: ExecutorChoice, tune: Option<bool> },
     Make(Faces),
     Develop { run: u32, recipe: Recipe, steps: usize },
     Check { url: String, expected: Option<FileRecord> },
@@ -41,11 +41,12 @@ impl Job {
     /// `bytes` came beside the request.
     pub fn new(request: Request, bytes: Vec<u8>) -> Self {
         match request {
-            Request::Load { source: Source::Url { url, expected }, executor } => {
-                Self::Load { source: ModelSource::Url { url, expected }, executor }
-            }
-            Request::Load { source: Source::File(file), executor } => {
-                Self::Load { source: ModelSource::Bytes { file, bytes }, executor }
+            Request::Load { source, executor, tune } => {
+                let source = match source {
+                    Source::Url { url, expected } => ModelSource::Url { url, expected },
+                    Source::File(file) => ModelSource::Bytes { file, bytes },
+                };
+                Self::Load { source, executor, tune }
             }
             Request::Make(order) => Self::Make(Faces { order, made: 0, milliseconds: 0.0 }),
             Request::Develop { run, recipe, steps } => Self::Develop { run, recipe, steps },

@@ -23,8 +23,7 @@ impl Kept {
         if Reflect::get(&scope, &"caches".into()).ok()?.is_undefined() {
             return None;
         }
-        let folder = Url::new_with_base("./", &scope.location().href()).ok()?.href();
-        let cache = scope.caches().ok()?.open(&format!("lddgan {folder} models"));
+        let cache = scope.caches().ok()?.open(&format!("lddgan {} models", folder()?));
         let cache = JsFuture::from(cache).await.ok()?.unchecked_into();
         Some(Self { cache, key: format!("{url}?sha256={}", expected.sha256), expected: expected.clone() })
     }
@@ -42,4 +41,9 @@ impl Kept {
         let response = Response::new_with_opt_js_u8_array(Some(&Uint8Array::from(bytes)))?;
         Ok(self.cache.put_with_str(&self.key, &response))
     }
+}
+
+/// The folder of the page, which tells what it keeps from what others on the same host do.
+pub fn folder() -> Option<String> {
+    Some(Url::new_with_base("./", &scope().location().href()).ok()?.href())
 }

@@ -19,12 +19,18 @@ impl Worker {
         &self,
         source: ModelSource,
         choice: ExecutorChoice,
+        tune: Option<bool>,
         old: Option<Sampler>,
     ) -> Option<Sampler> {
-        match source {
+        let had_webgpu = old.as_ref().is_some_and(Sampler::has_webgpu);
+        let mut sampler = match source {
             ModelSource::Bytes { file, bytes } => self.build(&file, &bytes, None, choice, old).await,
             ModelSource::Url { url, expected } => self.fetch(&url, expected, choice, old).await,
+        }?;
+        if !had_webgpu {
+            sampler.start_tuning(tune).await;
         }
+        Some(sampler)
     }
 
     /// A model that the page comes with: from what the browser keeps, or else from the server.
@@ -106,8 +112,9 @@ impl Worker {
         };
         let speed = Speed { download, read: now() - start, ..Default::default() };
         let sampler = match old {
-            Some(old) => old.with_model(model, info.sha256.clone(), speed),
-            None => Sampler::new(model, info.sha256.clone(), speed, choice).await,
+            Some(old) if old.has_webgpu() => old.with_model(model, info.sha256.clone(), speed),
+            // WebGPU may take this model where it did not take the one before.
+            _ => Sampler::new(model, info.sha256.clone(), speed, choice).await,
         };
         self.send(&Reply::Executor(sampler.info()));
         self.send(&Reply::Ready(Box::new(info)));

@@ -9,6 +9,7 @@ mod kept;
 mod load;
 pub mod sampler;
 mod screen;
+mod times;
 mod webgpu;
 
 use std::cell::{Cell, RefCell};
@@ -30,11 +31,8 @@ use screen::COLUMNS;
 
 /// Listens to the window.
 pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {
-    let panicked = |info: &std::panic::PanicHookInfo| {
-        let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
-        send(&scope, &Reply::Failed(format!("The program has an error: {info}.")), None);
-    };
-    std::panic::set_hook(Box::new(panicked));
+    // The error that stops the program says where.
+    std::panic::set_hook(Box::new(|info| wasm_bindgen::throw_str(&info.to_string())));
     let worker = Rc::new(Worker {
         scope: scope.clone(),
         download: None.into(),
@@ -82,10 +80,17 @@ impl Worker {
 
     /// Does what is asked for, until nothing is.
     async fn work(&self) -> Result<(), String> {
-        while let Some(job) = self.next() {
+        loop {
+            let Some(job) = self.next() else {
+                self.tune().await;
+                match self.is_idle() {
+                    true => return Ok(()),
+                    false => continue,
+                }
+            };
             let sampler = self.sampler.take();
             let sampler = match (job, sampler) {
-                (Job::Load { source, executor }, sampler) => self.load(source, executor, sampler).await,
+                (Job::Load { source, executor, tune }, sampler) => self.load(source, executor, tune, sampler).await,
                 (job, Some(mut sampler)) => {
                     self.use_sampler(job, &mut sampler).await?;
                     Some(sampler)
@@ -97,7 +102,19 @@ impl Worker {
             // Lets the messages in that came while this thread computed.
             pause(0).await;
         }
-        Ok(())
+    }
+
+    /// Times kernels while nothing is asked for.
+    async fn tune(&self) {
+        let Some(mut sampler) = self.sampler.take() else { return };
+        if sampler.tune(|| self.is_idle()).await {
+            self.send(&Reply::Speed(sampler.speed()));
+        }
+        self.sampler.replace(Some(sampler));
+    }
+
+    fn is_idle(&self) -> bool {
+        self.jobs.borrow().is_empty()
     }
 
     fn next(&self) -> Option<Job> {

@@ -11,6 +11,7 @@ use super::webgpu::{WebGpu, sentence, webgpu};
 use crate::Error;
 use crate::page::protocol::{ExecutorInfo, Speed};
 use crate::page::settings::ExecutorChoice;
+use crate::page::words::size;
 
 /// A model and who executes it.
 pub struct Sampler {
@@ -48,6 +49,29 @@ impl Sampler {
             webgpu.forget();
         }
         Self { model, sha256, speed, ..self }
+    }
+
+    /// Whether WebGPU makes the faces.
+    pub fn has_webgpu(&self) -> bool {
+        self.webgpu.is_some()
+    }
+
+    /// Takes the fastest kernels from now on, as far as they are known, and finds out about the others in
+    /// [`Self::tune`]; `choice` is that of the address.
+    pub async fn start_tuning(&mut self, choice: Option<bool>) {
+        if let Some(webgpu) = &mut self.webgpu {
+            webgpu.start_tuning(choice).await;
+        }
+    }
+
+    /// Times kernels while `idle` says that there is nothing else to do; whether [`Self::speed`] has changed.
+    pub async fn tune(&mut self, idle: impl Fn() -> bool) -> bool {
+        let timed = match &mut self.webgpu {
+            Some(webgpu) => webgpu.tune(idle).await,
+            None => None,
+        };
+        self.speed.kernels = timed.or(self.speed.kernels);
+        timed.is_some()
     }
 
     pub fn info(&self) -> ExecutorInfo {
@@ -95,7 +119,7 @@ impl Sampler {
             Some(webgpu) => webgpu.sample(&self.model, recipes, &mut self.speed).await,
             None => {
                 let start = now();
-                let values = candle(|| Ok(self.model.sample_seeds(recipes, &Device::Cpu)?.image))?;
+                let values = candle(&self.model, || Ok(self.model.sample_seeds(recipes, &Device::Cpu)?.image))?;
                 self.speed.sampling = now() - start;
                 Ok(values)
             }
@@ -134,9 +158,11 @@ impl Sampler {
     pub async fn develop(&mut self, recipe: Recipe) -> Result<Option<Vec<Vec<u8>>>, String> {
         let made = match &mut self.webgpu {
             Some(webgpu) => webgpu.develop(&self.model, recipe, &mut self.speed).await,
-            None => Ok(candle(|| {
+            None => Ok(candle(&self.model, || {
                 let latents = self.model.sample_seeds(&[recipe], &Device::Cpu)?.latents;
-                self.model.decode(&mut CandleBackend, &Tensor::cat(&latents, 0)?)
+                // Alone, each takes no more memory than a face.
+                let decode = |latent| self.model.decode(&mut CandleBackend, latent);
+                Ok(Tensor::cat(&latents.iter().map(decode).collect::<lddgan::Result<Vec<_>>>()?, 0)?)
             })?),
         };
         Ok(self.images(made))
@@ -165,10 +191,19 @@ impl Sampler {
     }
 }
 
-/// The values of the images that Candle makes.
-fn candle(make: impl FnOnce() -> lddgan::Result<Tensor>) -> Result<Vec<f32>, String> {
-    let values = make().and_then(|images| Ok(images.flatten_all()?.to_vec1()?));
-    values.map_err(|error| format!("Candle cannot make a face: {error}."))
+/// The values of the images that Candle makes, alone or one after the other, with this model.
+fn candle(model: &Model, make: impl FnOnce() -> lddgan::Result<Tensor>) -> Result<Vec<f32>, String> {
+    /// The most that a page's program can address.
+    const MEMORY: u64 = 1 << 32;
+    let failed = |error: lddgan::Error| format!("Candle cannot make a face: {error}.");
+    let needed = model.record(1).map_err(failed)?.bytes();
+    if needed > MEMORY {
+        let (needed, memory) = (size(needed), size(MEMORY));
+        return Err(format!(
+            "This model needs {needed} of memory or more for a face, and a page has {memory} at most."
+        ));
+    }
+    make().and_then(|images| Ok(images.flatten_all()?.to_vec1()?)).map_err(failed)
 }
 
 /// The bytes of a canvas, from one plane of pixels for each channel: red, green and blue, or gray.

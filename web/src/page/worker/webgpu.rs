@@ -8,13 +8,18 @@ use web_sys::ImageBitmap;
 
 use super::clock::now;
 use super::screen::Screen;
-use super::{adapter, check};
+use super::{adapter, check, times};
+use crate::executor::ConvTimes;
 use crate::page::protocol::Speed;
 use crate::page::settings::ExecutorChoice;
+use crate::page::words::size;
 use crate::{Error, Executor, Gpu, GpuSampler, Recovery};
 
 /// Faces that WebGPU makes at once. More would not be faster, and all appear together.
 const LARGEST_BATCH: usize = 16;
+
+/// Milliseconds of a visit that may go into timing kernels; the next visit goes on from there.
+const TUNING: f64 = 3000.0;
 
 pub struct WebGpu {
     sampler: GpuSampler,
@@ -22,11 +27,16 @@ pub struct WebGpu {
     name: String,
     /// None where faces cannot be drawn without a way through the CPU.
     screen: Option<Screen>,
+    /// Milliseconds of this visit that may still go into timing kernels.
+    tuning: f64,
+    /// Whether times were found that what is compiled does not make use of.
+    found: bool,
 }
 
 impl WebGpu {
     fn new(gpu: Gpu, name: String, largest_batch: usize) -> Self {
-        Self { sampler: GpuSampler::new(gpu, largest_batch), name, screen: Screen::new() }
+        let sampler = GpuSampler::new(gpu, largest_batch);
+        Self { sampler, name, screen: Screen::new(), tuning: 0.0, found: false }
     }
 
     pub fn describe(&self) -> String {
@@ -36,6 +46,46 @@ impl WebGpu {
 
     pub fn largest_batch(&self) -> usize {
         self.sampler.largest_batch()
+    }
+
+    /// Allows [`Self::tune`], and takes the kernels that earlier visits found to be the fastest. Software adapters are
+    /// too slow for it, unless that is what was chosen.
+    pub async fn start_tuning(&mut self, choice: Option<bool>) {
+        if choice.unwrap_or(!self.sampler.gpu().is_software()) {
+            self.tuning = TUNING;
+            if let Some(times) = times::read(&ConvTimes::key(self.sampler.gpu())).await {
+                self.sampler.use_times(times);
+            }
+        }
+    }
+
+    /// Times the kernels of what was compiled, while `idle` says that there is nothing else to do. The number of
+    /// convolutions that are timed now, and of all, if there are more than before.
+    pub async fn tune(&mut self, idle: impl Fn() -> bool) -> Option<[usize; 2]> {
+        let mut news = false;
+        while self.tuning > 0.0 && idle() {
+            let start = now();
+            let measured = self.sampler.measure(&idle).await;
+            self.tuning -= now() - start;
+            match measured {
+                Ok(true) => news = true,
+                Ok(false) => break,
+                // If the device is lost, the next face will show that.
+                Err(_) => self.tuning = 0.0,
+            }
+        }
+        let [timed, all] = self.sampler.timed();
+        if news {
+            let written = times::write(&ConvTimes::key(self.sampler.gpu()), self.sampler.times()).await;
+            // A browser that keeps nothing measures again at the next visit.
+            drop(written);
+        }
+        self.found |= news;
+        if self.found && (timed == all || self.tuning <= 0.0) {
+            self.found = false;
+            self.sampler.forget();
+        }
+        news.then_some([timed, all])
     }
 
     /// Forgets what was compiled.
@@ -67,15 +117,17 @@ impl WebGpu {
         recipes: &[Recipe],
         speed: &mut Speed,
     ) -> crate::Result<Vec<(ImageBitmap, usize)>> {
-        let Self { sampler, screen, .. } = self;
+        let mut screen = self.screen.take();
         let draw = async |executor: &Executor| {
             let mut drawing = screen.take().ok_or_else(|| Error::WebGpu("faces cannot be drawn here".to_owned()))?;
             let picture = drawing.draw(executor).await?;
             executor.gpu().finish().await?;
-            *screen = Some(drawing);
+            screen = Some(drawing);
             Ok((picture, executor.shape("image")?[0]))
         };
-        timed(sampler, model, recipes, speed, draw).await
+        let pictures = timed(&mut self.sampler, model, recipes, speed, draw).await?;
+        self.screen = screen;
+        Ok(pictures)
     }
 
     /// The values of the images that the decoder makes of each latent on the way to a face.
@@ -129,12 +181,15 @@ async fn timed<T>(
     mut finish: impl AsyncFnMut(&Executor) -> crate::Result<T>,
 ) -> crate::Result<Vec<T>> {
     let start = now();
-    if sampler.prepare(model, recipes.len()).await? {
-        speed.compile = Some(now() - start);
-    }
+    let compiled = sampler.prepare(model, recipes.len()).await?.then(|| now() - start);
+    speed.kernels = Some(sampler.timed());
     let start = now();
     let results = sampler.sample(model, recipes, async |executor| {
         let result = finish(executor).await?;
+        if let Some(milliseconds) = compiled {
+            let upload = executor.upload_seconds() * 1000.0;
+            (speed.compile, speed.upload) = (Some(milliseconds - upload), Some(upload));
+        }
         speed.memory = Some([executor.weight_bytes(), executor.activation_bytes()]);
         Ok(result)
     });
@@ -168,6 +223,11 @@ pub fn sentence(error: &Error) -> String {
     match error {
         Error::NoAdapter(_) => "This browser offers no WebGPU".to_owned(),
         Error::DeviceLost(_) => "The browser lost the GPU".to_owned(),
+        Error::OutOfMemory => "This model is too big for WebGPU here: the GPU has no memory left".to_owned(),
+        Error::LimitExceeded { what, unit: "bytes", needed, limit } => {
+            let (needed, limit) = (size(*needed), size(*limit));
+            format!("This model is too big for WebGPU here: {what} needs {needed}, the device allows {limit}")
+        }
         error => format!("WebGPU cannot run this model ({error})"),
     }
 }

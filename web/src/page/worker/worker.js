@@ -4,3 +4,9 @@ onmessage = async ({ data: [glue, module] }) => {
   await init({ module_or_path: module });
   start();
 };
+
+// A program that has stopped cannot say so itself.
+onerror = (message) => {
+  postMessage([JSON.stringify({ Stopped: message })]);
+  return true;
+};
