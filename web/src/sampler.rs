@@ -74,8 +74,15 @@ impl GpuSampler {
 
     /// From now on images between the kernels are of this type. f16 needs an adapter that has it, see [`Gpu::has_f16`].
     pub fn use_images(&mut self, images: NumberType) {
-        self.images = images;
-        self.forget();
+        if self.images != images {
+            self.images = images;
+            self.forget();
+        }
+    }
+
+    /// The type of the images between the kernels.
+    pub fn images(&self) -> NumberType {
+        self.images
     }
 
     /// What is known about the convolutions; what was compiled before it was known does not make use of it.

@@ -113,6 +113,13 @@ impl Browser {
         self.run(&script).as_str().unwrap_or_default().to_owned()
     }
 
+    /// What a list of facts says of a term; empty if nothing.
+    pub fn fact(&self, list: &str, term: &str) -> String {
+        let facts = format!("[...document.querySelectorAll({})]", json!(format!("{list} > div")));
+        let fact = format!("{facts}.find((fact) => fact.firstChild.textContent === {})", json!(term));
+        self.run(&format!("return {fact}?.lastChild.textContent")).as_str().unwrap_or_default().to_owned()
+    }
+
     pub fn click(&self, selector: &str) {
         let click = async { self.client().find(Locator::Css(selector)).await?.click().await };
         self.runtime.block_on(click).unwrap_or_else(|error| panic!("{selector}: {error}"));

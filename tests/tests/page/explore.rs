@@ -71,3 +71,19 @@ fn frames(file: &[u8]) -> Vec<RgbImage> {
     };
     (0..count).map(frame).collect()
 }
+
+#[test]
+fn numbers_are_f16_where_the_gpu_has_them() {
+    let page = Page::open("?seed=0&count=1&dtype=f16&model=tiny&executor=webgpu");
+    page.finish();
+    page.open_panels();
+    let has = "return (await navigator.gpu.requestAdapter()).features.has('shader-f16')";
+    let has = page.browser.run(&format!("return (async () => {{ {has} }})()")) == true;
+    let used = || page.browser.fact("#speed", "Numbers");
+    assert_eq!(used(), if has { "f16" } else { "f32; there is no f16 here" });
+    page.assert_faces(vec![0]);
+    page.browser.click("input[name=dtype][value=f32]");
+    page.browser.wait("f32", || used() == "f32");
+    assert!(!page.browser.address().contains("dtype"), "{}", page.browser.address());
+    page.assert_faces(vec![0]);
+}

@@ -156,17 +156,17 @@ impl ConvKernel {
     }
 
     pub(super) fn kernel(self) -> Kernel {
-        const COMMON: [&str; 2] = [include_str!("kernels/common.wgsl"), include_str!("kernels/conv_common.wgsl")];
+        const COMMON: [&str; 2] = [kernel_text!("common"), kernel_text!("conv_common")];
         let (name, source, constants) = match self {
-            Self::Direct => ("conv_direct", include_str!("kernels/conv_direct.wgsl"), Vec::new()),
+            Self::Direct => ("conv_direct", kernel_text!("conv_direct"), Vec::new()),
             Self::Tiled(Tile { pixel_threads, pixels, blocks }) => {
                 let constants = [("PIXEL_THREADS", pixel_threads), ("PIXELS", pixels), ("BLOCKS", blocks)];
                 let constants = constants.map(|(name, value)| (name, value as u32)).to_vec();
-                ("conv_tiled", include_str!("kernels/conv_tiled.wgsl"), constants)
+                ("conv_tiled", kernel_text!("conv_tiled"), constants)
             }
             Self::Winograd(Patches { patches, blocks }) => {
                 let constants = vec![("PATCHES", patches as u32), ("BLOCKS", blocks as u32)];
-                ("conv_winograd", include_str!("kernels/conv_winograd.wgsl"), constants)
+                ("conv_winograd", kernel_text!("conv_winograd"), constants)
             }
         };
         let parts = COMMON.into_iter().chain([source]).collect();

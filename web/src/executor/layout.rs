@@ -1,10 +1,13 @@
 //! How images lie in the GPU's memory: (N, ceil(C / 4), H, W) of four channels each, absent channels zero.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// The type of the numbers of a value or constant in the GPU's memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum NumberType {
+    #[default]
     F32,
     F16,
 }

@@ -26,8 +26,8 @@ macro_rules! kernel {
         Kernel {
             name: $name,
             parts: vec![
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/executor/kernels/common.wgsl")),
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/executor/kernels/", $name, ".wgsl")),
+                kernel_text!("common"),
+                kernel_text!($name),
             ],
             weights: None,
             sums: false,

@@ -9,6 +9,13 @@
 //! Which kernel computes a convolution is estimated from its sizes (`conv`) or measured on the device (`tune`); where the
 //! time of a run goes is told by `profile`.
 
+/// The text of a file in `kernels/`.
+macro_rules! kernel_text {
+    ($name:literal) => {
+        include_str!(concat!(env!("OUT_DIR"), "/", $name, ".wgsl"))
+    };
+}
+
 mod constants;
 mod conv;
 mod executable;

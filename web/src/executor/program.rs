@@ -54,9 +54,9 @@ impl Kernel {
     pub fn source(&self, subgroups: bool) -> String {
         let constants = self.constants.iter().map(|(name, value)| format!("const {name}: u32 = {value}u;\n"));
         let sum = self.sums.then_some(if subgroups {
-            include_str!("kernels/workgroup_sum_subgroups.wgsl")
+            kernel_text!("workgroup_sum_subgroups")
         } else {
-            include_str!("kernels/workgroup_sum.wgsl")
+            kernel_text!("workgroup_sum")
         });
         let parts = self.weighting().into_iter().chain(sum).chain(self.parts.iter().copied()).map(str::to_string);
         [self.aliases()].into_iter().chain(constants).chain(parts).collect()
@@ -64,12 +64,12 @@ impl Kernel {
 
     /// How weights are read and multiplied with the first image: in f16 where both are that.
     fn weighting(&self) -> Vec<&'static str> {
-        const F32: &str = include_str!("kernels/multiply_add_f32.wgsl");
-        const F16: &str = include_str!("kernels/multiply_add_f16.wgsl");
+        const F32: &str = kernel_text!("multiply_add_f32");
+        const F16: &str = kernel_text!("multiply_add_f16");
         let half = self.images.first() == Some(&NumberType::F16);
         match self.weights {
-            Some(NumberType::F32) => vec![F32, include_str!("kernels/columns_f32.wgsl")],
-            Some(NumberType::F16) => vec![if half { F16 } else { F32 }, include_str!("kernels/columns_f16.wgsl")],
+            Some(NumberType::F32) => vec![F32, kernel_text!("columns_f32")],
+            Some(NumberType::F16) => vec![if half { F16 } else { F32 }, kernel_text!("columns_f16")],
             None => Vec::new(),
         }
     }

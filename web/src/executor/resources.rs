@@ -335,7 +335,7 @@ mod tests {
     fn program(text: &'static str) -> Program {
         let kernel = Kernel {
             name: "broken",
-            parts: vec![include_str!("kernels/common.wgsl"), text],
+            parts: vec![kernel_text!("common"), text],
             weights: None,
             sums: false,
             constants: vec![("CHUNK", 8)],

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::{JsCast, JsValue};
 
 use super::settings::ExecutorChoice;
+use crate::executor::NumberType;
 
 /// From the window to the worker. A request that waits is replaced by the next of its kind.
 #[derive(Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub enum Request {
     /// Make faces.
     Make(Order),
     /// Show how a face came about.
-    Develop { run: u32, recipe: Recipe, steps: usize },
+    Develop { run: u32, recipe: Recipe, steps: usize, dtype: NumberType },
     /// Compare what the executors of this device make with golden tensors.
     Check { url: String, expected: Option<FileRecord> },
     /// Write an animated PNG of the frames whose RGBA pixels come beside this, one after the other.
@@ -50,6 +51,8 @@ pub struct Order {
     pub recipes: Vec<Recipe>,
     /// Denoising steps; the model may have fewer.
     pub steps: usize,
+    /// The numbers of the images between the kernels, where the GPU has them.
+    pub dtype: NumberType,
 }
 
 /// Where faces are shown.
@@ -183,8 +186,8 @@ pub struct Speed {
     pub batch: usize,
     /// Whether these were drawn without a way through the CPU.
     pub drawn: bool,
-    /// The type of the numbers between kernels.
-    pub numbers: String,
+    /// The numbers of the images between layers.
+    pub dtype: NumberType,
     /// For how many different convolutions the kernels were timed, and how many there are.
     pub kernels: Option<[usize; 2]>,
     /// Of the weights and of the values between kernels, on the GPU.

@@ -3,6 +3,8 @@
 use lddgan::{Mix, Recipe};
 use serde::{Deserialize, Serialize};
 
+use crate::executor::NumberType;
+
 /// The numbers of faces that can be shown at once.
 pub const COUNTS: [usize; 4] = [1, 4, 16, 64];
 /// The numbers of denoising steps that can be chosen; a model may have fewer.
@@ -55,6 +57,8 @@ pub struct Settings {
     pub executor: ExecutorChoice,
     /// Whether the convolution kernels are timed; none: where a GPU computes.
     pub tune: Option<bool>,
+    /// The numbers of the images between the kernels of WebGPU.
+    pub dtype: NumberType,
     /// The model file's name without its ending.
     pub model: String,
 }
@@ -70,6 +74,7 @@ impl Default for Settings {
             z_step: None,
             executor: ExecutorChoice::Auto,
             tune: None,
+            dtype: NumberType::F32,
             model: DEFAULT_MODEL.to_owned(),
         }
     }
@@ -130,6 +135,7 @@ impl Settings {
                 let tune = ["0", "1"].iter().position(|known| *known == value);
                 self.tune = Some(tune.ok_or("tune must be 1 or 0")? == 1);
             }
+            "dtype" => self.dtype = parse_dtype(value)?,
             "model" => {
                 let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
                 if value.is_empty() || !value.chars().all(allowed) {
@@ -197,6 +203,9 @@ impl Settings {
         if let Some(tune) = self.tune {
             query += &format!("&tune={}", u8::from(tune));
         }
+        if self.dtype != NumberType::F32 {
+            query += &format!("&dtype={}", self.dtype.name());
+        }
         if self.model != DEFAULT_MODEL {
             query += &format!("&model={}", self.model);
         }
@@ -206,6 +215,12 @@ impl Settings {
 
 fn one_of(allowed: &[usize], value: usize) -> Option<usize> {
     allowed.contains(&value).then_some(value)
+}
+
+/// Reads the name of a type of numbers; the error says what would have been right.
+pub fn parse_dtype(text: &str) -> Result<NumberType, String> {
+    let known = [NumberType::F32, NumberType::F16].into_iter().find(|dtype| dtype.name() == text);
+    known.ok_or_else(|| "dtype must be f32 or f16".to_owned())
 }
 
 /// Reads the name of an executor; the error says what would have been right.
@@ -249,13 +264,14 @@ mod tests {
             ("x-of", "3"),
             ("executor", "webgpu"),
             ("tune", "1"),
+            ("dtype", "f16"),
             ("model", "tiny-2_x"),
         ];
         let (settings, problems) = parse(&all);
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!((settings.seeds[0], settings.seeds.len()), (u64::MAX - 63, 64));
         let query = "?seed=18446744073709551552&count=64&steps=2&truncation=0.5&x-of=3&z-step=4&executor=webgpu&tune=1&\
-                     model=tiny-2_x";
+                     dtype=f16&model=tiny-2_x";
         assert_eq!(settings.query(), query);
         assert_eq!(parse(&[("seed", "7")]).0.query(), "?seed=7&count=16");
         assert_eq!(parse(&[("z-of", "7")]).0.query(), "?count=16&z-of=7");
@@ -296,6 +312,7 @@ mod tests {
             ("z-step", "5"),
             ("executor", "cuda"),
             ("tune", "yes"),
+            ("dtype", "f64"),
             ("model", "../secret"),
             ("model", ""),
         ];

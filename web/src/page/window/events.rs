@@ -7,7 +7,7 @@ use web_sys::{Element, ErrorEvent, Event, EventTarget, HtmlInputElement, Keyboar
 
 use super::dom::listen;
 use super::{App, read_settings};
-use crate::page::settings::{Vary, parse_seed, random_seed};
+use crate::page::settings::{Vary, parse_dtype, parse_seed, random_seed};
 
 type Handler = fn(&Rc<App>, Event) -> Result<(), JsValue>;
 
@@ -69,6 +69,7 @@ impl App {
             Ok(())
         })?;
         self.on(&self.view.explore, "change", |app, event| app.choose(&event))?;
+        self.on(&self.view.numbers, "change", |app, event| app.choose(&event))?;
         self.on(&self.view.between_button, "click", |app, _| {
             let first = app.settings.borrow().seeds.first().copied();
             app.open_between(first.unwrap_or_else(random_seed))
@@ -153,6 +154,7 @@ impl App {
                 settings.count = count.parse().unwrap_or(settings.count);
                 settings.follow(first);
             }
+            ("dtype", dtype) => settings.dtype = parse_dtype(dtype).unwrap_or_default(),
             ("steps", steps) => settings.steps = steps.parse().unwrap_or(settings.steps),
             ("vary", "z") => settings.vary = Vary::Z(first),
             ("vary", "x") => settings.vary = Vary::X(first),

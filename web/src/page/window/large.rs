@@ -13,7 +13,7 @@ use super::dom::{append, document, find};
 use super::save::save;
 use crate::page::picture::{Frames, png};
 use crate::page::protocol::Request;
-use crate::page::settings::MAX_SEED;
+use crate::page::settings::{MAX_SEED, Settings};
 
 /// Pixels of the display, and of each step.
 const DISPLAY: usize = 1024;
@@ -111,7 +111,8 @@ impl App {
         let run = self.next_run();
         large.run.set(run);
         let settings = self.settings.borrow();
-        self.send(&Request::Develop { run, recipe: settings.recipe(seed), steps: settings.steps })
+        let Settings { steps, dtype, .. } = *settings;
+        self.send(&Request::Develop { run, recipe: settings.recipe(seed), steps, dtype })
     }
 
     pub fn show_developed(&self, run: u32, levels: &[usize], pixels: &[u8]) -> Result<(), JsValue> {

@@ -145,7 +145,7 @@ impl App {
             }
             Reply::Done { place, run, seconds } => self.end_run(place, run, seconds)?,
             Reply::Developed { run, levels } => self.show_developed(run, &levels, &bytes(&attachment))?,
-            Reply::Speed(speed) => speed::show(&self.view.speed, &speed)?,
+            Reply::Speed(speed) => speed::show(&self.view.speed, &speed, self.settings.borrow().dtype)?,
             Reply::Checked { report, last } => self.show_report(&report, last)?,
             Reply::NotChecked(reason) => self.end_check(&reason),
             Reply::Encoded { file } => self.save_between(&file, &bytes(&attachment))?,
@@ -277,8 +277,8 @@ impl App {
     }
 
     fn order(&self, place: Place, run: u32, recipes: Vec<Recipe>) -> Result<(), JsValue> {
-        let steps = self.settings.borrow().steps;
-        self.send(&Request::Make(Order { place, run, recipes, steps }))
+        let Settings { steps, dtype, .. } = *self.settings.borrow();
+        self.send(&Request::Make(Order { place, run, recipes, steps, dtype }))
     }
 
     fn fail(&self, reason: &str) {

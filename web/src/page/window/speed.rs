@@ -5,18 +5,19 @@ use web_sys::Element;
 
 use super::dom::append_fact;
 use super::view::duration;
+use crate::executor::NumberType;
 use crate::page::protocol::Speed;
 use crate::page::words::size;
 
-/// Shows these figures in the list.
-pub fn show(list: &Element, speed: &Speed) -> Result<(), JsValue> {
+/// Shows these figures in the list; `wanted` are the numbers that were chosen.
+pub fn show(list: &Element, speed: &Speed, wanted: NumberType) -> Result<(), JsValue> {
     let time = |milliseconds: f64| duration(milliseconds / 1000.0);
     let each = speed.sampling / speed.batch.max(1) as f64;
     let mut facts = vec![
         ("Per face", time(each)),
         ("Faces per second", format!("{:.1}", 1000.0 / each.max(0.001))),
         ("Batch", speed.batch.to_string()),
-        ("Numbers", speed.numbers.clone()),
+        ("Numbers", numbers(speed.dtype, wanted)),
     ];
     facts.extend(speed.kernels.map(|kernels| ("Kernels", chosen(kernels))));
     if speed.drawn {
@@ -33,6 +34,14 @@ pub fn show(list: &Element, speed: &Speed) -> Result<(), JsValue> {
     facts.extend(speed.decode.map(|milliseconds| ("Decode a face", time(milliseconds))));
     list.set_text_content(None);
     facts.into_iter().try_for_each(|(term, figure)| append_fact(list, term, &figure))
+}
+
+/// The numbers that were used, and why if others were chosen.
+fn numbers(used: NumberType, wanted: NumberType) -> String {
+    match used == wanted {
+        true => used.name().to_owned(),
+        false => format!("{}; there is no {} here", used.name(), wanted.name()),
+    }
 }
 
 /// How the kernels of the convolutions were chosen.

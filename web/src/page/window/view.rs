@@ -33,6 +33,7 @@ pub struct View {
     model: HtmlElement,
     executor: HtmlElement,
     pub speed: Element,
+    pub numbers: Element,
 }
 
 impl View {
@@ -58,6 +59,7 @@ impl View {
             model: find(document, "#model")?,
             executor: find(document, "#executor")?,
             speed: find(document, "#speed")?,
+            numbers: find(document, "#numbers")?,
             document: document.clone(),
         })
     }
@@ -74,7 +76,8 @@ impl View {
         };
         let z_step = settings.z_step.map_or("all".to_owned(), |step| step.to_string());
         let chosen = [("count", settings.count.to_string()), ("steps", settings.steps.to_string()), ("z-step", z_step)];
-        for (name, value) in chosen.into_iter().chain([("vary", vary.to_owned())]) {
+        let named = [("vary", vary), ("dtype", settings.dtype.name())].map(|(name, value)| (name, value.to_owned()));
+        for (name, value) in chosen.into_iter().chain(named) {
             self.check(name, &value);
         }
         // One step beyond the greatest value there is none.

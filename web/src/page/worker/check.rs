@@ -8,6 +8,7 @@ use super::Worker;
 use super::clock::scope;
 use super::download::Download;
 use super::sampler::Sampler;
+use crate::executor::NumberType;
 use crate::page::protocol::{FileRecord, Reply};
 
 impl Worker {
@@ -33,6 +34,7 @@ impl Worker {
         if let Err(reason) = sampler.set_steps(usize::MAX) {
             return self.send(&Reply::NotChecked(reason));
         }
+        sampler.set_dtype(NumberType::F32);
         if let Some((report, trajectory)) = sampler.webgpu_check(golden).await {
             let trajectory = trajectory.map_err(|error| error.to_string());
             self.conclude("WebGPU", trajectory.and_then(|found| fill(report, sampler, golden, &found)), false);

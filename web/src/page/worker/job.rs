@@ -2,6 +2,7 @@
 
 use lddgan::Recipe;
 
+use crate::executor::NumberType;
 use crate::page::protocol::{FileRecord, Order, Request, Source};
 use crate::page::settings::ExecutorChoice;
 
@@ -9,7 +10,7 @@ use crate::page::settings::ExecutorChoice;
 pub enum Job {
     Load { source: ModelSource, executor: ExecutorChoice, tune: Option<bool> },
     Make(Faces),
-    Develop { run: u32, recipe: Recipe, steps: usize },
+    Develop { run: u32, recipe: Recipe, steps: usize, dtype: NumberType },
     Check { url: String, expected: Option<FileRecord> },
     Encode { file: String, size: usize, milliseconds: u16, texts: Vec<(String, String)>, pixels: Vec<u8> },
 }
@@ -49,7 +50,7 @@ impl Job {
                 Self::Load { source, executor, tune }
             }
             Request::Make(order) => Self::Make(Faces { order, made: 0, milliseconds: 0.0 }),
-            Request::Develop { run, recipe, steps } => Self::Develop { run, recipe, steps },
+            Request::Develop { run, recipe, steps, dtype } => Self::Develop { run, recipe, steps, dtype },
             Request::Check { url, expected } => Self::Check { url, expected },
             Request::Encode { file, size, milliseconds, texts } => {
                 Self::Encode { file, size, milliseconds, texts, pixels: bytes }

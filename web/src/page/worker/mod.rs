@@ -125,12 +125,13 @@ impl Worker {
         match job {
             Job::Load { .. } => Ok(()),
             Job::Make(faces) => self.make(sampler, faces).await,
-            Job::Develop { run, recipe, steps } => {
+            Job::Develop { run, recipe, steps, dtype } => {
                 sampler.set_steps(steps)?;
+                sampler.set_dtype(dtype);
                 let images = sampler.develop(recipe).await?;
                 self.tell_news(sampler);
                 let Some(images) = images else {
-                    self.jobs.borrow_mut().push_front(Job::Develop { run, recipe, steps });
+                    self.jobs.borrow_mut().push_front(Job::Develop { run, recipe, steps, dtype });
                     return Ok(());
                 };
                 let levels = sampler.levels();
@@ -154,6 +155,7 @@ impl Worker {
     /// Makes a batch of the faces. The rest waits its turn, unless others were asked for in their place.
     async fn make(&self, sampler: &mut Sampler, mut faces: Faces) -> Result<(), String> {
         sampler.set_steps(faces.order.steps)?;
+        sampler.set_dtype(faces.order.dtype);
         // The frames of an animation are needed here again, to be saved.
         match faces.order.place {
             Place::Grid | Place::Live if sampler.draws() => self.draw_batch(sampler, &mut faces).await,

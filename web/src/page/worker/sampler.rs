@@ -9,6 +9,7 @@ use web_sys::ImageBitmap;
 use super::clock::now;
 use super::webgpu::{WebGpu, sentence, webgpu};
 use crate::Error;
+use crate::executor::NumberType;
 use crate::page::protocol::{ExecutorInfo, Speed};
 use crate::page::settings::ExecutorChoice;
 use crate::page::words::size;
@@ -93,7 +94,8 @@ impl Sampler {
     }
 
     pub fn speed(&self) -> Speed {
-        Speed { numbers: "f32".to_owned(), ..self.speed.clone() }
+        let dtype = self.webgpu.as_ref().map_or(NumberType::F32, WebGpu::dtype);
+        Speed { dtype, ..self.speed.clone() }
     }
 
     /// How many faces are best made at once.
@@ -111,6 +113,13 @@ impl Sampler {
             webgpu.forget();
         }
         self.model.set_steps(steps).map_err(|error| format!("{error}."))
+    }
+
+    /// Computes with these numbers from now on, where WebGPU does and has them.
+    pub fn set_dtype(&mut self, dtype: NumberType) {
+        if let Some(webgpu) = &mut self.webgpu {
+            webgpu.set_dtype(dtype);
+        }
     }
 
     /// Makes faces; none if WebGPU could not, and the next attempt will be another.

@@ -9,7 +9,7 @@ use web_sys::ImageBitmap;
 use super::clock::now;
 use super::screen::Screen;
 use super::{adapter, check, times};
-use crate::executor::ConvTimes;
+use crate::executor::{ConvTimes, NumberType};
 use crate::page::protocol::Speed;
 use crate::page::settings::ExecutorChoice;
 use crate::page::words::size;
@@ -86,6 +86,17 @@ impl WebGpu {
             self.sampler.forget();
         }
         news.then_some([timed, all])
+    }
+
+    /// Keeps images between the kernels in these numbers from now on, if the GPU has them.
+    pub fn set_dtype(&mut self, dtype: NumberType) {
+        let has = dtype == NumberType::F32 || self.sampler.gpu().has_f16();
+        self.sampler.use_images(if has { dtype } else { NumberType::F32 });
+    }
+
+    /// The numbers of images between the kernels.
+    pub fn dtype(&self) -> NumberType {
+        self.sampler.images()
     }
 
     /// Forgets what was compiled.
