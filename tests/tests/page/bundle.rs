@@ -16,13 +16,13 @@ fn open(query: &str) -> (Page, TempDir) {
     let copied = fs::copy(workspace().join("target/lddgan-offline.html"), &file);
     copied.unwrap_or_else(|error| panic!("no single file ({error}): `cargo xtask test` makes it"));
     let address = url::Url::from_file_path(&file).expect("the path is absolute");
-    (Page::at(Browser::start(), &format!("{address}{query}"), "faces64", &shipped_model()), folder)
+    (Page::at(Browser::start(), &format!("{address}{query}"), "faces64", &shipped_model("faces64")), folder)
 }
 
 #[test]
 fn the_single_file_makes_the_faces_of_the_native_program_and_requests_nothing() {
     for (executor, count) in [("candle", 4), ("webgpu", 1)] {
-        let (page, _folder) = open(&format!("?seed=0&count={count}&executor={executor}"));
+        let (page, _folder) = open(&format!("?seed=0&count={count}&model=faces64&executor={executor}"));
         page.finish();
         let shown = page.browser.text("#executor").to_lowercase();
         assert!(shown.starts_with(executor), "{shown}");

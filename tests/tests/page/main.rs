@@ -49,11 +49,12 @@ fn candle_in_wasm_makes_the_faces_of_native_candle() {
     page.assert_faces(0..4);
 }
 
-/// The model that comes with the page, where WebGPU is a software adapter that takes seconds for a face.
+/// A model that comes with the page, where WebGPU is a software adapter that takes seconds for a face.
 #[test]
-fn the_shipped_model_makes_the_same_faces_everywhere() {
+fn a_shipped_model_makes_the_same_faces_everywhere() {
     for executor in ["webgpu", "candle"] {
-        let page = Page::with_model("faces64", &shipped_model(), &format!("?seed=0&count=4&executor={executor}"));
+        let query = format!("?seed=0&count=4&model=faces64&executor={executor}");
+        let page = Page::with_model("faces64", &shipped_model("faces64"), &query);
         page.finish();
         let shown = page.browser.text("#executor").to_lowercase();
         assert!(shown.starts_with(executor), "{shown}");
@@ -61,9 +62,10 @@ fn the_shipped_model_makes_the_same_faces_everywhere() {
     }
 }
 
-fn shipped_model() -> Vec<u8> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
-    std::fs::read(file).unwrap_or_else(|error| panic!("{file}: {error}"))
+/// A model that comes with the page.
+fn shipped_model(name: &str) -> Vec<u8> {
+    let file = format!("{}/../web/models/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(&file).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 /// A model made from the authors' files.
@@ -117,7 +119,7 @@ fn a_lost_gpu_is_opened_again() {
 #[test]
 fn the_window_stays_free_while_faces_are_made() {
     const FACES: u32 = 16;
-    let page = Page::with_model("faces64", &shipped_model(), "?seed=0&count=16&executor=candle");
+    let page = Page::with_model("faces64", &shipped_model("faces64"), "?seed=0&count=16&model=faces64&executor=candle");
     page.finish();
     page.browser.run(
         "window.tasks = [];

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use crate::page::{Page, model, tiny};
+use crate::shipped_model;
 
 #[test]
 fn a_file_of_the_visitors_makes_faces() {
@@ -63,10 +64,8 @@ fn a_file_that_is_no_model_is_refused_in_words() {
 }
 
 #[test]
-fn the_card_of_the_shipped_model_tells_what_it_is() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
-    let bytes = fs::read(file).unwrap_or_else(|error| panic!("{file}: {error}"));
-    let page = Page::with_model("faces64", &bytes, "?seed=0&count=1&executor=candle");
+fn the_card_of_a_shipped_model_tells_what_it_is() {
+    let page = Page::with_model("faces64", &shipped_model("faces64"), "?seed=0&count=1&model=faces64&executor=candle");
     page.finish();
     page.open_panels();
     page.browser.click("#open-card");

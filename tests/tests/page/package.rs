@@ -121,7 +121,7 @@ fn the_types_name_what_the_package_has() {
 }
 
 fn shipped() -> Model {
-    model("faces64", &shipped_model())
+    model("faces64", &shipped_model("faces64"))
 }
 
 /// The picture that a script answers with, as width, height and RGBA.

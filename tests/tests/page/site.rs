@@ -20,8 +20,17 @@ fn serve() -> Server {
 }
 
 fn open(server: &Server, query: &str) -> Page {
-    let address = format!("{}{query}&executor=candle", server.address);
-    Page::at(Browser::start(), &address, "faces64", &shipped_model())
+    let address = format!("{}{query}&model=faces64&executor=candle", server.address);
+    Page::at(Browser::start(), &address, "faces64", &shipped_model("faces64"))
+}
+
+#[test]
+fn an_address_without_a_model_shows_the_default() {
+    let server = serve();
+    let address = format!("{}?seed=0&count=1&executor=candle", server.address);
+    let page = Page::at(Browser::start(), &address, "faces256", &shipped_model("faces256"));
+    page.finish();
+    page.assert_faces(0..1);
 }
 
 #[test]
@@ -100,7 +109,7 @@ fn an_interrupted_download_begins_again_where_it_cannot_go_on() {
 #[test]
 fn a_model_that_is_not_that_of_the_build_is_refused_and_can_be_tried_again() {
     let server = serve();
-    let mut damaged = shipped_model();
+    let mut damaged = shipped_model("faces64");
     damaged[3_000_000] ^= 1;
     server.replace(HashMap::from([(MODEL.to_owned(), damaged)]));
     let page = open(&server, "?seed=0&count=1");
@@ -109,7 +118,7 @@ fn a_model_that_is_not_that_of_the_build_is_refused_and_can_be_tried_again() {
     assert!(error.contains("faces64.safetensors is not the file that this page was made for"), "{error}");
     assert_eq!(page.browser.errors(), [""; 0]);
 
-    server.replace(HashMap::from([(MODEL.to_owned(), shipped_model())]));
+    server.replace(HashMap::from([(MODEL.to_owned(), shipped_model("faces64"))]));
     page.browser.click("#retry");
     page.finish();
     assert!(!page.is_visible("#retry"));
@@ -133,7 +142,12 @@ fn a_newer_version_is_announced_and_replaces_the_older_one() {
     page.update(&model);
     assert_newer(&page, &older);
     let Page { browser, .. } = page;
-    let page = Page::at(browser, &format!("{}?seed=3&count=4&executor=candle", server.address), "faces64", &model);
+    let page = Page::at(
+        browser,
+        &format!("{}?seed=3&count=4&model=faces64&executor=candle", server.address),
+        "faces64",
+        &model,
+    );
     page.finish();
     page.assert_faces(3..7);
 }
@@ -174,7 +188,8 @@ fn a_host_without_tls_shows_the_page_all_the_same() {
 }
 
 fn assert_works_unkept(server: &Server, browser: Browser, address: &str) {
-    let page = Page::at(browser, &format!("{address}?seed=0&count=1"), "faces64", &shipped_model());
+    let page =
+        Page::at(browser, &format!("{address}?seed=0&count=1&model=faces64"), "faces64", &shipped_model("faces64"));
     page.finish();
     page.browser.wait("words about it", || page.browser.text("#offline").contains("needs the network each time"));
     assert_eq!(page.browser.errors(), [""; 0]);
@@ -182,14 +197,14 @@ fn assert_works_unkept(server: &Server, browser: Browser, address: &str) {
     page.assert_faces(0..1);
 }
 
-/// What differs in a build of the page with another default model.
+/// What differs in a build of the page with another model in the place of this one.
 fn newer_site(model: &[u8]) -> HashMap<String, Vec<u8>> {
     let read = |name| fs::read_to_string(workspace().join("target/site").join(name)).expect("the site is whole");
     let record = |bytes: &[u8]| format!("\"bytes\":{},\"sha256\":\"{}\"", bytes.len(), sha256(bytes));
     let older = read("index.html");
-    let newer = older.replace(&record(&shipped_model()), &record(model));
+    let newer = older.replace(&record(&shipped_model("faces64")), &record(model));
     assert_ne!(older, newer);
-    let worker = read("service-worker.js").replace(&record(&shipped_model()), &record(model));
+    let worker = read("service-worker.js").replace(&record(&shipped_model("faces64")), &record(model));
     let worker = worker.replace(&record(older.as_bytes()), &record(newer.as_bytes()));
     let (before, after) = worker.split_once("\"version\":\"").expect("the service worker has a version");
     let worker = format!("{before}\"version\":\"newer {after}");

@@ -119,7 +119,7 @@ fn memory_that_runs_out_at_first_leaves_the_choice_of_another_model() {
     page.browser.press("#models", "faces64");
     page.browser.wait("the other model", || page.browser.text("#model").starts_with("faces64"));
     page.finish();
-    page.model = model("faces64", &shipped_model());
+    page.model = model("faces64", &shipped_model("faces64"));
     page.assert_grid([0]);
     assert_eq!(page.browser.errors(), [""; 0]);
 }

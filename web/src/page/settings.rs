@@ -14,7 +14,7 @@ pub const MAX_SEED: u64 = u64::MAX - 63;
 /// Beyond the greatest value of truncation there is next to nothing to cut.
 pub const TRUNCATIONS: std::ops::RangeInclusive<f32> = 0.1..=3.0;
 /// The model that an address without one names.
-pub const DEFAULT_MODEL: &str = "faces64";
+pub const DEFAULT_MODEL: &str = "faces256";
 
 const DEFAULT_COUNT: usize = 16;
 const DEFAULT_STEPS: usize = 4;

@@ -34,7 +34,7 @@ pub fn sizes(site: &Files) -> [Size; 2] {
     ]
 }
 
-const DEFAULT_MODEL: &str = "models/faces64.safetensors";
+const DEFAULT_MODEL: &str = "models/faces256.safetensors";
 
 /// One line for each part.
 pub fn table(sizes: &[Size]) -> String {
