@@ -2,8 +2,6 @@
 //!
 //! Channels of one image follow each other in memory, so that it takes no more than an offset. Those of a batch do not.
 
-use std::collections::HashMap;
-
 use super::program::{Operand, Program, Step, ValueId};
 
 /// Offsets of bindings are multiples of this by WebGPU's default limits.
@@ -31,7 +29,7 @@ fn place_one(program: &mut Program, concat: usize) -> bool {
     if program.steps.iter().any(of_both) {
         return false;
     }
-    program.parts.extend(HashMap::from([(a, (y, 0)), (b, (y, offset))]));
+    program.parts.extend([(a, (y, 0)), (b, (y, offset))]);
     true
 }
 
