@@ -121,6 +121,10 @@ pub struct GanTraining {
     pub r1_gamma: f64,
     /// The penalty is applied at every so many steps (`lazy_reg`).
     pub lazy_reg: u64,
+    /// The discriminator sees each pair moved by up to so many of the latent's pixels in both directions, so that it does not
+    /// learn a small data set by heart (DiffAugment).
+    #[serde(default)]
+    pub translation: u32,
     /// How latents are scaled for the diffusion.
     pub latent_normalization: LatentNormalization,
     /// Decay of the generator's exponential moving average (`ema_decay`).
@@ -184,6 +188,9 @@ impl Preset {
         }
         if self.discriminator.latent_channels != self.generator.latent_channels {
             return Err("discriminator.latent_channels differs from generator.latent_channels".to_string());
+        }
+        if gan.translation as usize >= self.generator.latent_size {
+            return Err("train_gan.translation must be less than generator.latent_size".to_string());
         }
         validate_clip("train_gan", gan.gradient_clip)?;
         let Some(training) = &self.train_autoencoder else { return Ok(()) };

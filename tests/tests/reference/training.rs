@@ -51,6 +51,7 @@ fn training() {
             noise_t: get(&format!("noise_t_{half}")).clone(),
             z: get(&format!("z_{half}")).clone(),
             noise_posterior: get(&format!("noise_post_{half}")).clone(),
+            shifts: Vec::new(),
         };
         let step = Step { penalty: iteration % 2 == 0, reconstruction_weight: reconstruction_weight(3.0 / 20.0) };
         let losses = trainer.step_with(get("real_data"), &draws("d"), &draws("g"), step).unwrap();

@@ -1,5 +1,6 @@
 //! Training generator and discriminator in the latent space.
 
+mod augment;
 mod latent_cache;
 mod latents;
 mod step;

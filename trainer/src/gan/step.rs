@@ -8,6 +8,7 @@ use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{Error, Result};
 
+use super::augment::{draw_shift, translate};
 use crate::adam::{Adam, LearningRate};
 use crate::checkpoint::named;
 use crate::distributed::Processes;
@@ -31,22 +32,33 @@ pub struct Draws {
     pub z: Tensor,
     /// Noise of the posterior.
     pub noise_posterior: Tensor,
+    /// How far the discriminator sees each pair moved, see [`translate`].
+    pub shifts: Vec<[i64; 2]>,
+}
+
+/// What draws depend on besides the latents' shape.
+struct Sizes {
+    steps: usize,
+    z_dim: usize,
+    translation: u32,
 }
 
 impl Draws {
     /// The draws of `half` (`d` or `g`) of an iteration for the training samples numbered `samples`, whose latents have
     /// the shape of `like` and are on its device.
-    fn new(seed: u64, samples: &[u64], half: &str, like: &Tensor, steps: usize, z_dim: usize) -> Result<Self> {
+    fn new(seed: u64, samples: &[u64], half: &str, like: &Tensor, sizes: &Sizes) -> Result<Self> {
         let shape = &like.dims()[1..];
         let name = |draw: &str| format!("{half}/{draw}");
         let normal = |draw: &str, shape: &[usize]| normals(seed, samples, &name(draw), shape, like.device());
-        let t = |&sample: &u64| Stream::new(seed, sample, &name("t")).below(steps as u32);
+        let t = |&sample: &u64| Stream::new(seed, sample, &name("t")).below(sizes.steps as u32);
+        let shift = |&sample: &u64| draw_shift(Stream::new(seed, sample, &name("shift")), sizes.translation);
         Ok(Self {
             t: samples.iter().map(t).collect(),
             noise_tp1: normal("noise_tp1", shape)?,
             noise_t: normal("noise_t", shape)?,
-            z: normal("z", &[z_dim])?,
+            z: normal("z", &[sizes.z_dim])?,
             noise_posterior: normal("noise_posterior", shape)?,
+            shifts: samples.iter().map(shift).collect(),
         })
     }
 }
@@ -170,8 +182,12 @@ impl Trainer {
 
     /// One iteration on a batch of scaled latents with the draws of the training samples numbered `samples`.
     pub fn step(&mut self, real: &Tensor, seed: u64, samples: &[u64], step: Step) -> Result<Losses> {
-        let z_dim = self.generator.config().z_dim;
-        let draws = |half: &str| Draws::new(seed, samples, half, real, self.schedule.steps(), z_dim);
+        let sizes = Sizes {
+            steps: self.schedule.steps(),
+            z_dim: self.generator.config().z_dim,
+            translation: self.options.translation,
+        };
+        let draws = |half: &str| Draws::new(seed, samples, half, real, &sizes);
         let (d, g) = (draws("d")?, draws("g")?);
         self.step_with(real, &d, &g, step)
     }
@@ -202,7 +218,7 @@ impl Trainer {
     fn discriminator_step(&mut self, real: &Tensor, draws: &Draws, penalty: bool) -> Result<Losses> {
         let (x_t, x_tp1) = self.schedule.q_sample_pairs(real, &draws.t, &draws.noise_t, &draws.noise_tp1)?;
         let x_t = Var::from_tensor(&x_t)?;
-        let logits = self.discriminate(&x_t, &draws.t, &x_tp1)?;
+        let logits = self.discriminate(&x_t, &x_tp1, draws)?;
         let on_real = softplus_mean(&logits.neg()?)?;
         let mut loss = on_real.clone();
         let mut losses = Losses { real: scalar(&on_real)?, ..Default::default() };
@@ -212,7 +228,7 @@ impl Trainer {
             loss = (loss + penalty)?;
         }
         let (_, fake) = self.generate(&x_tp1, draws)?;
-        let on_fake = softplus_mean(&self.discriminate(&fake.detach(), &draws.t, &x_tp1)?)?;
+        let on_fake = softplus_mean(&self.discriminate(&fake.detach(), &x_tp1, draws)?)?;
         losses.fake = scalar(&on_fake)?;
         let gradients = self.processes.backward(&(loss + on_fake)?, &self.discriminator_parameters)?;
         self.discriminator_optimizer.step(&gradients)?;
@@ -222,16 +238,17 @@ impl Trainer {
     fn generator_step(&mut self, real: &Tensor, draws: &Draws, reconstruction_weight: f64) -> Result<(f64, f64)> {
         let (_, x_tp1) = self.schedule.q_sample_pairs(real, &draws.t, &draws.noise_t, &draws.noise_tp1)?;
         let (x_0, fake) = self.generate(&x_tp1, draws)?;
-        let adversarial = softplus_mean(&self.discriminate(&fake, &draws.t, &x_tp1)?.neg()?)?;
+        let adversarial = softplus_mean(&self.discriminate(&fake, &x_tp1, draws)?.neg()?)?;
         let reconstruction = (x_0 - real)?.abs()?.mean_all()?;
         let loss = (&adversarial + (&reconstruction * reconstruction_weight)?)?;
         self.generator_optimizer.step(&self.processes.backward(&loss, &self.generator_parameters)?)?;
         Ok((scalar(&adversarial)?, scalar(&reconstruction)?))
     }
 
-    fn discriminate(&self, x_t: &Tensor, t: &[u32], x_tp1: &Tensor) -> Result<Tensor> {
-        let sinusoids = self.discriminator.time_sinusoids(t, x_t.device())?;
-        let (x_t, x_tp1) = (self.precision.of(x_t)?, self.precision.of(x_tp1)?);
+    fn discriminate(&self, x_t: &Tensor, x_tp1: &Tensor, draws: &Draws) -> Result<Tensor> {
+        let sinusoids = self.discriminator.time_sinusoids(&draws.t, x_t.device())?;
+        let seen = |x: &Tensor| -> Result<Tensor> { Ok(self.precision.of(&translate(x, &draws.shifts)?)?) };
+        let (x_t, x_tp1) = (seen(x_t)?, seen(x_tp1)?);
         self.discriminator.forward(&mut CandleBackend, &x_t, &sinusoids, &x_tp1)
     }
 
