@@ -18,7 +18,7 @@ fn gpu() -> Option<Gpu> {
     if gpu.has_f16() {
         return Some(gpu);
     }
-    let options = Options { convolutions: &|_| ConvKernel::Direct, images: NumberType::F16 };
+    let options = Options { convolutions: &|_| ConvKernel::DIRECT, images: NumberType::F16 };
     let refused = block_on(Executor::with_options(&gpu, &Recorder::new().finish(), &options));
     assert!(matches!(refused, Err(Error::NoF16(_))), "{refused:?}");
     println!("not tested: {} has no f16", gpu.name());
@@ -86,7 +86,7 @@ fn networks() {
         let y = model.generator.forward(&mut recorder, &nodes[0], &nodes[1], &nodes[2]).unwrap();
         recorder.output("y", y);
         let expected = model.generator.forward(&mut CandleBackend, &x, &time, &z).unwrap();
-        check(&gpu, recorder, ConvKernel::Direct, &[&x, &time, &z], &expected, &format!("{name}, generator"));
+        check(&gpu, recorder, ConvKernel::DIRECT, &[&x, &time, &z], &expected, &format!("{name}, generator"));
 
         // Without the quantiser, where rounding decides between codes; the fixed autoencoders compute nothing in between.
         if config.autoencoder.as_ref().is_none_or(|autoencoder| autoencoder.decoder.is_none()) {
@@ -98,7 +98,7 @@ fn networks() {
         let y = model.decoder.forward(&mut recorder, &node).unwrap();
         recorder.output("y", y);
         let expected = model.decoder.forward(&mut CandleBackend, &latent).unwrap();
-        check(&gpu, recorder, ConvKernel::Direct, &[&latent], &expected, &format!("{name}, decoder"));
+        check(&gpu, recorder, ConvKernel::DIRECT, &[&latent], &expected, &format!("{name}, decoder"));
     }
 }
 

@@ -9,8 +9,12 @@ use super::program::Kernel;
 /// Threads of a workgroup, in every kernel.
 pub const THREADS: usize = 64;
 
+/// Workgroups that keep a GPU busy, and a software adapter, whose every processor core takes one.
+const ENOUGH: f64 = 128.0;
+const ENOUGH_OF_SOFTWARE: f64 = 4.0;
+
 /// What the speed of a convolution depends on: the key of a table of measured kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConvLayer {
     /// Shape of the input: batch, channels, height, width.
     pub x: [usize; 4],
@@ -42,11 +46,55 @@ impl ConvLayer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConvKernel {
     /// conv_direct.wgsl
-    Direct,
+    Direct(Strip),
     /// conv_tiled.wgsl
     Tiled(Tile),
     /// conv_winograd.wgsl, for 3x3 kernels of stride 1 without upsampling
     Winograd(Patches),
+}
+
+/// The part of the result that a thread of conv_direct.wgsl computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strip {
+    /// Neighbouring pixels of a row.
+    pixels: usize,
+    /// Groups of four channels.
+    blocks: usize,
+}
+
+impl Strip {
+    /// From small to large.
+    pub const ALL: [Self; 4] = [
+        Self { pixels: 4, blocks: 1 },
+        Self { pixels: 4, blocks: 2 },
+        Self { pixels: 8, blocks: 2 },
+        Self { pixels: 8, blocks: 4 },
+    ];
+
+    fn workgroups(&self, layer: &ConvLayer) -> usize {
+        let [batch, height, width] = layer.phase();
+        let rows = layer.phases() * batch * height * layer.out_blocks().div_ceil(self.blocks);
+        (rows * width.div_ceil(self.pixels)).div_ceil(THREADS)
+    }
+
+    fn cost(&self, layer: &ConvLayer, enough: f64) -> f64 {
+        /// Multiply-adds that take as long as a load: as measured on lavapipe.
+        const LOAD: f64 = 10.0;
+        let workgroups = self.workgroups(layer) as f64;
+        let computed = workgroups * (THREADS * self.pixels * self.blocks) as f64;
+        cost(computed, LOAD * loads(self.pixels, self.blocks), workgroups / enough)
+    }
+}
+
+/// Loads of four numbers for each multiply-add of a thread that computes so many pixels and groups of four channels.
+fn loads(pixels: usize, blocks: usize) -> f64 {
+    (pixels + 4 * blocks) as f64 / (4 * pixels * blocks) as f64
+}
+
+/// A guess at the time, in no unit: the multiply-adds, those for pixels and channels that do not exist included, and what the
+/// loads for one take, over the share of the machine that is busy.
+fn cost(computed: f64, loads: f64, busy: f64) -> f64 {
+    computed * (1.0 + loads) / busy.min(1.0)
 }
 
 /// The part of the result that a workgroup of conv_tiled.wgsl computes.
@@ -84,17 +132,11 @@ impl Tile {
         layer.phases() * pixels.div_ceil(self.tile_pixels()) * layer.out_blocks().div_ceil(self.tile_blocks())
     }
 
-    /// A guess at the time, in no unit: what is computed, tiles that stick out included, times what a multiply-add costs
-    /// with the loads that feed it, over the share of the machine that is busy.
     fn cost(&self, layer: &ConvLayer) -> f64 {
-        /// Workgroups that keep an adapter busy.
-        const ENOUGH: f64 = 128.0;
         let workgroups = self.workgroups(layer) as f64;
-        let (pixels, blocks) = (self.pixels as f64, self.blocks as f64);
-        // Vectors of four: loads from workgroup memory for each multiply-add.
-        let loads = (pixels + 4.0 * blocks) / (4.0 * pixels * blocks);
         let computed = workgroups * (self.tile_pixels() * self.tile_blocks()) as f64;
-        computed * (1.0 + loads) / (workgroups / ENOUGH).min(1.0)
+        // From workgroup memory, which is as fast as arithmetic.
+        cost(computed, loads(self.pixels, self.blocks), workgroups / ENOUGH)
     }
 }
 
@@ -121,8 +163,8 @@ impl Patches {
 impl fmt::Display for ConvKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Direct => f.pad("direct"),
             // Pixels times channels.
+            Self::Direct(Strip { pixels, blocks }) => f.pad(&format!("d{pixels}x{}", 4 * blocks)),
             Self::Tiled(tile) => f.pad(&format!("{}x{}", tile.tile_pixels(), 4 * tile.tile_blocks())),
             Self::Winograd(Patches { patches, blocks }) => f.pad(&format!("w{}x{}", 4 * patches, 4 * blocks)),
         }
@@ -130,56 +172,67 @@ impl fmt::Display for ConvKernel {
 }
 
 impl ConvKernel {
+    /// Computes every layer, without workgroup memory.
+    pub const DIRECT: Self = Self::Direct(Strip { pixels: 4, blocks: 1 });
+
     /// Every kernel.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Direct].into_iter().chain(Tile::ALL.map(Self::Tiled)).chain(Patches::ALL.map(Self::Winograd))
+        Strip::ALL
+            .map(Self::Direct)
+            .into_iter()
+            .chain(Tile::ALL.map(Self::Tiled))
+            .chain(Patches::ALL.map(Self::Winograd))
     }
 
     /// Whether it computes this layer.
     pub fn fits(self, layer: &ConvLayer) -> bool {
         match self {
-            Self::Direct | Self::Tiled(_) => true,
+            Self::Direct(_) | Self::Tiled(_) => true,
             Self::Winograd(_) => (layer.kernel, layer.stride, layer.upsample) == (3, 1, 1),
         }
     }
 
     /// The kernel that should be fast, as long as nobody has measured.
     ///
-    /// Results of few channels waste most of a tile. On lavapipe, a software adapter, the direct kernel is the fastest for
-    /// nearly every layer (`lddgan bench kernels --tune`).
+    /// Results of few channels waste most of a tile. On software adapters workgroup memory is slow: the direct kernel is the fastest
+    /// for every layer on lavapipe (`lddgan bench kernels --tune`).
     pub fn estimated(layer: &ConvLayer, software: bool) -> Self {
         let tile = Tile::ALL.into_iter().min_by(|a, b| a.cost(layer).total_cmp(&b.cost(layer)));
-        match tile {
-            Some(tile) if !software && layer.out_blocks() >= 4 => Self::Tiled(tile),
-            _ => Self::Direct,
+        if let Some(tile) = tile.filter(|_| !software && layer.out_blocks() >= 4) {
+            return Self::Tiled(tile);
         }
+        let enough = if software { ENOUGH_OF_SOFTWARE } else { ENOUGH };
+        let strip = Strip::ALL.into_iter().min_by(|a, b| a.cost(layer, enough).total_cmp(&b.cost(layer, enough)));
+        strip.map_or(Self::DIRECT, Self::Direct)
     }
 
-    pub(super) fn kernel(self) -> Kernel {
+    pub(super) fn kernel(self, layer: &ConvLayer) -> Kernel {
         const COMMON: [&str; 2] = [kernel_text!("common"), kernel_text!("conv_common")];
-        let (name, source, constants) = match self {
-            Self::Direct => ("conv_direct", kernel_text!("conv_direct"), Vec::new()),
+        // A phase's kernel sees two pixels where that of the upsampled image sees three.
+        let taps = if layer.upsample > 1 { 2 } else { layer.kernel };
+        let mut constants = vec![("KERNEL", taps), ("STRIDE", layer.stride)];
+        let (name, source) = match self {
+            Self::Direct(Strip { pixels, blocks }) => {
+                constants.extend([("PIXELS", pixels), ("BLOCKS", blocks)]);
+                ("conv_direct", kernel_text!("conv_direct"))
+            }
             Self::Tiled(Tile { pixel_threads, pixels, blocks }) => {
-                let constants = [("PIXEL_THREADS", pixel_threads), ("PIXELS", pixels), ("BLOCKS", blocks)];
-                let constants = constants.map(|(name, value)| (name, value as u32)).to_vec();
-                ("conv_tiled", kernel_text!("conv_tiled"), constants)
+                constants.extend([("PIXEL_THREADS", pixel_threads), ("PIXELS", pixels), ("BLOCKS", blocks)]);
+                ("conv_tiled", kernel_text!("conv_tiled"))
             }
             Self::Winograd(Patches { patches, blocks }) => {
-                let constants = vec![("PATCHES", patches as u32), ("BLOCKS", blocks as u32)];
-                ("conv_winograd", kernel_text!("conv_winograd"), constants)
+                constants.extend([("PATCHES", patches), ("BLOCKS", blocks)]);
+                ("conv_winograd", kernel_text!("conv_winograd"))
             }
         };
+        let constants = constants.into_iter().map(|(name, value)| (name, value as u32)).collect();
         let parts = COMMON.into_iter().chain([source]).collect();
         Kernel { name, parts, weights: None, sums: false, constants, overrides: Vec::new(), images: Vec::new() }
     }
 
     pub(super) fn workgroups(self, layer: &ConvLayer) -> usize {
         match self {
-            // A thread computes four pixels of a row.
-            Self::Direct => {
-                let [batch, height, width] = layer.phase();
-                (layer.phases() * batch * layer.out_blocks() * height * width.div_ceil(4)).div_ceil(THREADS)
-            }
+            Self::Direct(strip) => strip.workgroups(layer),
             Self::Tiled(tile) => tile.workgroups(layer),
             Self::Winograd(patches) => patches.workgroups(layer),
         }
@@ -215,7 +268,9 @@ mod tests {
         assert!(tile(layer(1, 64, 8)).workgroups(&layer(1, 64, 8)) >= 8);
         // The samples of a batch fill tiles together.
         assert_eq!(Tile::ALL[0].workgroups(&layer(16, 64, 2)), 1);
-        assert_eq!(ConvKernel::estimated(&layer(16, 3, 64), false), ConvKernel::Direct);
-        assert_eq!(ConvKernel::estimated(&layer(16, 128, 64), true), ConvKernel::Direct);
+        assert_eq!(ConvKernel::estimated(&layer(16, 3, 64), false), ConvKernel::DIRECT);
+        let large = ConvKernel::Direct(Strip { pixels: 8, blocks: 4 });
+        assert_eq!(ConvKernel::estimated(&layer(16, 128, 64), true), large);
+        assert_eq!(ConvKernel::estimated(&layer(1, 64, 8), true), ConvKernel::DIRECT);
     }
 }

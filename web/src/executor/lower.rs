@@ -283,7 +283,7 @@ impl Lowering<'_> {
         let (weights, weight_type) = match variant {
             ConvKernel::Winograd(_) => self.constants.winograd(&fused.conv.weight)?,
             _ if fused.upsample > 1 => self.constants.phases(&fused.conv.weight)?,
-            ConvKernel::Direct | ConvKernel::Tiled(_) => self.constants.weights(&fused.conv.weight)?,
+            ConvKernel::Direct(_) | ConvKernel::Tiled(_) => self.constants.weights(&fused.conv.weight)?,
         };
         let reads = vec![
             input,
@@ -306,14 +306,11 @@ impl Lowering<'_> {
         };
         self.layer.conv = Some(layer);
         let overrides = vec![
-            // A phase's kernel sees two pixels where that of the upsampled image sees three.
-            ("KERNEL", if fused.upsample > 1 { 2 } else { geometry.kernel as u32 }),
-            ("STRIDE", geometry.stride as u32),
             ("PHASES", fused.upsample as u32),
             ("RESIDUAL", residual.is_some().into()),
             ("ACTIVATION", activation_code(fused.activation)),
         ];
-        let kernel = Kernel { weights: Some(weight_type), overrides, ..variant.kernel() };
+        let kernel = Kernel { weights: Some(weight_type), overrides, ..variant.kernel(&layer) };
         let dispatch = Dispatch {
             kernel,
             reads,

@@ -31,8 +31,9 @@ mod program;
 mod resources;
 mod styles;
 mod tune;
+mod unroll;
 
-pub use conv::{ConvKernel, ConvLayer, Tile};
+pub use conv::{ConvKernel, ConvLayer, Strip, Tile};
 pub use executable::{Executor, Options};
 pub use layout::NumberType;
 pub use profile::{DispatchTime, KernelTime, Work, summarise};

@@ -6,6 +6,7 @@ use super::constants::Packed;
 use super::conv::ConvLayer;
 use super::layout::{NumberType, Shape};
 use super::profile::Work;
+use super::unroll::unroll;
 
 /// Index into [`Program::values`].
 pub type ValueId = usize;
@@ -59,7 +60,8 @@ impl Kernel {
             kernel_text!("workgroup_sum")
         });
         let parts = self.weighting().into_iter().chain(sum).chain(self.parts.iter().copied()).map(str::to_string);
-        [self.aliases()].into_iter().chain(constants).chain(parts).collect()
+        let text: String = [self.aliases()].into_iter().chain(constants).chain(parts).collect();
+        unroll(&text, &self.constants)
     }
 
     /// How weights are read and multiplied with the first image: in f16 where both are that.

@@ -35,7 +35,8 @@ impl ConvTimes {
     /// What the times of a device can be remembered by: it changes with the adapter, its driver and the kernels' sources.
     /// Fit for the name of a file.
     pub fn key(gpu: &Gpu) -> String {
-        let sources = ConvKernel::all().map(|kernel| kernel.kernel().source(false));
+        // Of any layer: others differ in constants only.
+        let sources = ConvKernel::all().map(|kernel| kernel.kernel(&ConvLayer::default()).source(false));
         sha256([gpu.identity()].into_iter().chain(sources).collect::<String>().as_bytes())[..16].to_string()
     }
 
@@ -108,7 +109,7 @@ impl ConvTimes {
 
 /// The different convolutions of a graph.
 fn layers(graph: &Graph) -> Result<Vec<ConvLayer>> {
-    let program = lower(graph, &Options { convolutions: &|_| ConvKernel::Direct, images: NumberType::F32 })?;
+    let program = lower(graph, &Options { convolutions: &|_| ConvKernel::DIRECT, images: NumberType::F32 })?;
     Ok(ConvTimes::convolutions(&program.work()))
 }
 

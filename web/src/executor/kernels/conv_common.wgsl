@@ -1,7 +1,5 @@
 // What the kernels for 2-D convolution share: y = activate(scale * (conv(x) + bias) + residual_scale * residual).
 
-override KERNEL: u32 = 3u;
-override STRIDE: u32 = 1u;
 // 2 where every pixel of x stands for 2 x 2 equal ones, else 1. What a 3x3 kernel sees of them are 2 x 2 pixels of x, which
 // ones depends on whether row and column of y are even: so y is PHASES x PHASES interlaced images of the size of x, its
 // phases, each with a kernel of its own, KERNEL = 2.
@@ -46,10 +44,29 @@ fn plane_size() -> u32 {
     return params.out_height * params.out_width * PHASES * PHASES;
 }
 
+// Four columns of the weights.
+fn weight_matrix(index: u32) -> Matrix {
+    let at = index * 4u;
+    return Matrix(
+        unpacked(weight[at]),
+        unpacked(weight[at + 1u]),
+        unpacked(weight[at + 2u]),
+        unpacked(weight[at + 3u]),
+    );
+}
+
 fn store(index: u32, sum: vec4<f32>, bias: vec4<f32>) {
     var value = params.scale * (sum + bias);
     if RESIDUAL {
         value += params.residual_scale * vec4<f32>(residual[index]);
     }
     y[index] = Written(activate(value));
+}
+
+// Stores the result for a pixel of a phase, unless there is no such block or pixel.
+fn finish(sum: vec4<f32>, sample: u32, block: u32, row: u32, column: u32, phase: u32) {
+    if sample < params.batch && block < params.out_blocks && column < params.out_width {
+        let plane = (sample * params.out_blocks + block) * plane_size();
+        store(plane + interlaced(row, column, phase), sum, bias[sample * params.bias_stride + block]);
+    }
 }

@@ -2,7 +2,8 @@
 // input channels. A workgroup computes a tile of TILE_PIXELS x 4 TILE_BLOCKS, a thread PIXELS x 4 BLOCKS of it. What a
 // stage of DEPTH taps needs is gathered in workgroup memory first.
 //
-// Given with the source, because they size arrays: PIXEL_THREADS, PIXELS, BLOCKS.
+// Given with the source: KERNEL, STRIDE, PIXEL_THREADS, PIXELS, BLOCKS. Lines with $p and $b are for each pixel and block of a
+// thread, see unroll.rs.
 
 const BLOCK_THREADS: u32 = THREADS / PIXEL_THREADS;
 const TILE_PIXELS: u32 = PIXEL_THREADS * PIXELS; // divides THREADS
@@ -46,6 +47,11 @@ fn tap(at: Place, k: u32) -> Factor {
     return Factor(x[(plane + u32(row)) * params.in_width + u32(column)]);
 }
 
+fn gathered_matrix(index: u32) -> Matrix {
+    let at = index * 4u;
+    return Matrix(columns[at], columns[at + 1u], columns[at + 2u], columns[at + 3u]);
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
@@ -64,7 +70,7 @@ fn main(
     let taps = params.in_blocks * KERNEL * KERNEL;
     let gathered = place(first_pixel + thread % TILE_PIXELS, phase);
 
-    var sums: array<vec4<f32>, BLOCKS * PIXELS>;
+    var sum_$b_$p = vec4<f32>(0.0);
     let own_pixel = thread % PIXEL_THREADS;
     let own_block = thread / PIXEL_THREADS * BLOCKS;
     for (var stage = 0u; stage < taps; stage += DEPTH) {
@@ -82,29 +88,13 @@ fn main(
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
-            var values: array<Factor, PIXELS>;
-            for (var p = 0u; p < PIXELS; p++) {
-                values[p] = pixels[k * TILE_PIXELS + own_pixel + p * PIXEL_THREADS];
-            }
-            for (var b = 0u; b < BLOCKS; b++) {
-                let at = ((own_block + b) * DEPTH + k) * 4u;
-                let w = Matrix(columns[at], columns[at + 1u], columns[at + 2u], columns[at + 3u]);
-                for (var p = 0u; p < PIXELS; p++) {
-                    sums[b * PIXELS + p] = multiply_add(w, values[p], sums[b * PIXELS + p]);
-                }
-            }
+            let x_$p = pixels[k * TILE_PIXELS + own_pixel + $pu * PIXEL_THREADS];
+            let w_$b = gathered_matrix((own_block + $bu) * DEPTH + k);
+            sum_$b_$p = multiply_add(w_$b, x_$p, sum_$b_$p);
         }
         workgroupBarrier();
     }
 
-    for (var p = 0u; p < PIXELS; p++) {
-        let at = place(first_pixel + own_pixel + p * PIXEL_THREADS, phase);
-        for (var b = 0u; b < BLOCKS; b++) {
-            let block = first_block + own_block + b;
-            if at.inside && block < params.out_blocks {
-                let plane = (at.sample * params.out_blocks + block) * plane_size();
-                store(plane + interlaced(at.row, at.column, phase), sums[b * PIXELS + p], bias[at.sample * params.bias_stride + block]);
-            }
-        }
-    }
+    let at_$p = place(first_pixel + own_pixel + $pu * PIXEL_THREADS, phase);
+    finish(sum_$b_$p, at_$p.sample, first_block + own_block + $bu, at_$p.row, at_$p.column, phase);
 }

@@ -9,7 +9,7 @@
 // A workgroup computes PATCHES patches of 4 BLOCKS channels. The 16 products, one for each element of the 4x4 matrices,
 // are independent sums over the input channels: each is computed by four threads, which share the patches.
 //
-// Given with the source, because they size arrays: PATCHES, BLOCKS.
+// Given with the source: PATCHES, BLOCKS. Lines with $b are for each block, see unroll.rs.
 
 const ELEMENTS: u32 = 16u;
 const ELEMENT_THREADS: u32 = THREADS / ELEMENTS;
@@ -77,6 +77,35 @@ fn result(patch_index: u32, row: u32, column: u32) -> vec4<f32> {
     return sum;
 }
 
+fn gathered_matrix(index: u32) -> Matrix {
+    let at = index * 4u;
+    return Matrix(columns[at], columns[at + 1u], columns[at + 2u], columns[at + 3u]);
+}
+
+// Where patch number `p` of a thread's own lies in `elements`.
+fn own_place(thread: u32, p: u32) -> u32 {
+    return thread / ELEMENT_THREADS * PATCHES + thread % ELEMENT_THREADS + p * ELEMENT_THREADS;
+}
+
+// Brings the products of a block together, and stores what the patches become.
+fn finish_block(sums: ptr<function, array<vec4<f32>, OWN_PATCHES>>, block: u32, first_patch: u32, thread: u32) {
+    for (var p = 0u; p < OWN_PATCHES; p++) {
+        elements[own_place(thread, p)] = (*sums)[p];
+    }
+    workgroupBarrier();
+    for (var i = thread; i < 4u * PATCHES; i += THREADS) {
+        let at = place(first_patch + i / 4u);
+        let row = at.top + i / 2u % 2u;
+        let column = at.left + i % 2u;
+        if at.inside && block < params.out_blocks && row < params.out_height && column < params.out_width {
+            let plane = at.sample * params.out_blocks + block;
+            let to = (plane * params.out_height + row) * params.out_width + column;
+            store(to, result(i / 4u, row % 2u, column % 2u), bias[at.sample * params.bias_stride + block]);
+        }
+    }
+    workgroupBarrier();
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
@@ -92,8 +121,7 @@ fn main(
         return;
     }
     let own_element = thread / ELEMENT_THREADS;
-    let own_patch = thread % ELEMENT_THREADS;
-    var sums: array<vec4<f32>, BLOCKS * OWN_PATCHES>;
+    var sums_$b: array<vec4<f32>, OWN_PATCHES>;
     for (var in_block = 0u; in_block < params.in_blocks; in_block++) {
         for (var i = thread; i < 4u * PATCHES; i += THREADS) {
             transform(i % PATCHES, place(first_patch + i % PATCHES), in_block, i / PATCHES);
@@ -106,34 +134,13 @@ fn main(
         workgroupBarrier();
         var values: array<vec4<f32>, OWN_PATCHES>;
         for (var p = 0u; p < OWN_PATCHES; p++) {
-            values[p] = elements[own_element * PATCHES + own_patch + p * ELEMENT_THREADS];
+            values[p] = elements[own_place(thread, p)];
         }
-        for (var b = 0u; b < BLOCKS; b++) {
-            let at = (b * ELEMENTS + own_element) * 4u;
-            let w = Matrix(columns[at], columns[at + 1u], columns[at + 2u], columns[at + 3u]);
-            for (var p = 0u; p < OWN_PATCHES; p++) {
-                sums[b * OWN_PATCHES + p] = multiply_add(w, values[p], sums[b * OWN_PATCHES + p]);
-            }
-        }
-        workgroupBarrier();
-    }
-
-    for (var b = 0u; b < BLOCKS; b++) {
+        let w_$b = gathered_matrix($bu * ELEMENTS + own_element);
         for (var p = 0u; p < OWN_PATCHES; p++) {
-            elements[own_element * PATCHES + own_patch + p * ELEMENT_THREADS] = sums[b * OWN_PATCHES + p];
-        }
-        workgroupBarrier();
-        let block = first_block + b;
-        for (var i = thread; i < 4u * PATCHES; i += THREADS) {
-            let at = place(first_patch + i / 4u);
-            let row = at.top + i / 2u % 2u;
-            let column = at.left + i % 2u;
-            if at.inside && block < params.out_blocks && row < params.out_height && column < params.out_width {
-                let plane = at.sample * params.out_blocks + block;
-                let to = (plane * params.out_height + row) * params.out_width + column;
-                store(to, result(i / 4u, row % 2u, column % 2u), bias[at.sample * params.bias_stride + block]);
-            }
+            sums_$b[p] = multiply_add(w_$b, values[p], sums_$b[p]);
         }
         workgroupBarrier();
     }
+    finish_block(&sums_$b, first_block + $bu, first_patch, thread);
 }
