@@ -202,7 +202,9 @@ impl ConvKernel {
             return Self::Tiled(tile);
         }
         let enough = if software { ENOUGH_OF_SOFTWARE } else { ENOUGH };
-        let strip = Strip::ALL.into_iter().min_by(|a, b| a.cost(layer, enough).total_cmp(&b.cost(layer, enough)));
+        // Larger strips take longer to compile than they save, but for many images: they are for those who measure.
+        let strips = Strip::ALL.into_iter().filter(|strip| strip.blocks <= 2);
+        let strip = strips.min_by(|a, b| a.cost(layer, enough).total_cmp(&b.cost(layer, enough)));
         strip.map_or(Self::DIRECT, Self::Direct)
     }
 
@@ -269,7 +271,7 @@ mod tests {
         // The samples of a batch fill tiles together.
         assert_eq!(Tile::ALL[0].workgroups(&layer(16, 64, 2)), 1);
         assert_eq!(ConvKernel::estimated(&layer(16, 3, 64), false), ConvKernel::DIRECT);
-        let large = ConvKernel::Direct(Strip { pixels: 8, blocks: 4 });
+        let large = ConvKernel::Direct(Strip { pixels: 8, blocks: 2 });
         assert_eq!(ConvKernel::estimated(&layer(16, 128, 64), true), large);
         assert_eq!(ConvKernel::estimated(&layer(1, 64, 8), true), ConvKernel::DIRECT);
     }
