@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use lddgan::backend::{CandleBackend, nearest_codes};
 use lddgan::networks::{Decoder, Discriminator, Encoder, Generator, LOG_VARIANCE_RANGE};
@@ -32,6 +32,11 @@ pub enum BackendName {
     Cuda,
     /// WebGPU, on a graphics card or a software adapter
     Wgpu,
+}
+
+/// The error for an option that other backends than WebGPU do not have.
+pub fn needs_wgpu(option: &str) -> anyhow::Error {
+    anyhow!("`{option}` needs `--backend wgpu`")
 }
 
 /// The numbers that something is computed with.

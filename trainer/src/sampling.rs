@@ -9,7 +9,7 @@ use lddgan_web::{Gpu, GpuSampler};
 
 use crate::data::ImageSet;
 use crate::eval::bar;
-use crate::network::{self, BackendName, Dtype};
+use crate::network::{self, BackendName, Dtype, needs_wgpu};
 use crate::tuning;
 
 /// A model on a backend.
@@ -56,7 +56,7 @@ impl Sampler {
 
     /// Takes the fastest WebGPU kernels for batches of so many images, which this finds out where no earlier run has.
     pub fn tune(&mut self, batch: usize) -> Result<()> {
-        let Place::Wgpu(sampler) = &mut self.place else { bail!("only the kernels of `--backend wgpu` can be tuned") };
+        let Place::Wgpu(sampler) = &mut self.place else { bail!(needs_wgpu("--tune")) };
         let times = tuning::tuned(sampler.gpu(), &self.model.record(batch)?)?;
         sampler.use_times(times);
         Ok(())
@@ -67,7 +67,7 @@ impl Sampler {
         match &mut self.place {
             Place::Wgpu(sampler) => sampler.use_images(dtype.web()),
             Place::Candle(_) if dtype == Dtype::F32 => {}
-            Place::Candle(_) => bail!("`--dtype f16` needs `--backend wgpu`"),
+            Place::Candle(_) => bail!(needs_wgpu("--dtype f16")),
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use lddgan::{Model, ModelConfig};
 use lddgan_trainer::bench::{Protocol, Timing};
 use lddgan_trainer::distributed::Processes;
 use lddgan_trainer::gan::{Step, Trainer};
-use lddgan_trainer::network::{BackendName, Dtype, device};
+use lddgan_trainer::network::{BackendName, Dtype, device, needs_wgpu};
 use lddgan_trainer::precision::Precision;
 use lddgan_trainer::preset::Preset;
 use lddgan_trainer::run::training_device;
@@ -105,11 +105,9 @@ pub fn bench(options: &Bench) -> Result<()> {
 }
 
 fn sample(options: &Sample) -> Result<()> {
-    ensure!(!options.tune || options.backend == BackendName::Wgpu, "only the kernels of `--backend wgpu` can be tuned");
-    ensure!(
-        options.dtype == Dtype::F32 || options.backend == BackendName::Wgpu,
-        "`--dtype f16` needs `--backend wgpu`"
-    );
+    let wgpu = options.backend == BackendName::Wgpu;
+    ensure!(wgpu || !options.tune, needs_wgpu("--tune"));
+    ensure!(wgpu || options.dtype == Dtype::F32, needs_wgpu("--dtype f16"));
     let device = device(options.backend)?;
     let (name, model) = options.source.model(&device)?;
     let seeds: Vec<u64> = (0..options.protocol.batch as u64).collect();
