@@ -3,9 +3,8 @@
 //! A [`lddgan::Graph`] is compiled once: what depends on no input is computed (`fold`), what depends on no image comes
 //! first (`styles`), operations are merged (`fusion`) and become dispatches of the kernels in `kernels/` (`lower`), what is
 //! concatenated is computed in its place (`parts`), values that are never needed together share a buffer (`memory`), and
-//! pipelines, of texts in which what a thread repeats is written out (`unroll`), weights and bind groups are made on the device
-//! (`resources`). An [`Executor`] then only writes inputs and
-//! replays the dispatches.
+//! pipelines, of texts in which what a thread repeats is written out (`unroll`), weights and bind groups are made on the
+//! device (`resources`). An [`Executor`] then only writes inputs and replays the dispatches.
 //!
 //! Which kernel computes a convolution is estimated from its sizes (`conv`) or measured on the device (`tune`); where the
 //! time of a run goes is told by `profile`.
