@@ -31,6 +31,7 @@ mod tests {
     use candle_core::{Device, Var};
 
     use super::*;
+    use crate::gan::gradient_penalty;
 
     fn maps() -> Tensor {
         Tensor::arange(1f32, 19.0, &Device::Cpu).unwrap().reshape((2, 1, 3, 3)).unwrap()
@@ -53,6 +54,20 @@ mod tests {
         let (first, second) = gradient.split_at(9);
         assert_eq!(first, [2.0, 3.0, 0.0, 5.0, 6.0, 0.0, 8.0, 9.0, 0.0]);
         assert_eq!(second, [10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0]);
+    }
+
+    /// R1 of sum(w y²) of the moved maps y is mean(4 y² w²) over samples, whose derivative in w is 8 y² w / 2. Needs
+    /// CANDLE_GRAD_DO_NOT_DETACH=1, which `.cargo/config.toml` sets.
+    #[test]
+    fn the_penalty_of_what_was_moved_has_gradients() {
+        let x = Var::from_tensor(&maps()).unwrap();
+        let w = Var::from_tensor(&(maps().ones_like().unwrap() * 0.5).unwrap()).unwrap();
+        let moved = translate(&x, &[[0, 1], [-1, 0]]).unwrap();
+        let logits = (moved.sqr().unwrap() * w.as_tensor()).unwrap().flatten_from(1).unwrap().sum(1).unwrap();
+        let penalty = gradient_penalty(&logits, &x, 2.0).unwrap();
+        let gradient = penalty.backward().unwrap().get(&w).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let seen = [0, 1, 2, 0, 4, 5, 0, 7, 8, 13, 14, 15, 16, 17, 18, 0, 0, 0];
+        assert_eq!(gradient, seen.map(|y| (2 * y * y) as f32));
     }
 
     #[test]

@@ -202,7 +202,7 @@ impl ConvKernel {
             return Self::Tiled(tile);
         }
         let enough = if software { ENOUGH_OF_SOFTWARE } else { ENOUGH };
-        // Larger strips take longer to compile than they save, but for many images: they are for those who measure.
+        // Larger strips take seconds more to compile, which they save after many images: they are for those who measure.
         let strips = Strip::ALL.into_iter().filter(|strip| strip.blocks <= 2);
         let strip = strips.min_by(|a, b| a.cost(layer, enough).total_cmp(&b.cost(layer, enough)));
         strip.map_or(Self::DIRECT, Self::Direct)
