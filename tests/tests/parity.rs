@@ -320,7 +320,7 @@ fn concatenation_in_place() {
     let gpu = gpu();
     let layer = |outputs| conv(8, outputs, ConvGeometry::same(3), true);
     let (whole, odd) = (layer(8), layer(6));
-    let x = || vec![normal("x", &[1, 8, 8, 8])];
+    let x = || vec![normal("x", &[3, 8, 8, 8])];
     // Two convolutions and an activation.
     let dispatches = check!(gpu, "in place", x(), |b, x| {
         let [a, c] = [&whole, &odd].map(|conv| b.conv2d(&x[0], conv).unwrap());

@@ -1,4 +1,5 @@
-//! How images lie in the GPU's memory: (N, ceil(C / 4), H, W) of four channels each, absent channels zero.
+//! How values lie in the GPU's memory: four channels together, absent channels zero. Images are (ceil(C / 4), N, H, W), so that
+//! the concatenation of two batches is one behind the other; vectors are (N, ceil(C / 4)), so that one batch can follow another.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,20 +31,22 @@ impl NumberType {
     }
 }
 
-/// The shape of an image (N, C, H, W); vectors (N, C) are images of one pixel.
+/// The shape of an image (N, C, H, W), or of vectors (N, C).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shape {
     pub batch: usize,
     pub channels: usize,
     pub height: usize,
     pub width: usize,
+    /// Whether it is vectors, which have one pixel.
+    pub vector: bool,
 }
 
 impl Shape {
     pub fn new(dims: &[usize]) -> Result<Self> {
         match *dims {
-            [batch, channels] => Ok(Self { batch, channels, height: 1, width: 1 }),
-            [batch, channels, height, width] => Ok(Self { batch, channels, height, width }),
+            [batch, channels] => Ok(Self { batch, channels, height: 1, width: 1, vector: true }),
+            [batch, channels, height, width] => Ok(Self { batch, channels, height, width, vector: false }),
             _ => Err(Error::Graph(format!("a value of shape {dims:?} is neither image nor vector"))),
         }
     }
@@ -75,7 +78,8 @@ impl Shape {
     fn places(self) -> impl Iterator<Item = usize> {
         let planes = (0..self.batch).flat_map(move |n| (0..self.channels).map(move |c| (n, c)));
         planes.flat_map(move |(n, c)| {
-            let start = (n * self.blocks() + c / 4) * self.pixels();
+            let plane = if self.vector { n * self.blocks() + c / 4 } else { c / 4 * self.batch + n };
+            let start = plane * self.pixels();
             (0..self.pixels()).map(move |pixel| (start + pixel) * 4 + c % 4)
         })
     }
@@ -143,12 +147,19 @@ mod tests {
 
     #[test]
     fn unpacking_undoes_packing() {
-        let shape = Shape { batch: 2, channels: 5, height: 2, width: 3 };
+        let shape = Shape { batch: 2, channels: 5, height: 2, width: 3, vector: false };
         let values: Vec<f32> = (0..shape.elements()).map(|i| i as f32 + 1.0).collect();
         let packed = shape.pack(&values);
         assert_eq!(packed[..8], [1.0, 7.0, 13.0, 19.0, 2.0, 8.0, 14.0, 20.0]);
-        assert_eq!(packed[24..28], [25.0, 0.0, 0.0, 0.0]);
+        assert_eq!(packed[24..28], [31.0, 37.0, 43.0, 49.0]);
+        assert_eq!(packed[48..52], [25.0, 0.0, 0.0, 0.0]);
         assert_eq!(shape.unpack(&packed), values);
+
+        let vectors = Shape { height: 1, width: 1, vector: true, ..shape };
+        let values: Vec<f32> = (1..=10).map(|i| i as f32).collect();
+        let packed = vectors.pack(&values);
+        assert_eq!(packed, [1., 2., 3., 4., 5., 0., 0., 0., 6., 7., 8., 9., 10., 0., 0., 0.]);
+        assert_eq!(vectors.unpack(&packed), values);
     }
 
     #[test]

@@ -252,7 +252,7 @@ impl Lowering<'_> {
             (Op::AddPerChannel, &[x, bias]) => self.add_per_channel(x, bias, y)?,
             (Op::Attention, &[q, k, v]) => {
                 let inputs = [self.operand(q)?, self.operand(k)?, self.operand(v)?];
-                self.attention(inputs, [y.blocks(), 0, 0], y)
+                self.attention(inputs, [0, 0], y)
             }
             (Op::Quantize(codebook), &[x]) => self.quantize(x, y, codebook)?,
             (Op::MinibatchStddev, &[x]) => self.minibatch_stddev(x, y)?,
@@ -306,8 +306,8 @@ impl Lowering<'_> {
         };
         self.layer.conv = Some(layer);
         let overrides = vec![
-            ("PHASES", fused.upsample as u32),
             ("RESIDUAL", residual.is_some().into()),
+            ("PHASES", fused.upsample as u32),
             ("ACTIVATION", activation_code(fused.activation)),
         ];
         let kernel = Kernel { weights: Some(weight_type), overrides, ..variant.kernel(&layer) };
@@ -390,7 +390,7 @@ impl Lowering<'_> {
         let shape = self.shape(x)?;
         let params = params::DepthToSpace {
             count: y.vectors() as u32,
-            in_blocks: shape.blocks() as u32,
+            batch: y.batch as u32,
             in_height: shape.height as u32,
             in_width: shape.width as u32,
             out_channels: y.channels as u32,
@@ -405,25 +405,29 @@ impl Lowering<'_> {
             count: y.vectors() as u32,
             a_channels: channels.0 as u32,
             b_channels: channels.1 as u32,
-            pixels: y.pixels() as u32,
+            pixels: (y.batch * y.pixels()) as u32,
         };
-        if y.batch == 1 && channels.0.is_multiple_of(4) {
+        if channels.0.is_multiple_of(4) {
             self.concats.push(self.program.steps.len());
         }
         self.emit(self.pointwise(kernel!("concat"), vec![a, b], y), params)
     }
 
     fn add_per_channel(&mut self, x: NodeId, bias: NodeId, y: Shape) -> Result<ValueId> {
-        let params = params::AddPerChannel { count: y.vectors() as u32, pixels: y.pixels() as u32 };
+        let params = params::AddPerChannel {
+            count: y.vectors() as u32,
+            batch: y.batch as u32,
+            blocks: y.blocks() as u32,
+            pixels: y.pixels() as u32,
+        };
         let reads = vec![self.operand(x)?, self.operand(bias)?];
         Ok(self.emit(self.pointwise(kernel!("add_per_channel"), reads, y), params))
     }
 
     fn quantize(&mut self, x: NodeId, y: Shape, codebook: &Tensor) -> Result<ValueId> {
         let params = params::Quantize {
-            batch: y.batch as u32,
             blocks: y.blocks() as u32,
-            positions: y.pixels() as u32,
+            positions: (y.batch * y.pixels()) as u32,
             codes: codebook.dim(0)? as u32,
         };
         let dispatch = Dispatch {
@@ -459,7 +463,12 @@ impl Lowering<'_> {
     }
 
     fn sum_pixels(&mut self, x: NodeId, y: Shape) -> Result<ValueId> {
-        let params = params::SumPixels { count: y.vectors() as u32, pixels: self.shape(x)?.pixels() as u32 };
+        let params = params::SumPixels {
+            count: y.vectors() as u32,
+            batch: y.batch as u32,
+            blocks: y.blocks() as u32,
+            pixels: self.shape(x)?.pixels() as u32,
+        };
         let reads = vec![self.operand(x)?];
         Ok(self.emit(self.pointwise(kernel!("sum_pixels"), reads, y), params))
     }

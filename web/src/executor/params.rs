@@ -30,18 +30,18 @@ params! {
         batch: u32, groups: u32, group_channels: u32, pixels: u32, parts: u32, span: u32, style_offset: u32,
         style_stride: u32, scale_offset: f32, epsilon: f32,
     }
-    ScaleShift { count: u32, blocks: u32, pixels: u32 }
-    AddPerChannel { count: u32, pixels: u32 }
+    ScaleShift { count: u32, batch: u32, blocks: u32, pixels: u32 }
+    AddPerChannel { count: u32, batch: u32, blocks: u32, pixels: u32 }
     WeightedSum { count: u32, factors: [f32; 3] }
     PixelNorm { batch: u32, features: u32 }
     Fir { count: u32, in_height: u32, in_width: u32, out_height: u32, out_width: u32 }
     UpsampleNearest { count: u32, in_height: u32, in_width: u32, factor: u32 }
-    DepthToSpace { count: u32, in_blocks: u32, in_height: u32, in_width: u32, out_channels: u32, factor: u32 }
+    DepthToSpace { count: u32, batch: u32, in_height: u32, in_width: u32, out_channels: u32, factor: u32 }
     Concat { count: u32, a_channels: u32, b_channels: u32, pixels: u32 }
-    Attention { batch: u32, blocks: u32, positions: u32, stride: u32, first_k: u32, first_v: u32, scale: f32 }
-    Quantize { batch: u32, blocks: u32, positions: u32, codes: u32 }
+    Attention { batch: u32, blocks: u32, positions: u32, first_k: u32, first_v: u32, scale: f32 }
+    Quantize { blocks: u32, positions: u32, codes: u32 }
     MinibatchStddev { groups: u32, members: u32, channels: u32, pixels: u32 }
-    SumPixels { count: u32, pixels: u32 }
+    SumPixels { count: u32, batch: u32, blocks: u32, pixels: u32 }
 }
 
 /// `ACTIVATION` of the kernels.

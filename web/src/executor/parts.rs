@@ -1,13 +1,13 @@
 //! Concatenation without a dispatch: what is to be concatenated is computed where it belongs in the result.
 //!
-//! Channels of one image follow each other in memory, so that it takes no more than an offset. Those of a batch do not.
+//! Groups of channels follow each other in memory, so that it takes no more than an offset.
 
 use super::program::{Operand, Program, Step, ValueId};
 
 /// Offsets of bindings are multiples of this by WebGPU's default limits.
 const ALIGNMENT: u64 = 256;
 
-/// Drops those of the steps `concats`, each the concatenation of two values of one image, that can be done without.
+/// Drops those of the steps `concats`, each the concatenation of two values, that can be done without.
 pub fn place(program: &mut Program, concats: &[usize]) {
     let placed: Vec<usize> = concats.iter().copied().filter(|&concat| place_one(program, concat)).collect();
     let mut index = 0..;

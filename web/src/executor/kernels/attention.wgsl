@@ -16,8 +16,7 @@ struct Params {
     batch: u32,
     blocks: u32,
     positions: u32,
-    // Groups of four channels of a sample of q, k and v, which may share one image, and where theirs start.
-    stride: u32,
+    // Where the groups of four channels of k and v start in their image, which may be that of q.
     first_k: u32,
     first_v: u32,
     // 1 / sqrt(C)
@@ -25,10 +24,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> q: array<Read1>; // (N, stride, H, W), as k and v
+@group(0) @binding(1) var<storage, read> q: array<Read1>; // (blocks of all, N, H, W), as k and v
 @group(0) @binding(2) var<storage, read> k: array<Read2>;
 @group(0) @binding(3) var<storage, read> v: array<Read3>;
-@group(0) @binding(4) var<storage, read_write> y: array<Written>; // (N, C4, H, W)
+@group(0) @binding(4) var<storage, read_write> y: array<Written>; // (C4, N, H, W)
 
 var<workgroup> weights: array<f32, QUERIES * KEYS>; // logits, then weights of one tile
 var<workgroup> peak: array<f32, QUERIES>; // largest logit so far
@@ -73,9 +72,11 @@ fn main(
     if sample >= params.batch {
         return;
     }
-    let first_q = sample * params.stride * params.positions;
-    let first_k = first_q + params.first_k * params.positions;
-    let first_v = first_q + params.first_v * params.positions;
+    // From a group of four channels to the next.
+    let plane = params.batch * params.positions;
+    let first_q = sample * params.positions;
+    let first_k = first_q + params.first_k * plane;
+    let first_v = first_q + params.first_v * plane;
     // A thread sums for one query, over every eighth block of the chunk.
     let own_query = thread % QUERIES;
     let own_block = first_block + thread / QUERIES;
@@ -90,11 +91,10 @@ fn main(
         // Zeros in so many words: without them Chromium on SwiftShader keeps those of the last round.
         var logits = array<f32, LOGITS>();
         for (var block = 0u; block < params.blocks; block++) {
-            let plane = block * params.positions;
-            let value = vec4<f32>(k[first_k + plane + key]);
+            let value = vec4<f32>(k[first_k + block * plane + key]);
             for (var i = 0u; i < LOGITS; i++) {
                 let query = min(first_query + thread / KEYS + i * (THREADS / KEYS), params.positions - 1u);
-                logits[i] += dot(vec4<f32>(q[first_q + plane + query]), value);
+                logits[i] += dot(vec4<f32>(q[first_q + block * plane + query]), value);
             }
         }
         for (var i = 0u; i < LOGITS; i++) {
@@ -113,7 +113,7 @@ fn main(
             for (var i = 0u; i < SUMS; i++) {
                 // A block that does not exist repeats the last one; its sums are not stored.
                 let block = min(own_block + i * (THREADS / QUERIES), params.blocks - 1u);
-                sum[i] += weight * vec4<f32>(v[first_v + block * params.positions + first_key + key]);
+                sum[i] += weight * vec4<f32>(v[first_v + block * plane + first_key + key]);
             }
         }
         workgroupBarrier();
@@ -122,7 +122,7 @@ fn main(
     for (var i = 0u; i < SUMS; i++) {
         let block = own_block + i * (THREADS / QUERIES);
         if block < params.blocks && query < params.positions {
-            y[(sample * params.blocks + block) * params.positions + query] = Written(sum[i] / total[own_query]);
+            y[first_q + block * plane + query] = Written(sum[i] / total[own_query]);
         }
     }
 }

@@ -12,8 +12,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read_write> y: array<Written>; // (N, C4, parts, 2): mean, sum of squared deviations
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (C4, N, H, W)
+@group(0) @binding(2) var<storage, read_write> y: array<Written>; // (C4, N, parts, 2): mean, sum of squared deviations
 
 @compute @workgroup_size(THREADS)
 fn main(

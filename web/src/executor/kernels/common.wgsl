@@ -1,7 +1,7 @@
 // Every kernel starts with this text.
 //
-// Images are (N, ceil(C / 4), H, W) of vec4: four neighbouring channels of one pixel lie together, and channels that do
-// not exist are zero. Vectors (N, C) are images of one pixel. In the comments on bindings, C4 stands for ceil(C / 4).
+// Images are (ceil(C / 4), N, H, W) of vec4: four neighbouring channels of one pixel lie together, and channels that do
+// not exist are zero. Vectors are (N, ceil(C / 4)). In the comments on bindings, C4 stands for ceil(C / 4).
 
 // The activation that ends a kernel: 0 identity, 1 SiLU, 2 tanh, 3 leaky ReLU.
 override ACTIVATION: u32 = 0u;

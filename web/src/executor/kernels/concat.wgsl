@@ -5,13 +5,14 @@ struct Params {
     count: u32,
     a_channels: u32,
     b_channels: u32,
+    // Of all samples.
     pixels: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<Read1>; // (N, C4 of a, H, W)
-@group(0) @binding(2) var<storage, read> b: array<Read2>; // (N, C4 of b, H, W)
-@group(0) @binding(3) var<storage, read_write> y: array<Written>; // (N, C4 of both, H, W)
+@group(0) @binding(1) var<storage, read> a: array<Read1>; // (C4 of a, N, H, W)
+@group(0) @binding(2) var<storage, read> b: array<Read2>; // (C4 of b, N, H, W)
+@group(0) @binding(3) var<storage, read_write> y: array<Written>; // (C4 of both, N, H, W)
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -24,24 +25,21 @@ fn main(
         return;
     }
     let a_blocks = (params.a_channels + 3u) / 4u;
-    let b_blocks = (params.b_channels + 3u) / 4u;
-    let blocks = (params.a_channels + params.b_channels + 3u) / 4u;
     let pixel = index % params.pixels;
-    let block = index / params.pixels % blocks;
-    let sample = index / (params.pixels * blocks);
+    let block = index / params.pixels;
     var value = vec4<f32>(0.0);
     if block * 4u + 4u <= params.a_channels {
-        value = vec4<f32>(a[(sample * a_blocks + block) * params.pixels + pixel]);
+        value = vec4<f32>(a[index]);
     } else if params.a_channels % 4u == 0u {
-        value = vec4<f32>(b[(sample * b_blocks + block - a_blocks) * params.pixels + pixel]);
+        value = vec4<f32>(b[index - a_blocks * params.pixels]);
     } else {
         for (var lane = 0u; lane < 4u; lane++) {
             let channel = block * 4u + lane;
             if channel < params.a_channels {
-                value[lane] = vec4<f32>(a[(sample * a_blocks + channel / 4u) * params.pixels + pixel])[channel % 4u];
+                value[lane] = vec4<f32>(a[channel / 4u * params.pixels + pixel])[channel % 4u];
             } else if channel < params.a_channels + params.b_channels {
                 let other = channel - params.a_channels;
-                value[lane] = vec4<f32>(b[(sample * b_blocks + other / 4u) * params.pixels + pixel])[other % 4u];
+                value[lane] = vec4<f32>(b[other / 4u * params.pixels + pixel])[other % 4u];
             }
         }
     }

@@ -24,11 +24,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, in C4, H, W)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (in C4, N, H, W)
 @group(0) @binding(2) var<storage, read> weight: array<Column>; // (PHASES², out C4, in C4, KERNEL, KERNEL, 4), last an input channel
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (1 or N, out C4)
 @group(0) @binding(4) var<storage, read> residual: array<Read4>; // as y; not read unless RESIDUAL
-@group(0) @binding(5) var<storage, read_write> y: array<Written>; // (N, out C4, H', W')
+@group(0) @binding(5) var<storage, read_write> y: array<Written>; // (out C4, N, H', W')
 
 // The first row of x that a row of a phase depends on, `odd` if the phase has the odd rows of y; or column.
 fn first_tap(at: u32, odd: u32) -> i32 {
@@ -63,10 +63,14 @@ fn store(index: u32, sum: vec4<f32>, bias: vec4<f32>) {
     y[index] = Written(activate(value));
 }
 
-// Stores the result for a pixel of a phase, unless there is no such block or pixel.
-fn finish(sum: vec4<f32>, sample: u32, block: u32, row: u32, column: u32, phase: u32) {
-    if sample < params.batch && block < params.out_blocks && column < params.out_width {
-        let plane = (sample * params.out_blocks + block) * plane_size();
-        store(plane + interlaced(row, column, phase), sum, bias[sample * params.bias_stride + block]);
+// The bias of a block of a sample, whatever if there is none.
+fn block_bias(sample: u32, block: u32) -> vec4<f32> {
+    return bias[sample * params.bias_stride + min(block, params.out_blocks - 1u)];
+}
+
+// Stores the result for pixel `at` of a block's planes of all samples, if there is such a pixel and block.
+fn finish(sum: vec4<f32>, bias: vec4<f32>, block: u32, at: u32, inside: bool) {
+    if inside && block < params.out_blocks {
+        store(block * params.batch * plane_size() + at, sum, bias);
     }
 }

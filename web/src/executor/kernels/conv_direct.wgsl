@@ -33,8 +33,11 @@ fn main(
     let block_$b = phase * params.out_blocks + min(first_block + $bu, params.out_blocks - 1u);
 
     var sum_$b_$p = vec4<f32>(0.0);
-    for (var in_block = 0u; in_block < params.in_blocks; in_block++) {
-        let plane = (sample * params.in_blocks + in_block) * params.in_height;
+    // Rows of x from four channels to the next. This loop's bounds are not uniforms alone: Mesa would compile the kernel anew for
+    // each value of them.
+    let rows = params.batch * params.in_height;
+    var matrix_$b = block_$b * params.in_blocks * KERNEL * KERNEL;
+    for (var plane = sample * params.in_height; plane < params.in_blocks * rows; plane += rows) {
         for (var ky = 0u; ky < KERNEL; ky++) {
             let in_row = top + i32(ky);
             if in_row < 0 || in_row >= i32(params.in_height) {
@@ -43,7 +46,7 @@ fn main(
             let row = (plane + u32(in_row)) * params.in_width;
             var x_$p = pixel(row, left + i32($pu * STRIDE));
             for (var kx = 0u; kx < KERNEL; kx++) {
-                let w_$b = weight_matrix(((block_$b * params.in_blocks + in_block) * KERNEL + ky) * KERNEL + kx);
+                let w_$b = weight_matrix(matrix_$b + ky * KERNEL + kx);
                 sum_$b_$p = multiply_add(w_$b, x_$p, sum_$b_$p);
                 let next = left + i32(kx + 1u);
                 if STRIDE == 1u {
@@ -54,6 +57,10 @@ fn main(
                 }
             }
         }
+        matrix_$b += KERNEL * KERNEL;
     }
-    finish(sum_$b_$p, sample, first_block + $bu, out_row, out_column + $pu, phase);
+    let first = sample * plane_size();
+    let at_$p = first + interlaced(out_row, out_column + $pu, phase);
+    let bias_$b = block_bias(sample, first_block + $bu);
+    finish(sum_$b_$p, bias_$b, first_block + $bu, at_$p, out_column + $pu < params.out_width);
 }

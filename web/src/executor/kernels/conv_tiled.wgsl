@@ -43,7 +43,7 @@ fn tap(at: Place, k: u32) -> Factor {
     if !at.inside || in_block >= params.in_blocks || !inside {
         return Factor();
     }
-    let plane = (at.sample * params.in_blocks + in_block) * params.in_height;
+    let plane = (in_block * params.batch + at.sample) * params.in_height;
     return Factor(x[(plane + u32(row)) * params.in_width + u32(column)]);
 }
 
@@ -96,5 +96,7 @@ fn main(
     }
 
     let at_$p = place(first_pixel + own_pixel + $pu * PIXEL_THREADS, phase);
-    finish(sum_$b_$p, at_$p.sample, first_block + own_block + $bu, at_$p.row, at_$p.column, phase);
+    let to_$p = at_$p.sample * plane_size() + interlaced(at_$p.row, at_$p.column, phase);
+    let bias_$b_$p = block_bias(at_$p.sample, first_block + own_block + $bu);
+    finish(sum_$b_$p, bias_$b_$p, first_block + own_block + $bu, to_$p, at_$p.inside);
 }

@@ -49,7 +49,7 @@ fn transform(patch_index: u32, at: Place, in_block: u32, row: u32) {
     let first = select(select(1, 2, row == 2u), 0, row == 0u);
     let second = select(select(2, 3, row == 3u), 1, row == 2u);
     let sign = select(-1.0, 1.0, row == 1u);
-    let plane = at.sample * params.in_blocks + in_block;
+    let plane = in_block * params.batch + at.sample;
     let top = i32(at.top) - i32(params.pad);
     let left = i32(at.left) - i32(params.pad);
     var t = array<vec4<f32>, 4>();
@@ -98,7 +98,7 @@ fn finish_block(sums: ptr<function, array<vec4<f32>, OWN_PATCHES>>, block: u32, 
         let row = at.top + i / 2u % 2u;
         let column = at.left + i % 2u;
         if at.inside && block < params.out_blocks && row < params.out_height && column < params.out_width {
-            let plane = at.sample * params.out_blocks + block;
+            let plane = block * params.batch + at.sample;
             let to = (plane * params.out_height + row) * params.out_width + column;
             store(to, result(i / 4u, row % 2u, column % 2u), bias[at.sample * params.bias_stride + block]);
         }

@@ -3,7 +3,7 @@
 struct Params {
     // vec4 in y.
     count: u32,
-    in_blocks: u32,
+    batch: u32,
     in_height: u32,
     in_width: u32,
     out_channels: u32,
@@ -11,8 +11,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read_write> y: array<Written>; // (N, C4 / factor² rounded up, factor H, factor W)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (C4, N, H, W)
+@group(0) @binding(2) var<storage, read_write> y: array<Written>; // (C4 / factor² rounded up, N, factor H, factor W)
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -27,11 +27,10 @@ fn main(
     let factor = params.factor;
     let width = params.in_width * factor;
     let height = params.in_height * factor;
-    let blocks = (params.out_channels + 3u) / 4u;
     let column = index % width;
     let row = index / width % height;
-    let block = index / (width * height) % blocks;
-    let sample = index / (width * height * blocks);
+    let sample = index / (width * height) % params.batch;
+    let block = index / (width * height * params.batch);
     let part = row % factor * factor + column % factor;
     let pixel = row / factor * params.in_width + column / factor;
     var value = vec4<f32>(0.0);
@@ -39,7 +38,7 @@ fn main(
         let out_channel = block * 4u + lane;
         if out_channel < params.out_channels {
             let channel = out_channel * factor * factor + part;
-            let plane = sample * params.in_blocks + channel / 4u;
+            let plane = channel / 4u * params.batch + sample;
             value[lane] = vec4<f32>(x[plane * params.in_height * params.in_width + pixel])[channel % 4u];
         }
     }

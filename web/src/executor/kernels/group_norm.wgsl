@@ -16,13 +16,19 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (C4, N, H, W)
 @group(0) @binding(2) var<storage, read> style: array<f32>; // (1 or N, 2 C): scales, then shifts
-@group(0) @binding(3) var<storage, read_write> y: array<Written>; // (N, C4, H, W)
+@group(0) @binding(3) var<storage, read_write> y: array<Written>; // (C4, N, H, W)
 
 // Four numbers of the style, from `at` on.
 fn four(at: u32) -> vec4<f32> {
     return vec4<f32>(style[at], style[at + 1u], style[at + 2u], style[at + 3u]);
+}
+
+// Where pixel number `i` of a group lies, the pixels of its first four channels before those of the next.
+fn place(sample: u32, group: u32, i: u32) -> u32 {
+    let block = group * params.group_blocks + i / params.pixels;
+    return (block * params.batch + sample) * params.pixels + i % params.pixels;
 }
 
 @compute @workgroup_size(THREADS)
@@ -31,7 +37,6 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     thread: Thread,
 ) {
-    // Groups of all samples lie one after the other.
     let index = folded(workgroup_id, grid);
     let group = index % params.groups;
     let sample = index / params.groups;
@@ -39,15 +44,14 @@ fn main(
         return;
     }
     let size = params.group_blocks * params.pixels;
-    let start = index * size;
     var sum = vec4<f32>(0.0);
     for (var i = thread.index; i < size; i += THREADS) {
-        sum += vec4<f32>(x[start + i]);
+        sum += vec4<f32>(x[place(sample, group, i)]);
     }
     let mean = dot(workgroup_sum(thread, sum), vec4<f32>(1.0)) / f32(4u * size);
     var squares = vec4<f32>(0.0);
     for (var i = thread.index; i < size; i += THREADS) {
-        let d = vec4<f32>(x[start + i]) - mean;
+        let d = vec4<f32>(x[place(sample, group, i)]) - mean;
         squares += d * d;
     }
     let variance = dot(workgroup_sum(thread, squares), vec4<f32>(1.0)) / f32(4u * size);
@@ -60,7 +64,7 @@ fn main(
         let factor = inverse * (four(own_style + channel) + params.scale_offset);
         let offset = four(own_style + channels + channel) - mean * factor;
         for (var pixel = thread.index; pixel < params.pixels; pixel += THREADS) {
-            let at = start + block * params.pixels + pixel;
+            let at = place(sample, group, block * params.pixels + pixel);
             y[at] = Written(activate(vec4<f32>(x[at]) * factor + offset));
         }
     }

@@ -10,8 +10,13 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Read1>; // (N, C4, H, W)
-@group(0) @binding(2) var<storage, read_write> y: array<Written>; // (N, 1, H, W)
+@group(0) @binding(1) var<storage, read> x: array<Read1>; // (C4, N, H, W)
+@group(0) @binding(2) var<storage, read_write> y: array<Written>; // (1, N, H, W)
+
+// Where pixel number `i` of a sample lies, the pixels of its first four channels before those of the next.
+fn place(sample: u32, i: u32) -> u32 {
+    return (i / params.pixels * params.groups * params.members + sample) * params.pixels + i % params.pixels;
+}
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -30,11 +35,11 @@ fn main(
     for (var i = thread.index; i < size; i += THREADS) {
         var own_mean = vec4<f32>(0.0);
         for (var member = 0u; member < params.members; member++) {
-            own_mean += vec4<f32>(x[(member * params.groups + group) * size + i]) / members;
+            own_mean += vec4<f32>(x[place(member * params.groups + group, i)]) / members;
         }
         var variance = vec4<f32>(0.0);
         for (var member = 0u; member < params.members; member++) {
-            let d = vec4<f32>(x[(member * params.groups + group) * size + i]) - own_mean;
+            let d = vec4<f32>(x[place(member * params.groups + group, i)]) - own_mean;
             variance += d * d / members;
         }
         let stddev = sqrt(variance + 1e-8);

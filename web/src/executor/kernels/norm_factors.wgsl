@@ -18,18 +18,17 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> moments: array<f32>; // (N, C4, parts, 2, 4): mean, sum of squared deviations
+@group(0) @binding(1) var<storage, read> moments: array<f32>; // (C4, N, parts, 2, 4): mean, sum of squared deviations
 @group(0) @binding(2) var<storage, read> style: array<f32>; // (1 or N, 2 C): scales, then shifts
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // (N, 2, 4 C4): factors, then offsets
 
 // This thread's share of the sum over the group of x, or of the squared deviations from `mean`; four times the same.
 fn share(sample: u32, group: u32, thread: u32, mean: f32, squared: bool) -> vec4<f32> {
-    let blocks = (params.groups * params.group_channels + 3u) / 4u;
     var sum = 0.0;
     for (var i = thread; i < params.group_channels * params.parts; i += THREADS) {
         let channel = group * params.group_channels + i / params.parts;
         let part = i % params.parts;
-        let at = (((sample * blocks + channel / 4u) * params.parts + part) * 2u) * 4u + channel % 4u;
+        let at = (((channel / 4u * params.batch + sample) * params.parts + part) * 2u) * 4u + channel % 4u;
         let count = f32(min(params.span, params.pixels - part * params.span));
         let d = moments[at] - mean;
         sum += select(count * moments[at], moments[at + 4u] + count * d * d, squared);

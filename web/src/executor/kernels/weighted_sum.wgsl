@@ -11,7 +11,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<Read1>; // (N, C4, H, W)
+@group(0) @binding(1) var<storage, read> a: array<Read1>; // (C4, N, H, W)
 @group(0) @binding(2) var<storage, read> b: array<Read2>; // as a; not read unless TERMS > 1
 @group(0) @binding(3) var<storage, read> c: array<Read3>; // as a; not read unless TERMS > 2
 @group(0) @binding(4) var<storage, read_write> y: array<Written>; // as a

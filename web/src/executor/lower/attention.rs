@@ -26,7 +26,7 @@ impl Lowering<'_> {
         self.layer = Layer { y: projected, flops: self.flops(nodes.iter()), ..self.layer(nodes[0], nodes[0])? };
         let value = self.conv(projected, &FusedConv::plain(&conv, nodes[0], *input))?;
         self.layer = self.layer(id, id)?;
-        Ok(self.attention([Operand::Value(value); 3], [projected.blocks(), y.blocks(), 2 * y.blocks()], y))
+        Ok(self.attention([Operand::Value(value); 3], [y.blocks(), 2 * y.blocks()], y))
     }
 
     /// The three projections as one, the same one at every step.
@@ -45,9 +45,8 @@ impl Lowering<'_> {
         Ok(conv)
     }
 
-    /// Attention of query, key and value, which may share one image: the groups of four channels of its samples, and where
-    /// those of key and value start.
-    pub fn attention(&mut self, reads: [Operand; 3], [stride, first_k, first_v]: [usize; 3], y: Shape) -> ValueId {
+    /// Attention of query, key and value, which may share one image: where the groups of four channels of key and value start.
+    pub fn attention(&mut self, reads: [Operand; 3], [first_k, first_v]: [usize; 2], y: Shape) -> ValueId {
         let chunks = y.blocks().div_ceil(CHUNK);
         // As even as whole blocks for each of a query's threads allow.
         let chunk = y.blocks().div_ceil(chunks).next_multiple_of(THREADS / QUERIES);
@@ -55,7 +54,6 @@ impl Lowering<'_> {
             batch: y.batch as u32,
             blocks: y.blocks() as u32,
             positions: y.pixels() as u32,
-            stride: stride as u32,
             first_k: first_k as u32,
             first_v: first_v as u32,
             scale: (y.channels as f32).sqrt().recip(),

@@ -144,7 +144,12 @@ impl Lowering<'_> {
         let factors = self.emit(dispatch, params);
         self.layer.unread = 0;
         let kernel = kernel!("scale_shift", ACTIVATION = activation_code(activation));
-        let params = params::ScaleShift { count: shape.vectors() as u32, blocks: shape.blocks() as u32, pixels };
+        let params = params::ScaleShift {
+            count: shape.vectors() as u32,
+            batch: shape.batch as u32,
+            blocks: shape.blocks() as u32,
+            pixels,
+        };
         self.emit(self.pointwise(kernel, vec![x, Operand::Value(factors)], shape), params)
     }
 
