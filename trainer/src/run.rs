@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 use image::RgbImage;
 use lddgan::parameters::TensorMap;
 
-use crate::checkpoint::{Checkpoint, Position, Score, Stage, Store};
+use crate::checkpoint::{Before, Checkpoint, Position, Score, Stage, Store};
 use crate::distributed::{Launch, Processes};
 use crate::files;
 use crate::log::{Line, Log};
@@ -172,6 +172,7 @@ impl Run {
                 seed: options.seed,
                 step: 0,
                 images: 0,
+                before: Before::default(),
                 seconds: 0.0,
                 checkpoint_seconds: 0.0,
                 score: None,

@@ -153,6 +153,33 @@ fn a_damaged_checkpoint_is_named_and_passed_over() {
     fail(&resume(&[]), &["00000016/autoencoder.safetensors", "altered"]);
 }
 
+/// A run that starts with the networks of another one has them, and counts the other's training.
+#[test]
+fn a_run_starts_with_the_networks_of_another() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &[]));
+    succeed(&folder.train("gan", "first", &[]));
+    let [generator, discriminator] =
+        ["model", "discriminator"].map(|name| folder.path("first").join(name).with_extension("safetensors"));
+    let options = |generator: &Path| -> Vec<String> {
+        let files = [("--generator", generator), ("--discriminator", &discriminator)];
+        files.into_iter().flat_map(|(option, file)| [option.to_string(), file.display().to_string()]).collect()
+    };
+    let train = |out: &str, generator: &Path, more: &[&str]| {
+        folder.train_command("gan", out, more).args(options(generator)).output().unwrap()
+    };
+    succeed(&train("second", &generator, &["--images", "0"]));
+    for name in ["model.safetensors", "discriminator.safetensors"] {
+        assert_eq!(bits(&folder.path("first").join(name)), bits(&folder.path("second").join(name)), "{name}");
+    }
+    succeed(&folder.train("gan", "second", &["--images", "8", "--resume"]));
+    let said = succeed(&program(&["info", "--model"]).arg(folder.path("second/model.safetensors")).output().unwrap());
+    assert!(said.contains("gan = 24") && said.contains("gan = 6"), "{said}");
+    assert_ne!(bits(&generator), bits(&folder.path("second/model.safetensors")));
+    let wrong = folder.path("ae").join(AUTOENCODER);
+    fail(&train("third", &wrong, &[]), &["autoencoder.safetensors", "generator", "preset"]);
+}
+
 /// Runs of version 0.1 had one checkpoint, `state.safetensors`.
 #[test]
 fn a_run_of_the_first_version_goes_on() {

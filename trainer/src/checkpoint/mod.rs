@@ -116,6 +116,15 @@ pub struct Best {
     pub score: Score,
 }
 
+/// The training that a run's generator had behind it when the run started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Before {
+    /// Optimiser steps.
+    pub step: u64,
+    /// Training images.
+    pub images: u64,
+}
+
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Position {
@@ -126,6 +135,9 @@ pub struct Position {
     pub step: u64,
     /// Training images seen.
     pub images: u64,
+    /// In other runs.
+    #[serde(default)]
+    pub before: Before,
     /// Seconds of training, over all sessions.
     pub seconds: f64,
     /// Seconds that the checkpoint before this one took.

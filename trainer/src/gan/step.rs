@@ -281,6 +281,21 @@ impl Trainer {
         if self.ema.is_empty() { self.generator_parameters.tensors() } else { self.ema.clone() }
     }
 
+    /// The discriminator, named as in a model file.
+    pub fn discriminator(&self) -> TensorMap {
+        self.discriminator_parameters.tensors()
+    }
+
+    /// Takes up the generator's parameters, named as in a model file; `file` is for errors.
+    pub fn load_generator(&mut self, tensors: &TensorMap, file: &str) -> Result<()> {
+        self.generator_parameters.load(tensors, file)
+    }
+
+    /// Takes up the discriminator's parameters, named as in a model file; `file` is for errors.
+    pub fn load_discriminator(&mut self, tensors: &TensorMap, file: &str) -> Result<()> {
+        self.discriminator_parameters.load(tensors, file)
+    }
+
     /// Everything that is needed to go on.
     pub fn state(&self) -> Result<TensorMap> {
         Ok(named("generator", self.generator_parameters.tensors())
@@ -293,8 +308,8 @@ impl Trainer {
 
     /// Takes up a saved state; `part` gives the tensors of each of its parts.
     pub fn load(&mut self, part: impl Fn(&str) -> TensorMap, file: &str) -> Result<()> {
-        self.generator_parameters.load(&part("generator"), file)?;
-        self.discriminator_parameters.load(&part("discriminator"), file)?;
+        self.load_generator(&part("generator"), file)?;
+        self.load_discriminator(&part("discriminator"), file)?;
         self.generator_optimizer.load(&part("generator_adam"))?;
         self.discriminator_optimizer.load(&part("discriminator_adam"))?;
         let device = self.generator_parameters.device();

@@ -1,16 +1,18 @@
 //! The training loop of generator and discriminator.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use lddgan::model_file::FileConfig;
+use lddgan::parameters::TensorMap;
 use lddgan::{ModelFile, Provenance};
 
 use super::latent_cache::Cache;
 use super::latents::{Encoded, Latents};
 use super::step::{Losses, Step, Trainer, reconstruction_weight};
-use crate::checkpoint::{Metric, Position, Score, Stage};
+use crate::checkpoint::{Before, Metric, Position, Score, Stage};
 use crate::data::ImageSet;
 use crate::distributed::{self, Processes};
 use crate::eval::swd;
@@ -38,6 +40,18 @@ pub struct Options {
     /// latents.safetensors in the output folder, where the autoencoder has weights)
     #[arg(long, value_name = "FILE")]
     pub latents: Option<PathBuf>,
+    /// Start with the generator of this model file, whose autoencoder must have had the same encoder, instead of a random one
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub generator: Option<PathBuf>,
+    /// Start with this discriminator, which another run left as discriminator.safetensors, instead of a random one
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub discriminator: Option<PathBuf>,
+}
+
+/// A model file, and its name in errors.
+fn read(path: &Path) -> Result<(ModelFile, String)> {
+    let name = path.display().to_string();
+    Ok((ModelFile::from_bytes(&files::read(path)?, &name)?, name))
 }
 
 /// The autoencoder's file, or one without weights for the kinds that have none.
@@ -53,8 +67,7 @@ fn read_autoencoder(options: &Options, preset: &Preset) -> Result<(ModelFile, St
         let provenance = Provenance { data: files::name(&options.run.data), ..Default::default() };
         return Ok((ModelFile { config, provenance, tensors: Default::default() }, preset.name.clone()));
     };
-    let name = path.display().to_string();
-    let file = ModelFile::from_bytes(&files::read(path)?, &name)?;
+    let (file, name) = read(path)?;
     anyhow::ensure!(
         file.config.autoencoder.as_ref() == Some(&config),
         "{name}: its autoencoder is not the one of preset {}",
@@ -63,24 +76,60 @@ fn read_autoencoder(options: &Options, preset: &Preset) -> Result<(ModelFile, St
     Ok((file, name))
 }
 
-/// The model file: averaged generator, and the decoder of the autoencoder's file.
-fn model_file(trainer: &Trainer, autoencoder: &ModelFile, position: &Position) -> ModelFile {
-    let decoder = autoencoder.tensors.iter().filter(|(name, _)| name.starts_with("decoder."));
-    let mut tensors = trainer.averaged_generator();
-    tensors.extend(decoder.map(|(name, tensor)| (name.clone(), tensor.clone())));
+/// The tensors of one network of a model file.
+fn tensors_of(file: &ModelFile, network: &str) -> TensorMap {
+    let own = |name: &str| name.split('.').next() == Some(network);
+    file.tensors.iter().filter(|(name, _)| own(name)).map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
+}
+
+/// Takes up the networks that the options start with, and the training that the generator has behind it.
+fn start(trainer: &mut Trainer, options: &Options, position: &mut Position) -> Result<()> {
+    let preset = &position.preset;
+    if let Some(path) = &options.discriminator {
+        let (file, name) = read(path)?;
+        let same = file.config.discriminator.as_ref() == Some(&preset.discriminator);
+        anyhow::ensure!(same, "{name}: its discriminator is not the one of preset {}", preset.name);
+        trainer.load_discriminator(&tensors_of(&file, "discriminator"), &name)?;
+    }
+    if let Some(path) = &options.generator {
+        let (file, name) = read(path)?;
+        let same = file.config.generator.as_ref() == Some(&preset.generator);
+        anyhow::ensure!(same, "{name}: its generator is not the one of preset {}", preset.name);
+        trainer.load_generator(&tensors_of(&file, "generator"), &name)?;
+        let gan = |counts: &BTreeMap<String, u64>| counts.get("gan").copied().unwrap_or_default();
+        position.before = Before { step: gan(&file.provenance.steps), images: gan(&file.provenance.images) };
+    }
+    Ok(())
+}
+
+/// Where networks of this run come from.
+fn provenance(autoencoder: &ModelFile, position: &Position) -> Provenance {
     let mut provenance = Provenance {
         name: position.preset.name.clone(),
         revision: crate::revision(),
         ..autoencoder.provenance.clone()
     };
-    provenance.steps.insert("gan".to_string(), position.step);
-    provenance.images.insert("gan".to_string(), position.images);
+    provenance.steps.insert("gan".to_string(), position.before.step + position.step);
+    provenance.images.insert("gan".to_string(), position.before.images + position.images);
+    provenance
+}
+
+/// The discriminator's file, which another run may start with.
+fn discriminator_file(trainer: &Trainer, autoencoder: &ModelFile, position: &Position) -> ModelFile {
+    let config = FileConfig { discriminator: Some(position.preset.discriminator.clone()), ..Default::default() };
+    ModelFile { config, provenance: provenance(autoencoder, position), tensors: trainer.discriminator() }
+}
+
+/// The model file: averaged generator, and the decoder of the autoencoder's file.
+fn model_file(trainer: &Trainer, autoencoder: &ModelFile, position: &Position) -> ModelFile {
+    let mut tensors = trainer.averaged_generator();
+    tensors.extend(tensors_of(autoencoder, "decoder"));
     let config = FileConfig {
         generator: Some(position.preset.generator.clone()),
         diffusion: Some(position.preset.diffusion.clone()),
         ..autoencoder.config.clone()
     };
-    ModelFile { config, provenance, tensors }
+    ModelFile { config, provenance: provenance(autoencoder, position), tensors }
 }
 
 /// Some training images, which generated ones are compared with: as many as the picture of a checkpoint shows.
@@ -177,6 +226,8 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let mut trainer = Trainer::new(&preset, seed, options.run.precision, device, processes)?;
     if let Some((checkpoint, path)) = checkpoint {
         trainer.load(|part| checkpoint.part(part), &path.display().to_string())?;
+    } else {
+        start(&mut trainer, options, &mut run.position)?;
     }
     let total = options.run.images.unwrap_or(preset.train_gan.images);
     processes.check_same(&format!("{:?} {total} {:?}", run.position, latents.scale))?;
@@ -211,6 +262,8 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     }
     run.save(|position| snapshot(&trainer, &autoencoder, &real, position, device))
         .context("the last checkpoint could not be written")?;
+    let discriminator = discriminator_file(&trainer, &autoencoder, &run.position).to_bytes(DType::F16)?;
+    files::write_atomic(&run.file("discriminator.safetensors"), &discriminator)?;
     let path = run.file("model.safetensors");
     println!("{}; {:.0} s; wrote {}", run.summary(), run.position.seconds, path.display());
     Ok(())
