@@ -22,6 +22,7 @@ pub mod progress;
 pub mod run;
 pub mod sampling;
 pub mod second_order;
+pub mod threads;
 pub mod tuning;
 
 /// The git revision that the program was built from, `unknown` outside a checkout.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use lddgan_trainer::{autoencoder, gan, second_order};
+use lddgan_trainer::{autoencoder, gan, second_order, threads};
 
 /// Latent Denoising Diffusion GAN: train it, make images with it
 #[derive(Parser)]
@@ -64,6 +64,7 @@ fn main() -> ExitCode {
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
+    threads::limit();
     // The R1 penalty needs second-order gradients.
     second_order::start();
     match run(&Cli::parse().command) {
