@@ -250,6 +250,10 @@ impl Sizes {
         if self.pointwise() {
             return x;
         }
+        if self.geometry.stride == 1 && self.out_w == self.w {
+            self.shifted_planes(x, buffer);
+            return buffer;
+        }
         self.for_each_line(|line, source, from, to| {
             let out = &mut buffer[line * self.out_w..(line + 1) * self.out_w];
             let Some(source) = source else {
@@ -258,12 +262,37 @@ impl Sizes {
             out[..from].fill(T::zero());
             out[to..].fill(T::zero());
             let stride = self.geometry.stride;
-            match stride {
-                1 => out[from..to].copy_from_slice(&x[source..source + to - from]),
-                _ => (out[from..to].iter_mut().enumerate()).for_each(|(i, out)| *out = x[source + i * stride]),
-            }
+            (out[from..to].iter_mut().enumerate()).for_each(|(i, out)| *out = x[source + i * stride]);
         });
         buffer
+    }
+
+    /// The im2col matrix where lines keep their width: each of its rows is a channel moved as a whole, with zeros where
+    /// values came over the edge from the line before or after.
+    fn shifted_planes<T: WithDType>(&self, x: &[T], buffer: &mut [T]) {
+        let ConvGeometry { kernel, pad_before, .. } = self.geometry;
+        let w = self.w;
+        for (row, out) in buffer.chunks_exact_mut(self.pixels()).enumerate() {
+            let (c, ky, kx) = (row / (kernel * kernel), row / kernel % kernel, row % kernel);
+            // The output lines whose input lines lie inside.
+            let first = pad_before.saturating_sub(ky).min(self.out_h);
+            let end = (self.h + pad_before).saturating_sub(ky).clamp(first, self.out_h);
+            out[..first * w].fill(T::zero());
+            out[end * w..].fill(T::zero());
+            let inside = &mut out[first * w..end * w];
+            // What they are moved copies of; the entries that lie outside of all channels are among those set to zero below.
+            let begin = (c * self.h + (first + ky).saturating_sub(pad_before)) * w + kx;
+            let skipped = pad_before.saturating_sub(begin).min(inside.len());
+            let source = &x[(begin + skipped).saturating_sub(pad_before).min(x.len())..];
+            let count = source.len().min(inside.len() - skipped);
+            inside[skipped..skipped + count].copy_from_slice(&source[..count]);
+            let left = pad_before.saturating_sub(kx).min(w);
+            let right = kx.saturating_sub(pad_before).min(w);
+            for line in inside.chunks_exact_mut(w) {
+                line[..left].iter_mut().for_each(|value| *value = T::zero());
+                line[w - right..].iter_mut().for_each(|value| *value = T::zero());
+            }
+        }
     }
 
     /// The adjoint of [`Self::columns`]: adds every entry to the pixel that it was taken from.
