@@ -165,6 +165,12 @@ impl ModelFile {
         self.network("discriminator", file, device, |vb| Discriminator::new(vb, config))
     }
 
+    /// The tensors of one network.
+    pub fn tensors_of(&self, network: &str) -> TensorMap {
+        let own = self.tensors.iter().filter(|(name, _)| name.split('.').next() == Some(network));
+        own.map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
+    }
+
     /// Builds one network from its own tensors, and checks that each of them is used.
     fn network<N>(
         &self,
@@ -173,9 +179,7 @@ impl ModelFile {
         device: &Device,
         build: impl FnOnce(VarBuilder) -> Result<N>,
     ) -> Result<N> {
-        let belongs = |tensor: &str| tensor.split('.').next() == Some(name);
-        let own = self.tensors.iter().filter(|(tensor, _)| belongs(tensor));
-        let weights = Weights::new(own.map(|(name, tensor)| (name.clone(), tensor.clone())).collect());
+        let weights = Weights::new(self.tensors_of(name));
         let network = build(weights.var_builder(device).pp(name))?;
         weights.finish(file).map_err(|error| if self.has(name) { error } else { self.missing(name, file) })?;
         Ok(network)

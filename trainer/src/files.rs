@@ -1,7 +1,9 @@
-//! Writing files so that a kill or a full disk never leaves half of one.
+//! Reading files, and writing them so that a kill or a full disk never leaves half of one.
 
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
+
+use lddgan::ModelFile;
 
 /// A file or folder that could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +19,12 @@ impl FileError {
         let path = path.to_path_buf();
         move |reason| Self { path, action, reason }
     }
+}
+
+/// A model file, and its name in errors.
+pub fn read_model(path: &Path) -> anyhow::Result<(ModelFile, String)> {
+    let name = path.display().to_string();
+    Ok((ModelFile::from_bytes(&read(path)?, &name)?, name))
 }
 
 /// Replaces the file at `path`, see [`AtomicFile`].

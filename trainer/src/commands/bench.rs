@@ -12,6 +12,7 @@ use lddgan::parameters::Parameters;
 use lddgan::{Model, ModelConfig};
 use lddgan_trainer::bench::{Protocol, Timing};
 use lddgan_trainer::distributed::Processes;
+use lddgan_trainer::files::read_model;
 use lddgan_trainer::gan::{Step, Trainer};
 use lddgan_trainer::network::{BackendName, Dtype, device, needs_wgpu};
 use lddgan_trainer::precision::Precision;
@@ -24,7 +25,6 @@ use lddgan_web::{Executor, Gpu};
 use serde::Serialize;
 
 use super::kernels::{Kernels, kernels};
-use super::read_model;
 
 #[derive(Subcommand)]
 pub enum Bench {

@@ -8,12 +8,10 @@ use clap::Args;
 use lddgan::ModelFile;
 use lddgan_trainer::data;
 use lddgan_trainer::eval::{self, Evaluation, Figures, Metric};
-use lddgan_trainer::files;
+use lddgan_trainer::files::{self, read_model};
 use lddgan_trainer::network::BackendName;
 use lddgan_trainer::sampling::Sampler;
 use serde::Serialize;
-
-use super::read_model;
 
 #[derive(Args)]
 pub struct Eval {

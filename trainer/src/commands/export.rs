@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use lddgan_trainer::files::read_model;
 use lddgan_trainer::network::Dtype;
 use lddgan_trainer::{export, files};
-
-use super::read_model;
 
 #[derive(Args)]
 pub struct Export {

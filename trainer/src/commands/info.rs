@@ -6,9 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use lddgan::cost::{self, Cost};
 use lddgan::model_file::FileConfig;
+use lddgan_trainer::files::read_model;
 use lddgan_trainer::preset::Preset;
-
-use super::read_model;
 
 #[derive(Args)]
 #[group(required = true)]

@@ -17,7 +17,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use lddgan::ModelFile;
 use lddgan::parameters::TensorMap;
 use lddgan_trainer::files;
 
@@ -32,11 +31,6 @@ pub use neighbours::{Neighbours, neighbours};
 pub use reconstruct::{Reconstruct, reconstruct};
 pub use run::{Run, run};
 pub use sample::{Sample, sample};
-
-fn read_model(path: &Path) -> Result<(ModelFile, String)> {
-    let name = path.display().to_string();
-    Ok((ModelFile::from_bytes(&files::read(path)?, &name)?, name))
-}
 
 fn read_tensors(path: &Path) -> Result<TensorMap> {
     let tensors = candle_core::safetensors::load_buffer(&files::read(path)?, &Device::Cpu);

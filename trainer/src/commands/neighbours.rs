@@ -10,12 +10,11 @@ use image::imageops::{self, FilterType};
 use lddgan_trainer::data::{self, ImageSet};
 use lddgan_trainer::eval::features::Extractor;
 use lddgan_trainer::eval::neighbours::{self, Comparison, Neighbour};
+use lddgan_trainer::files::read_model;
 use lddgan_trainer::network::BackendName;
 use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::{files, grid};
 use serde::Serialize;
-
-use super::read_model;
 
 /// Pixels of an image in the picture, at most, and generated images in one of its rows.
 const THUMBNAIL: u32 = 96;

@@ -7,9 +7,8 @@ use candle_core::Device;
 use clap::Args;
 use lddgan_trainer::eval::lpips::Lpips;
 use lddgan_trainer::eval::ssim::ssim;
+use lddgan_trainer::files::read_model;
 use lddgan_trainer::{autoencoder, data, grid};
-
-use super::read_model;
 
 #[derive(Args)]
 pub struct Reconstruct {

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use lddgan_trainer::files;
+use lddgan_trainer::files::{self, read_model};
 use lddgan_trainer::network::{self, BackendName, NetworkName};
 
-use super::{read_model, read_tensors};
+use super::read_tensors;
 
 #[derive(Args)]
 pub struct Run {

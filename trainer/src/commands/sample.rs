@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use lddgan::{Mix, Recipe};
+use lddgan_trainer::files::read_model;
 use lddgan_trainer::network::{BackendName, Dtype};
 use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::{files, grid};
-
-use super::read_model;
 
 #[derive(Args)]
 pub struct Sample {

@@ -1,12 +1,11 @@
 //! The training loop of generator and discriminator.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use lddgan::model_file::FileConfig;
-use lddgan::parameters::TensorMap;
 use lddgan::{ModelFile, Provenance};
 
 use super::latent_cache::Cache;
@@ -48,12 +47,6 @@ pub struct Options {
     pub discriminator: Option<PathBuf>,
 }
 
-/// A model file, and its name in errors.
-fn read(path: &Path) -> Result<(ModelFile, String)> {
-    let name = path.display().to_string();
-    Ok((ModelFile::from_bytes(&files::read(path)?, &name)?, name))
-}
-
 /// The autoencoder's file, or one without weights for the kinds that have none.
 fn read_autoencoder(options: &Options, preset: &Preset) -> Result<(ModelFile, String)> {
     let config = preset.autoencoder.clone();
@@ -67,7 +60,7 @@ fn read_autoencoder(options: &Options, preset: &Preset) -> Result<(ModelFile, St
         let provenance = Provenance { data: files::name(&options.run.data), ..Default::default() };
         return Ok((ModelFile { config, provenance, tensors: Default::default() }, preset.name.clone()));
     };
-    let (file, name) = read(path)?;
+    let (file, name) = files::read_model(path)?;
     anyhow::ensure!(
         file.config.autoencoder.as_ref() == Some(&config),
         "{name}: its autoencoder is not the one of preset {}",
@@ -76,26 +69,20 @@ fn read_autoencoder(options: &Options, preset: &Preset) -> Result<(ModelFile, St
     Ok((file, name))
 }
 
-/// The tensors of one network of a model file.
-fn tensors_of(file: &ModelFile, network: &str) -> TensorMap {
-    let own = |name: &str| name.split('.').next() == Some(network);
-    file.tensors.iter().filter(|(name, _)| own(name)).map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
-}
-
 /// Takes up the networks that the options start with, and the training that the generator has behind it.
 fn start(trainer: &mut Trainer, options: &Options, position: &mut Position) -> Result<()> {
     let preset = &position.preset;
     if let Some(path) = &options.discriminator {
-        let (file, name) = read(path)?;
+        let (file, name) = files::read_model(path)?;
         let same = file.config.discriminator.as_ref() == Some(&preset.discriminator);
         anyhow::ensure!(same, "{name}: its discriminator is not the one of preset {}", preset.name);
-        trainer.load_discriminator(&tensors_of(&file, "discriminator"), &name)?;
+        trainer.load_discriminator(&file.tensors_of("discriminator"), &name)?;
     }
     if let Some(path) = &options.generator {
-        let (file, name) = read(path)?;
+        let (file, name) = files::read_model(path)?;
         let same = file.config.generator.as_ref() == Some(&preset.generator);
         anyhow::ensure!(same, "{name}: its generator is not the one of preset {}", preset.name);
-        trainer.load_generator(&tensors_of(&file, "generator"), &name)?;
+        trainer.load_generator(&file.tensors_of("generator"), &name)?;
         let gan = |counts: &BTreeMap<String, u64>| counts.get("gan").copied().unwrap_or_default();
         position.before = Before { step: gan(&file.provenance.steps), images: gan(&file.provenance.images) };
     }
@@ -123,7 +110,7 @@ fn discriminator_file(trainer: &Trainer, autoencoder: &ModelFile, position: &Pos
 /// The model file: averaged generator, and the decoder of the autoencoder's file.
 fn model_file(trainer: &Trainer, autoencoder: &ModelFile, position: &Position) -> ModelFile {
     let mut tensors = trainer.averaged_generator();
-    tensors.extend(tensors_of(autoencoder, "decoder"));
+    tensors.extend(autoencoder.tensors_of("decoder"));
     let config = FileConfig {
         generator: Some(position.preset.generator.clone()),
         diffusion: Some(position.preset.diffusion.clone()),
