@@ -32,6 +32,8 @@ enum Command {
     Eval(Box<commands::Eval>),
     /// Find the training images that are nearest to a model's images: does it repeat them?
     Neighbours(commands::Neighbours),
+    /// Make one model of the mean weights of several checkpoints of a training
+    Average(commands::Average),
     /// Turn the authors' PyTorch checkpoints into a model file
     Import(Box<commands::Import>),
     /// Write generator and decoder as ONNX files, for other runtimes
@@ -86,6 +88,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Reconstruct(options) => commands::reconstruct(options),
         Command::Eval(options) => commands::eval(options),
         Command::Neighbours(options) => commands::neighbours(options),
+        Command::Average(options) => commands::average(options),
         Command::Import(options) => commands::import(options),
         Command::Export(options) => commands::export(options),
         Command::Run(options) => commands::run(options),

@@ -4,6 +4,7 @@ mod common;
 #[path = "common/folder.rs"]
 mod folder;
 
+use std::path::Path;
 #[cfg(unix)]
 use std::process::Command;
 
@@ -12,6 +13,44 @@ use lddgan::ModelFile;
 
 use common::{fail, program, succeed};
 use folder::{AUTOENCODER, Folder, PRESET, bits};
+
+/// Every weight lies half-way between those of the two models.
+#[test]
+fn models_are_averaged() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &[]));
+    succeed(&folder.train("gan", "gan", &["--checkpoint-steps", "1", "--keep", "9"]));
+    let [first, last] =
+        ["00000000", "00000016"].map(|name| folder.path("gan/checkpoints").join(name).join("model.safetensors"));
+    let average = |models: &[&Path]| {
+        let mut command = program(&["average", "--out"]);
+        command.arg(folder.path("mean.safetensors"));
+        for model in models {
+            command.arg("--model").arg(model);
+        }
+        command.output().unwrap()
+    };
+    // How many weights lie between different ones, all of them half-way.
+    let half_way = |a: &Path, b: &Path| {
+        succeed(&average(&[a, b]));
+        let [a, b, mean] = [a, b, &folder.path("mean.safetensors")].map(bits);
+        assert_eq!(a.len(), mean.len());
+        let mut moved = 0;
+        for ((name, mean), ((_, a), (_, b))) in mean.iter().zip(a.iter().zip(&b)) {
+            for (mean, (a, b)) in mean.iter().zip(a.iter().zip(b)) {
+                let [mean, a, b] = [mean, a, b].map(|&bits| f32::from_bits(bits));
+                assert!((mean - (a + b) / 2.0).abs() <= 1e-3 * mean.abs() + 1e-7, "{name}: {mean} of {a}, {b}");
+                moved += usize::from(a != b);
+            }
+        }
+        moved
+    };
+    assert_eq!(half_way(&last, &last), 0);
+    assert!(half_way(&first, &last) > 1000);
+    fail(&average(&[&folder.path("mean.safetensors")]), &["two or more"]);
+    let other = folder.path("ae").join(AUTOENCODER);
+    fail(&average(&[&folder.path("mean.safetensors"), &other]), &["autoencoder.safetensors", "other kinds"]);
+}
 
 #[test]
 fn a_model_makes_the_same_images_for_the_same_seeds() {

@@ -1,5 +1,6 @@
 //! The commands of the program, apart from training.
 
+mod average;
 mod bench;
 mod check;
 mod data;
@@ -20,6 +21,7 @@ use candle_core::Device;
 use lddgan::parameters::TensorMap;
 use lddgan_trainer::files;
 
+pub use average::{Average, average};
 pub use bench::{Bench, bench};
 pub use check::{Check, MakeGolden, check, golden};
 pub use data::{Data, data};
