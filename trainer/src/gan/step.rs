@@ -115,7 +115,7 @@ pub struct Trainer {
     schedule: Schedule,
     options: GanTraining,
     processes: Processes,
-    /// Exponential moving average of the generator's parameters; empty before the first step.
+    /// Exponential moving average of the generator's parameters; empty before the first step of random ones.
     ema: TensorMap,
 }
 
@@ -286,9 +286,13 @@ impl Trainer {
         self.discriminator_parameters.tensors()
     }
 
-    /// Takes up the generator's parameters, named as in a model file; `file` is for errors.
+    /// Takes up the generator's parameters, named as in a model file, and begins their average there; `file` is for
+    /// errors.
     pub fn load_generator(&mut self, tensors: &TensorMap, file: &str) -> Result<()> {
-        self.generator_parameters.load(tensors, file)
+        self.generator_parameters.load(tensors, file)?;
+        let copy = |(name, value): (String, Tensor)| Ok((name, value.detach().copy()?));
+        self.ema = self.generator_parameters.tensors().into_iter().map(copy).collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// Takes up the discriminator's parameters, named as in a model file; `file` is for errors.
@@ -308,7 +312,7 @@ impl Trainer {
 
     /// Takes up a saved state; `part` gives the tensors of each of its parts.
     pub fn load(&mut self, part: impl Fn(&str) -> TensorMap, file: &str) -> Result<()> {
-        self.load_generator(&part("generator"), file)?;
+        self.generator_parameters.load(&part("generator"), file)?;
         self.load_discriminator(&part("discriminator"), file)?;
         self.generator_optimizer.load(&part("generator_adam"))?;
         self.discriminator_optimizer.load(&part("discriminator_adam"))?;
