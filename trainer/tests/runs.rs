@@ -176,8 +176,36 @@ fn a_run_starts_with_the_networks_of_another() {
     let said = succeed(&program(&["info", "--model"]).arg(folder.path("second/model.safetensors")).output().unwrap());
     assert!(said.contains("gan = 24") && said.contains("gan = 6"), "{said}");
     assert_ne!(bits(&generator), bits(&folder.path("second/model.safetensors")));
+    // The average begins at the generator that the run starts with.
+    succeed(&train("third", &generator, &["--images", "4"]));
+    let state = bits(&newest(&folder.path("third")).join("state.safetensors"));
+    let values = |tensors: &[(String, Vec<u32>)], name: &str| -> Vec<f32> {
+        let tensor = tensors.iter().find(|(tensor, _)| tensor == name).unwrap();
+        tensor.1.iter().map(|&bits| f32::from_bits(bits)).collect()
+    };
+    let before = bits(&generator);
+    let name = "generator.conv_in.weight";
+    let [average, after] = ["ema", "generator"].map(|part| values(&state, &format!("{part}/{name}")));
+    // As the preset has it.
+    let decay = 0.9;
+    for ((average, after), before) in average.iter().zip(after).zip(values(&before, name)) {
+        assert!((average - (decay * before + (1.0 - decay) * after)).abs() < 1e-6, "{average} of {before}, {after}");
+        assert_ne!(before, after);
+    }
     let wrong = folder.path("ae").join(AUTOENCODER);
-    fail(&train("third", &wrong, &[]), &["autoencoder.safetensors", "generator", "preset"]);
+    fail(&train("fourth", &wrong, &[]), &["autoencoder.safetensors", "generator", "preset"]);
+    fail(&train("third", &generator, &["--resume"]), &["--resume", "--generator"]);
+}
+
+/// Where files have a limit, those of the state suffice.
+#[test]
+fn a_run_goes_on_without_the_model_file_of_its_checkpoint() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "whole", &[]));
+    succeed(&folder.train("autoencoder", "ae", &["--images", "8", "--split", "0.01"]));
+    std::fs::remove_file(newest(&folder.path("ae")).join(AUTOENCODER)).unwrap();
+    succeed(&folder.train("autoencoder", "ae", &["--resume"]));
+    assert_same_state(&folder.path("whole"), &folder.path("ae"));
 }
 
 /// Runs of version 0.1 had one checkpoint, `state.safetensors`.

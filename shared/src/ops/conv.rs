@@ -280,7 +280,7 @@ impl Sizes {
             out[..first * w].fill(T::zero());
             out[end * w..].fill(T::zero());
             let inside = &mut out[first * w..end * w];
-            // What they are moved copies of; the entries that lie outside of all channels are among those set to zero below.
+            // Copied from where their input lines begin, moved sideways; what lies before or after all of x is set to zero below.
             let begin = (c * self.h + (first + ky).saturating_sub(pad_before)) * w + kx;
             let skipped = pad_before.saturating_sub(begin).min(inside.len());
             let source = &x[(begin + skipped).saturating_sub(pad_before).min(x.len())..];

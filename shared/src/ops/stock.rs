@@ -81,6 +81,10 @@ mod tests {
             ConvGeometry::patch(2),
             ConvGeometry { kernel: 3, stride: 2, pad_before: 0, pad_after: 1 },
             ConvGeometry { kernel: 4, stride: 2, pad_before: 1, pad_after: 1 },
+            // Lines keep their width, with more or less padding on one side, and with more than the image's width.
+            ConvGeometry { kernel: 4, stride: 1, pad_before: 1, pad_after: 2 },
+            ConvGeometry { kernel: 4, stride: 1, pad_before: 3, pad_after: 0 },
+            ConvGeometry::same(15),
         ];
         for geometry in geometries {
             for batch in [1, 5] {

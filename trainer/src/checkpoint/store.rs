@@ -125,7 +125,8 @@ fn rename_damaged(folder: &Path) -> Result<(), FileError> {
     files::rename(folder, &aside)
 }
 
-/// Reads the checkpoint in `folder`, if all its files are what was written.
+/// Reads the checkpoint in `folder`, if its files are what was written. The model file may have stayed behind where the folder
+/// was carried to another machine: the state is enough to make it again.
 fn read(folder: &Path) -> Result<Checkpoint, CheckpointError> {
     let path = folder.join(SUMS);
     let sums = files::read(&path)?;
@@ -134,6 +135,9 @@ fn read(folder: &Path) -> Result<Checkpoint, CheckpointError> {
         let (sum, name) =
             line.split_once("  ").ok_or_else(|| CheckpointError::invalid(&path, "no list of SHA-256 sums"))?;
         let path = folder.join(name);
+        if !name.starts_with(STATE) && !path.exists() {
+            continue;
+        }
         let bytes = files::read(&path)?;
         if sha256(&bytes) != sum {
             return Err(CheckpointError::invalid(&path, "altered or damaged: not the SHA-256 that was written"));

@@ -196,6 +196,13 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     processes.check_batch("train_gan.batch", batch, GROUP)?;
     let (mut run, checkpoint) = Run::open(&options.run, Stage::Gan, &preset, processes)?;
     let (mut autoencoder, file) = read_autoencoder(options, &preset)?;
+    let seed = run.position.seed;
+    let mut trainer = Trainer::new(&preset, seed, options.run.precision, device, processes)?;
+    if let Some((checkpoint, path)) = checkpoint {
+        trainer.load(|part| checkpoint.part(part), &path.display().to_string())?;
+    } else {
+        start(&mut trainer, options, &mut run.position)?;
+    }
     let encoder = autoencoder.encoder(&file, device)?;
     let images = crate::data::load(&options.run.data, preset.autoencoder.image_size)?;
     let cache = preset.autoencoder.kind.is_learned().then(|| run.file("latents.safetensors"));
@@ -209,13 +216,6 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let real = sample(&images, device)?;
     drop(images);
 
-    let seed = run.position.seed;
-    let mut trainer = Trainer::new(&preset, seed, options.run.precision, device, processes)?;
-    if let Some((checkpoint, path)) = checkpoint {
-        trainer.load(|part| checkpoint.part(part), &path.display().to_string())?;
-    } else {
-        start(&mut trainer, options, &mut run.position)?;
-    }
     let total = options.run.images.unwrap_or(preset.train_gan.images);
     processes.check_same(&format!("{:?} {total} {:?}", run.position, latents.scale))?;
     let mut sampler = Sampler::new(seed, latents.len());
