@@ -41,6 +41,10 @@ pub struct GeneratorConfig {
     /// Ends with tanh, so that predictions lie in (-1, 1) (the reverse of `not_use_tanh`).
     #[serde(default = "yes")]
     pub tanh: bool,
+    /// Principal modes of the latents' own normal distribution that predictions start from, driven by z, which then has
+    /// as many numbers; 0 in the reference: predictions start from nothing. See [`crate::networks::Gaussian`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gaussian_modes: usize,
 }
 
 /// What is between images and latents.
@@ -138,19 +142,65 @@ fn yes() -> bool {
     true
 }
 
-/// The variance-preserving diffusion process.
+/// The variance-preserving diffusion process: either `steps`, `beta_min` and `beta_max`, or `alpha_bar`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "DiffusionFields", into = "DiffusionFields")]
+pub enum DiffusionConfig {
+    /// Betas that grow linearly in continuous time, cut into `steps` denoising steps T (`num_timesteps`).
+    Betas { steps: usize, beta_min: f64, beta_max: f64 },
+    /// The share of x_0's variance in each of x_1, …, x_T.
+    AlphaBar(Vec<f64>),
+}
+
+/// [`DiffusionConfig`] as it is written down.
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DiffusionConfig {
-    /// Denoising steps T (`num_timesteps`).
-    pub steps: usize,
-    pub beta_min: f64,
-    pub beta_max: f64,
+struct DiffusionFields {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    steps: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    beta_min: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    beta_max: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alpha_bar: Option<Vec<f64>>,
+}
+
+impl TryFrom<DiffusionFields> for DiffusionConfig {
+    type Error = &'static str;
+
+    fn try_from(fields: DiffusionFields) -> std::result::Result<Self, Self::Error> {
+        match fields {
+            DiffusionFields {
+                steps: Some(steps),
+                beta_min: Some(beta_min),
+                beta_max: Some(beta_max),
+                alpha_bar: None,
+            } => Ok(Self::Betas { steps, beta_min, beta_max }),
+            DiffusionFields { steps: None, beta_min: None, beta_max: None, alpha_bar: Some(levels) } => {
+                Ok(Self::AlphaBar(levels))
+            }
+            _ => Err("diffusion needs either `steps`, `beta_min` and `beta_max`, or `alpha_bar` alone"),
+        }
+    }
+}
+
+impl From<DiffusionConfig> for DiffusionFields {
+    fn from(config: DiffusionConfig) -> Self {
+        match config {
+            DiffusionConfig::Betas { steps, beta_min, beta_max } => {
+                Self { steps: Some(steps), beta_min: Some(beta_min), beta_max: Some(beta_max), alpha_bar: None }
+            }
+            DiffusionConfig::AlphaBar(levels) => {
+                Self { steps: None, beta_min: None, beta_max: None, alpha_bar: Some(levels) }
+            }
+        }
+    }
 }
 
 impl Default for DiffusionConfig {
     fn default() -> Self {
-        Self { steps: 4, beta_min: 0.1, beta_max: 20.0 }
+        Self::linear(4)
     }
 }
 
@@ -167,6 +217,13 @@ pub struct DiscriminatorConfig {
     pub layers: usize,
     /// Width of the time embedding (`t_emb_dim`).
     pub time_embedding: usize,
+    /// Principal modes of the latents' normal distribution that it also sees x_t and x_{t+1} denoised with; 0 in the
+    /// reference: it sees the two alone. See [`crate::networks::Gaussian`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gaussian_modes: usize,
+    /// Height and width of the latent in pixels; needed where there are `gaussian_modes`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub latent_size: usize,
 }
 
 /// The reference's two discriminators.
@@ -208,6 +265,8 @@ const MAX_BLOCKS: usize = 16;
 const MAX_PATCH: usize = 16;
 /// The Haar transform's weights, the square of its channels, come from the configuration alone.
 const MAX_HAAR_CHANNELS: usize = 1 << 10;
+/// Numbers of all principal modes of a latent together.
+const MAX_MODE_NUMBERS: usize = 1 << 24;
 
 fn within(field: &str, value: usize, most: usize) -> Result<()> {
     if value == 0 || value > most {
@@ -232,6 +291,11 @@ fn divisible(field: &str, size: usize, levels: usize) -> Result<()> {
     Ok(())
 }
 
+/// Whether a latent of `channels` x `size` x `size` numbers can have so many principal modes.
+fn modes(field: &str, modes: usize, channels: usize, size: usize) -> Result<()> {
+    within(field, modes, (channels * size * size).min(MAX_MODE_NUMBERS / (channels * size * size)))
+}
+
 impl GeneratorConfig {
     pub fn validate(&self) -> Result<()> {
         levels("generator", self.channels, &self.multipliers, self.blocks)?;
@@ -242,7 +306,22 @@ impl GeneratorConfig {
         within("generator.latent_channels", self.latent_channels, MAX_WIDTH)?;
         within("generator.z_dim", self.z_dim, MAX_WIDTH)?;
         within("generator.z_embedding", self.z_embedding, MAX_WIDTH)?;
-        within("generator.z_layers", self.z_layers, MAX_BLOCKS)
+        within("generator.z_layers", self.z_layers, MAX_BLOCKS)?;
+        if self.gaussian_modes == 0 {
+            return Ok(());
+        }
+        modes("generator.gaussian_modes", self.gaussian_modes, self.latent_channels, self.latent_size)?;
+        if self.z_dim != self.gaussian_modes {
+            let reason = format!("{} differs from gaussian_modes, {}", self.z_dim, self.gaussian_modes);
+            return Err(Error::config("generator.z_dim", reason));
+        }
+        if self.tanh {
+            return Err(Error::config(
+                "generator.tanh",
+                "a prediction that starts from a normal distribution has no tanh",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -329,20 +408,51 @@ impl DiscriminatorConfig {
     pub fn validate(&self) -> Result<()> {
         within("discriminator.latent_channels", self.latent_channels, MAX_WIDTH)?;
         within("discriminator.channels", self.channels, MAX_WIDTH)?;
-        within("discriminator.time_embedding", self.time_embedding, MAX_WIDTH)
+        within("discriminator.time_embedding", self.time_embedding, MAX_WIDTH)?;
+        if self.gaussian_modes == 0 {
+            return Ok(());
+        }
+        within("discriminator.latent_size", self.latent_size, 1 << 10)?;
+        modes("discriminator.gaussian_modes", self.gaussian_modes, self.latent_channels, self.latent_size)
     }
 }
 
 impl DiffusionConfig {
-    pub fn validate(&self) -> Result<()> {
-        within("diffusion.steps", self.steps, 1000)?;
-        let range = 0.0 < self.beta_min && self.beta_min < self.beta_max && self.beta_max <= 1000.0;
-        if !range {
-            let reason = format!("needs 0 < beta_min {} < beta_max {} <= 1000", self.beta_min, self.beta_max);
-            return Err(Error::config("diffusion", reason));
-        }
-        Ok(())
+    /// The reference's betas in so many steps.
+    pub fn linear(steps: usize) -> Self {
+        Self::Betas { steps, beta_min: 0.1, beta_max: 20.0 }
     }
+
+    /// Denoising steps T.
+    pub fn steps(&self) -> usize {
+        match self {
+            Self::Betas { steps, .. } => *steps,
+            Self::AlphaBar(levels) => levels.len(),
+        }
+    }
+
+    pub fn validate(&self) -> Result<()> {
+        within("diffusion.steps", self.steps(), 1000)?;
+        match self {
+            Self::Betas { beta_min, beta_max, .. }
+                if !(0.0 < *beta_min && beta_min < beta_max && *beta_max <= 1000.0) =>
+            {
+                let reason = format!("needs 0 < beta_min {beta_min} < beta_max {beta_max} <= 1000");
+                Err(Error::config("diffusion", reason))
+            }
+            Self::AlphaBar(levels) if !falls(levels) => {
+                let reason = format!("{levels:?} does not fall from below 1 to above 0");
+                Err(Error::config("diffusion.alpha_bar", reason))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether all values are between 0 and 1, each less than the one before.
+fn falls(levels: &[f64]) -> bool {
+    let before = std::iter::once(&1.0).chain(levels);
+    levels.iter().zip(before).all(|(level, before)| 0.0 < *level && level < before)
 }
 
 #[cfg(test)]

@@ -1,17 +1,19 @@
 //! How large the networks of a configuration are, and how much they compute.
 
+use candle_core::Device;
 use candle_nn::VarBuilder;
 
 use crate::backend::{Graph, Recorder};
-use crate::config::{AutoencoderConfig, DiscriminatorConfig, GeneratorConfig};
+use crate::config::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig};
+use crate::diffusion::Schedule;
 use crate::error::Result;
-use crate::networks::{Decoder, Discriminator, Encoder, Generator};
+use crate::networks::{Decoder, Discriminator, Encoder, Generator, record_inputs};
 use crate::parameters::Shapes;
 
 /// The size of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
-    /// Trainable numbers, without the codebook.
+    /// Trainable numbers, without a codebook or a Gaussian.
     pub parameters: usize,
     /// Floating-point operations per image, see [`crate::Graph::flops`].
     pub flops: u64,
@@ -21,7 +23,8 @@ pub struct Cost {
 fn cost(record: impl FnOnce(VarBuilder) -> Result<Graph>) -> Result<Cost> {
     let shapes = Shapes::new();
     let graph = record(shapes.var_builder())?;
-    let counted = shapes.shapes().into_iter().filter(|(name, _)| name != "codebook");
+    let trained = |name: &str| name != "codebook" && !name.starts_with("gaussian.");
+    let counted = shapes.shapes().into_iter().filter(|(name, _)| trained(name));
     Ok(Cost { parameters: counted.map(|(_, shape)| shape.elem_count()).sum(), flops: graph.flops() })
 }
 
@@ -36,8 +39,9 @@ pub fn discriminator(config: &DiscriminatorConfig, latent_size: usize) -> Result
         let mut b = Recorder::new();
         let latent = [1, config.latent_channels, latent_size, latent_size];
         let (x_t, x_tp1) = (b.input("x_t", &latent), b.input("x_tp1", &latent));
-        let time = b.input("time", &[1, config.time_embedding]);
-        discriminator.forward(&mut b, &x_t, &time, &x_tp1)?;
+        let step = discriminator.step_inputs(&Schedule::new(&DiffusionConfig::default())?, &[0], &Device::Cpu)?;
+        let step = record_inputs(&mut b, &step);
+        discriminator.forward(&mut b, &x_t, &step, &x_tp1)?;
         Ok(b.finish())
     })
 }

@@ -58,7 +58,7 @@ impl Schedule {
         let betas_t = betas[1..].to_vec();
         let alphas: Vec<f32> = betas_t.iter().map(|beta| 1.0 - beta).collect();
         let mut schedule = Self {
-            steps: config.steps,
+            steps: config.steps(),
             sigmas: betas.iter().map(|beta| beta.sqrt()).collect(),
             sigmas_cum,
             posterior_mean_coef1: Vec::new(),
@@ -69,7 +69,7 @@ impl Schedule {
             a_s,
             a_s_cum,
         };
-        let single: Vec<Posterior> = (0..config.steps).map(|t| schedule.posterior(t + 1, t)).collect();
+        let single: Vec<Posterior> = (0..config.steps()).map(|t| schedule.posterior(t + 1, t)).collect();
         schedule.posterior_mean_coef1 = single.iter().map(|posterior| posterior.x_0).collect();
         schedule.posterior_mean_coef2 = single.iter().map(|posterior| posterior.x_t).collect();
         schedule.posterior_std = single.iter().map(|posterior| posterior.std).collect();
@@ -81,9 +81,14 @@ impl Schedule {
         self.steps
     }
 
+    /// The share of x_0's variance in x_t, t = 0..=T.
+    pub fn alpha_bar(&self, t: usize) -> f32 {
+        if t == 0 { 1.0 } else { self.cumulative[t - 1] }
+    }
+
     /// The posterior of x_s, from x_0 and x_t of a later t <= T: several steps at once if t > s + 1.
     pub fn posterior(&self, t: usize, s: usize) -> Posterior {
-        let alpha_bar = |t: usize| if t == 0 { 1.0 } else { self.cumulative[t - 1] };
+        let alpha_bar = |t: usize| self.alpha_bar(t);
         let alpha: f32 = self.betas[s..t].iter().map(|beta| 1.0 - beta).product();
         let beta = if t == s + 1 { self.betas[s] } else { 1.0 - alpha };
         let rest = 1.0 - alpha_bar(t);
@@ -133,13 +138,15 @@ impl Schedule {
 
 /// beta of t = 0 (almost nothing) and of the T steps.
 fn betas(config: &DiffusionConfig) -> Vec<f32> {
-    let alpha_bar = |i: usize| {
-        let t = i as f64 / config.steps as f64 * (1.0 - EPSILON) + EPSILON;
-        let exponent = -(t * t) * (config.beta_max - config.beta_min) / 2.0 - t * config.beta_min;
-        libm::exp(exponent)
+    let alpha_bar = |i: usize| match config {
+        DiffusionConfig::Betas { steps, beta_min, beta_max } => {
+            let t = i as f64 / *steps as f64 * (1.0 - EPSILON) + EPSILON;
+            libm::exp(-(t * t) * (beta_max - beta_min) / 2.0 - t * beta_min)
+        }
+        DiffusionConfig::AlphaBar(levels) => i.checked_sub(1).map_or(1.0, |i| levels[i]),
     };
     let beta = |i: usize| (1.0 - alpha_bar(i) / alpha_bar(i - 1)) as f32;
-    std::iter::once(FIRST_BETA).chain((1..=config.steps).map(beta)).collect()
+    std::iter::once(FIRST_BETA).chain((1..=config.steps()).map(beta)).collect()
 }
 
 fn running_product(values: &[f32]) -> Vec<f32> {
@@ -152,10 +159,8 @@ fn running_product(values: &[f32]) -> Vec<f32> {
 
 /// `values[t + offset]` for every sample, (N, 1, 1, 1).
 fn per_sample(values: &[f32], t: &[u32], offset: u32, device: &Device) -> Result<Tensor> {
-    let indices: Vec<u32> = t.iter().map(|t| t + offset).collect();
-    let indices = Tensor::from_vec(indices, t.len(), device)?;
-    let table = Tensor::new(values, device)?;
-    Ok(table.index_select(&indices, 0)?.reshape((t.len(), 1, 1, 1))?)
+    let values: Vec<f32> = t.iter().map(|t| values[(t + offset) as usize]).collect();
+    Ok(Tensor::from_vec(values, (t.len(), 1, 1, 1), device)?)
 }
 
 /// The sinusoidal embedding of integer steps, (len of t, `width`): sines of half the width, then cosines, zero
@@ -180,7 +185,7 @@ mod tests {
     use super::*;
 
     fn schedule(steps: usize) -> Schedule {
-        Schedule::new(&DiffusionConfig { steps, ..Default::default() }).unwrap()
+        Schedule::new(&DiffusionConfig::linear(steps)).unwrap()
     }
 
     #[test]

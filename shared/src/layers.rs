@@ -10,6 +10,13 @@ use crate::error::{Error, Result};
 /// Added to the variance by every group norm.
 pub const GROUP_NORM_EPS: f64 = 1e-6;
 
+/// Stands for the start of tensors that are given and never trained; nothing here starts as Candle names it.
+pub(crate) const GIVEN: Init = Init::Kaiming {
+    dist: candle_nn::init::NormalOrUniform::Normal,
+    fan: candle_nn::init::FanInOut::FanIn,
+    non_linearity: candle_nn::init::NonLinearity::Linear,
+};
+
 /// Variance scale of layers that start close to zero (the reference's "scale 0").
 pub const NEARLY_ZERO: f64 = 1e-10;
 

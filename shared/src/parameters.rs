@@ -24,12 +24,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Parameters {
     seed: u64,
     device: Device,
+    /// What is given and not trained.
+    constants: Arc<TensorMap>,
     vars: Arc<Mutex<BTreeMap<String, Var>>>,
 }
 
 impl Parameters {
     pub fn new(seed: u64, device: &Device) -> Self {
-        Self { seed, device: device.clone(), vars: Arc::default() }
+        Self { seed, device: device.clone(), constants: Arc::default(), vars: Arc::default() }
+    }
+
+    /// Gives networks tensors that are no parameters: they stay as they are.
+    pub fn with_constants(self, constants: &TensorMap) -> Result<Self> {
+        let to_device = |(name, tensor): (&String, &Tensor)| {
+            Ok((name.clone(), tensor.to_dtype(DType::F32)?.to_device(&self.device)?.detach()))
+        };
+        let constants = constants.iter().map(to_device).collect::<Result<TensorMap>>()?;
+        Ok(Self { constants: Arc::new(constants), ..self })
     }
 
     /// What networks are built from.
@@ -52,29 +63,32 @@ impl Parameters {
         lock(&self.vars).get(name).cloned()
     }
 
-    /// The current values; they follow further updates.
+    /// The current values, constants included; they follow further updates.
     pub fn tensors(&self) -> TensorMap {
-        lock(&self.vars).iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect()
+        let vars = lock(&self.vars);
+        let vars = vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
+        self.constants.as_ref().clone().into_iter().chain(vars).collect()
     }
 
-    /// Overwrites every parameter. `file` is for the message of the error that lists what does not fit.
+    /// Overwrites every parameter; constants must be there, and stay as they are. `file` is for the message of the error
+    /// that lists what does not fit.
     pub fn load(&self, tensors: &TensorMap, file: &str) -> Result<()> {
-        let vars = lock(&self.vars);
+        let own = self.tensors();
         let mut problems = Vec::new();
-        for (name, var) in vars.iter() {
+        for (name, own) in &own {
             match tensors.get(name) {
-                None => problems.push(format!("missing: {name} {:?}", var.dims())),
-                Some(tensor) if tensor.dims() != var.dims() => {
-                    problems.push(format!("wrong shape: {name} is {:?}, needs {:?}", tensor.dims(), var.dims()));
+                None => problems.push(format!("missing: {name} {:?}", own.dims())),
+                Some(tensor) if tensor.dims() != own.dims() => {
+                    problems.push(format!("wrong shape: {name} is {:?}, needs {:?}", tensor.dims(), own.dims()));
                 }
                 Some(_) => {}
             }
         }
-        problems.extend(tensors.keys().filter(|name| !vars.contains_key(*name)).map(|name| format!("unknown: {name}")));
+        problems.extend(tensors.keys().filter(|name| !own.contains_key(*name)).map(|name| format!("unknown: {name}")));
         if !problems.is_empty() {
             return Err(Error::Tensors { file: file.to_string(), problems });
         }
-        for (name, var) in vars.iter() {
+        for (name, var) in lock(&self.vars).iter() {
             var.set(&tensors[name].to_dtype(var.dtype())?.to_device(&self.device)?)?;
         }
         Ok(())
@@ -90,9 +104,8 @@ impl Parameters {
                 let scale = |x: f32| (mean + stdev * f64::from(x)) as f32;
                 stream.normals(count).into_iter().map(scale).collect()
             }
-            Init::Kaiming { .. } => {
-                candle_core::bail!("{name}: Kaiming initialisation is not used here")
-            }
+            // See `layers::GIVEN`.
+            Init::Kaiming { .. } => candle_core::bail!("{name} is not trained and must be given"),
         };
         Var::from_vec(values, shape, &self.device)
     }
@@ -100,6 +113,12 @@ impl Parameters {
 
 impl SimpleBackend for Parameters {
     fn get(&self, shape: Shape, name: &str, init: Init, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        if let Some(constant) = self.constants.get(name) {
+            if constant.shape() != &shape {
+                candle_core::bail!("{name} is {:?}, asked for as {shape:?}", constant.shape());
+            }
+            return Ok(constant.clone());
+        }
         let mut vars = lock(&self.vars);
         let var = match vars.get(name) {
             Some(var) => var.clone(),
@@ -113,14 +132,14 @@ impl SimpleBackend for Parameters {
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        match lock(&self.vars).get(name) {
-            Some(var) => Ok(var.as_tensor().clone()),
+        match self.tensors().remove(name) {
+            Some(tensor) => Ok(tensor),
             None => candle_core::bail!("no parameter {name}"),
         }
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        lock(&self.vars).contains_key(name)
+        self.constants.contains_key(name) || lock(&self.vars).contains_key(name)
     }
 }
 

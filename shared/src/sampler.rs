@@ -7,7 +7,8 @@ use crate::config::ModelConfig;
 use crate::diffusion::{Posterior, Schedule};
 use crate::error::Result;
 use crate::layers::{Conv2d, ConvGeometry};
-use crate::networks::{Decoder, Generator};
+use crate::networks::{Decoder, Generator, StepInputs};
+use crate::parameters::TensorMap;
 use crate::recipe::Recipe;
 
 /// A model that can make images.
@@ -124,9 +125,9 @@ impl Model {
         let mut x = inputs.x.clone();
         let mut latents = vec![x.clone()];
         for (i, (from, to)) in self.steps().enumerate() {
-            let sinusoids = self.generator.time_sinusoids(&vec![from as u32 - 1; batch], &self.device)?;
-            let sinusoids = b.constant(&sinusoids)?;
-            let x_0 = self.generator.forward(b, &x, &sinusoids, &inputs.z[i])?;
+            let step = self.generator.step_inputs(&self.schedule, &vec![from as u32 - 1; batch], &self.device)?;
+            let step = constants(b, &step)?;
+            let x_0 = self.generator.forward(b, &x, &step, &inputs.z[i])?;
             let Posterior { x_0: factor, x_t, std } = self.schedule.posterior(from, to);
             x = match inputs.noise.get(i) {
                 Some(noise) => b.weighted_sum(&[(factor, &x_0), (x_t, &x), (std, noise)])?,
@@ -183,6 +184,11 @@ impl Model {
     pub fn sample_seeds<R: Copy + Into<Recipe>>(&self, recipes: &[R], device: &Device) -> Result<Trajectory<Tensor>> {
         self.sample(&mut CandleBackend, &self.inputs(recipes, device)?)
     }
+}
+
+/// Tensors that are the same at every run.
+pub fn constants<B: Backend>(b: &mut B, tensors: &TensorMap) -> Result<StepInputs<B::Value>> {
+    tensors.iter().map(|(name, tensor)| Ok((name.clone(), b.constant(tensor)?))).collect()
 }
 
 /// Sorts values named and ordered as in [`Model::draw`] into [`SampleInputs`].

@@ -95,6 +95,10 @@ impl Backend for CandleBackend {
         Ok(ops::add_bias(x, &bias.to_dtype(x.dtype())?)?)
     }
 
+    fn multiply(&mut self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        Ok((a * b.to_dtype(a.dtype())?)?)
+    }
+
     fn weighted_sum(&mut self, terms: &[(f32, &Tensor)]) -> Result<Tensor> {
         let scaled = |(factor, x): &(f32, &Tensor)| match *factor {
             1.0 => Ok((*x).clone()),

@@ -31,6 +31,7 @@ pub enum Op {
     Concat,
     /// Inputs: image, bias.
     AddPerChannel,
+    Multiply,
     /// One factor per input.
     WeightedSum(Vec<f32>),
     /// Inputs: q, k, v.
@@ -269,6 +270,12 @@ impl Backend for Recorder {
         let bias_shape = self.vector("add_per_channel", *bias)?;
         check(bias_shape == shape[..2], "add_per_channel", || format!("{bias_shape:?} to {shape:?}"))?;
         Ok(self.push(Op::AddPerChannel, &[*x, *bias], shape.to_vec()))
+    }
+
+    fn multiply(&mut self, a: &NodeId, b: &NodeId) -> Result<NodeId> {
+        let (shape, other) = (self.shape(a), self.shape(b));
+        check(shape == other, "multiply", || format!("{shape:?} by {other:?}"))?;
+        Ok(self.push(Op::Multiply, &[*a, *b], shape))
     }
 
     fn weighted_sum(&mut self, terms: &[(f32, &NodeId)]) -> Result<NodeId> {

@@ -88,6 +88,9 @@ pub trait Backend {
     /// Adds `bias` (N, C) to every pixel of `x` (N, C, H, W).
     fn add_per_channel(&mut self, x: &Self::Value, bias: &Self::Value) -> Result<Self::Value>;
 
+    /// The product of two values of equal shape, number by number.
+    fn multiply(&mut self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value>;
+
     /// The sum of one to three values of equal shape, each times its factor.
     fn weighted_sum(&mut self, terms: &[(f32, &Self::Value)]) -> Result<Self::Value>;
 

@@ -4,10 +4,11 @@
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 
-use super::SKIP_RESCALE;
+use super::gaussian::need;
+use super::{Gaussian, SKIP_RESCALE, StepInputs};
 use crate::backend::{Activation, Backend, FirMode};
 use crate::config::{DiscriminatorConfig, DiscriminatorKind};
-use crate::diffusion::timestep_embedding;
+use crate::diffusion::{Schedule, timestep_embedding};
 use crate::error::{Error, Result};
 use crate::layers::{Conv2d, ConvGeometry, Linear, NEARLY_ZERO, WeightInit};
 
@@ -56,6 +57,7 @@ impl Block {
 /// The discriminator of the diffusion GAN.
 pub struct Discriminator {
     config: DiscriminatorConfig,
+    gaussian: Option<Gaussian>,
     time: [Linear; 2],
     start_conv: Conv2d,
     blocks: Vec<Block>,
@@ -78,7 +80,11 @@ impl Discriminator {
         let time_width = config.time_embedding;
         let embedding = |name| Linear::new(vb.pp("time").pp(name), time_width, time_width, WeightInit::out(1.0));
         let mut channels = 2 * config.channels;
-        let start_conv = conv(vb.pp("start_conv"), 2 * config.latent_channels, channels, 1, 1.0)?;
+        let modes = config.gaussian_modes;
+        let gaussian = || Gaussian::new(vb.pp("gaussian"), modes, config.latent_channels, config.latent_size);
+        let gaussian = (modes > 0).then(gaussian).transpose()?;
+        let latents = if gaussian.is_some() { 4 } else { 2 };
+        let start_conv = conv(vb.pp("start_conv"), latents * config.latent_channels, channels, 1, 1.0)?;
         let mut blocks = Vec::new();
         for (i, width) in widths[..config.layers].iter().enumerate() {
             let outputs = width * config.channels;
@@ -87,6 +93,7 @@ impl Discriminator {
             channels = outputs;
         }
         Ok(Self {
+            gaussian,
             time: [embedding("0")?, embedding("1")?],
             start_conv,
             blocks,
@@ -96,24 +103,48 @@ impl Discriminator {
         })
     }
 
-    /// The sinusoids of the steps `t` that [`Self::forward`] takes, (len of t, time_embedding).
-    pub fn time_sinusoids(&self, t: &[u32], device: &Device) -> Result<Tensor> {
-        timestep_embedding(t, self.config.time_embedding, device)
+    /// What [`Self::forward`] takes for samples of the steps `t` of `schedule`.
+    pub fn step_inputs(&self, schedule: &Schedule, t: &[u32], device: &Device) -> Result<StepInputs<Tensor>> {
+        let mut inputs = StepInputs::new();
+        if let Some(gaussian) = &self.gaussian {
+            for (name, offset) in [("x_t/", 0), ("x_tp1/", 1)] {
+                let alpha_bars: Vec<f32> = t.iter().map(|&t| schedule.alpha_bar(t as usize + offset)).collect();
+                inputs.extend(gaussian.step_inputs(name, &alpha_bars, device)?);
+            }
+        }
+        inputs.insert("time".to_string(), timestep_embedding(t, self.config.time_embedding, device)?);
+        Ok(inputs)
     }
 
-    /// Logits (N, 1): positive where (`x_t`, `x_tp1`), each (N, latent_channels, H, W), looks real. N must be a
-    /// multiple of min(N, 4).
+    /// The two latents, and with Gaussian modes what these make of each.
+    fn seen<B: Backend>(
+        &self,
+        b: &mut B,
+        x_t: &B::Value,
+        step: &StepInputs<B::Value>,
+        x_tp1: &B::Value,
+    ) -> Result<B::Value> {
+        let pair = b.concat(x_t, x_tp1)?;
+        let Some(gaussian) = &self.gaussian else { return Ok(pair) };
+        let denoised_t = gaussian.denoise(b, x_t, "x_t/", step)?;
+        let denoised_tp1 = gaussian.denoise(b, x_tp1, "x_tp1/", step)?;
+        let denoised = b.concat(&denoised_t, &denoised_tp1)?;
+        b.concat(&pair, &denoised)
+    }
+
+    /// Logits (N, 1): positive where (`x_t`, `x_tp1`), each (N, latent_channels, H, W), looks real. `step` comes from
+    /// [`Self::step_inputs`]. N must be a multiple of min(N, 4).
     pub fn forward<B: Backend>(
         &self,
         b: &mut B,
         x_t: &B::Value,
-        sinusoids: &B::Value,
+        step: &StepInputs<B::Value>,
         x_tp1: &B::Value,
     ) -> Result<B::Value> {
-        let time = b.linear(sinusoids, &self.time[0], Activation::LeakyRelu)?;
+        let time = b.linear(need(step, "time")?, &self.time[0], Activation::LeakyRelu)?;
         let time = b.linear(&time, &self.time[1], Activation::LeakyRelu)?;
-        let pair = b.concat(x_t, x_tp1)?;
-        let mut h = b.conv2d(&pair, &self.start_conv)?;
+        let seen = self.seen(b, x_t, step, x_tp1)?;
+        let mut h = b.conv2d(&seen, &self.start_conv)?;
         for block in &self.blocks {
             h = block.forward(b, &h, &time)?;
         }
@@ -138,6 +169,8 @@ mod tests {
             channels: 2,
             layers: 3,
             time_embedding: 4,
+            gaussian_modes: 0,
+            latent_size: 0,
         };
         let build = |config: DiscriminatorConfig| Discriminator::new(Shapes::new().var_builder(), &config);
         assert!(build(valid.clone()).is_ok());

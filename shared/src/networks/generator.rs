@@ -4,11 +4,12 @@
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 
-use super::SKIP_RESCALE;
 use super::attention::{AttentionBlock, AttentionStyle};
+use super::gaussian::need;
+use super::{Gaussian, SKIP_RESCALE, StepInputs};
 use crate::backend::{Activation, Backend, FirMode};
 use crate::config::GeneratorConfig;
-use crate::diffusion::timestep_embedding;
+use crate::diffusion::{Schedule, timestep_embedding};
 use crate::error::Result;
 use crate::layers::{Conv2d, ConvGeometry, GroupNorm, Linear, NEARLY_ZERO, WeightInit, check_groups};
 
@@ -159,6 +160,7 @@ impl ZMapping {
 /// The NCSN++ generator.
 pub struct Generator {
     config: GeneratorConfig,
+    gaussian: Option<Gaussian>,
     z_mapping: ZMapping,
     time: [Linear; 2],
     conv_in: Conv2d,
@@ -176,7 +178,11 @@ impl Generator {
         let width = config.channels;
         let embedding = |name, inputs| Linear::new(vb.pp("time").pp(name), inputs, 4 * width, WeightInit::average(1.0));
         let widths = Condition::widths(config);
-        let (down, mut skips, coarsest) = down_levels(vb.pp("down"), config)?;
+        let (modes, channels) = (config.gaussian_modes, config.latent_channels);
+        let gaussian = || Gaussian::new(vb.pp("gaussian"), modes, channels, config.latent_size);
+        let gaussian = (modes > 0).then(gaussian).transpose()?;
+        let inputs = if gaussian.is_some() { 2 * channels } else { channels };
+        let (down, mut skips, coarsest) = down_levels(vb.pp("down"), config, inputs)?;
         let middle = vb.pp("middle");
         let middle = (
             ResidualBlock::new(middle.pp("block1"), &widths, coarsest, coarsest, None)?,
@@ -187,7 +193,8 @@ impl Generator {
         Ok(Self {
             z_mapping: ZMapping::new(vb.pp("z_mapping"), config)?,
             time: [embedding("0", width)?, embedding("1", 4 * width)?],
-            conv_in: conv3x3(vb.pp("conv_in"), config.latent_channels, width, 1.0)?,
+            conv_in: conv3x3(vb.pp("conv_in"), inputs, width, 1.0)?,
+            gaussian,
             down,
             middle,
             up,
@@ -201,18 +208,46 @@ impl Generator {
         &self.config
     }
 
-    /// The sinusoids of the steps `t` that [`Self::forward`] takes, (len of t, channels).
-    pub fn time_sinusoids(&self, t: &[u32], device: &Device) -> Result<Tensor> {
-        timestep_embedding(t, self.config.channels, device)
+    /// What [`Self::forward`] takes for samples of the steps `t`, which lead from x_{t+1} of `schedule`.
+    pub fn step_inputs(&self, schedule: &Schedule, t: &[u32], device: &Device) -> Result<StepInputs<Tensor>> {
+        let mut inputs = match &self.gaussian {
+            Some(gaussian) => {
+                let alpha_bars: Vec<f32> = t.iter().map(|&t| schedule.alpha_bar(t as usize + 1)).collect();
+                gaussian.step_inputs("", &alpha_bars, device)?
+            }
+            None => StepInputs::new(),
+        };
+        inputs.insert("time".to_string(), timestep_embedding(t, self.config.channels, device)?);
+        Ok(inputs)
     }
 
-    /// Predicts x_0, in (-1, 1) if the configuration says tanh.
+    /// Predicts x_0, in (-1, 1) if the configuration says tanh. With Gaussian modes, it is what the network adds to the
+    /// start that they give.
     ///
-    /// `x` is x_{t+1} (N, latent_channels, H, W), `sinusoids` comes from [`Self::time_sinusoids`] (N, channels), `z`
-    /// is (N, z_dim).
-    pub fn forward<B: Backend>(&self, b: &mut B, x: &B::Value, sinusoids: &B::Value, z: &B::Value) -> Result<B::Value> {
+    /// `x` is x_{t+1} (N, latent_channels, H, W), `step` comes from [`Self::step_inputs`], `z` is (N, z_dim).
+    pub fn forward<B: Backend>(
+        &self,
+        b: &mut B,
+        x: &B::Value,
+        step: &StepInputs<B::Value>,
+        z: &B::Value,
+    ) -> Result<B::Value> {
+        let Some(gaussian) = &self.gaussian else { return self.network(b, x, step, z) };
+        let start = gaussian.start(b, x, step, z)?;
+        let input = b.concat(x, &start)?;
+        let change = self.network(b, &input, step, z)?;
+        b.weighted_sum(&[(1.0, &start), (1.0, &change)])
+    }
+
+    fn network<B: Backend>(
+        &self,
+        b: &mut B,
+        x: &B::Value,
+        step: &StepInputs<B::Value>,
+        z: &B::Value,
+    ) -> Result<B::Value> {
         let z = self.z_mapping.forward(b, z)?;
-        let time = b.linear(sinusoids, &self.time[0], Activation::Silu)?;
+        let time = b.linear(need(step, "time")?, &self.time[0], Activation::Silu)?;
         // Every block applies SiLU to the time embedding again before its own layer: once is enough.
         let time = b.linear(&time, &self.time[1], Activation::Silu)?;
         let condition = Condition { time, z };
@@ -271,11 +306,12 @@ impl Generator {
     }
 }
 
-/// The down path, the channels of every skip in the order of their making, and the channels of the coarsest level.
-fn down_levels(vb: VarBuilder, config: &GeneratorConfig) -> Result<(Vec<DownLevel>, Vec<usize>, usize)> {
+/// The down path of a network with so many `inputs`, the channels of every skip in the order of their making, and the
+/// channels of the coarsest level.
+fn down_levels(vb: VarBuilder, config: &GeneratorConfig, inputs: usize) -> Result<(Vec<DownLevel>, Vec<usize>, usize)> {
     let widths = Condition::widths(config);
     let mut channels = config.channels;
-    let mut pyramid_channels = config.latent_channels;
+    let mut pyramid_channels = inputs;
     let mut skips = vec![channels];
     let mut levels = Vec::new();
     for (level, multiplier) in config.multipliers.iter().enumerate() {

@@ -3,6 +3,7 @@
 mod attention;
 mod autoencoder;
 mod discriminator;
+mod gaussian;
 mod generator;
 mod patch_discriminator;
 mod record;
@@ -10,8 +11,16 @@ mod record;
 pub use attention::{AttentionBlock, AttentionStyle};
 pub use autoencoder::{Decoder, Encoder, LOG_VARIANCE_RANGE, Posterior};
 pub use discriminator::Discriminator;
+pub use gaussian::Gaussian;
 pub use generator::{Condition, Generator, ResidualBlock};
 pub use patch_discriminator::PatchDiscriminator;
+pub(crate) use record::record_inputs;
+
+use std::collections::BTreeMap;
+
+/// What a network takes that depends on the steps t of the samples alone, by name, each (N, …): `time`, the sinusoids of the
+/// steps, and what a [`Gaussian`] needs.
+pub type StepInputs<V> = BTreeMap<String, V>;
 
 /// 1 / sqrt(2): keeps the variance of a sum of two branches.
 const SKIP_RESCALE: f32 = std::f32::consts::FRAC_1_SQRT_2;

@@ -1,19 +1,30 @@
 //! Recordings of single networks for one image, for what needs no values: counting and exporting.
 
-use super::{Decoder, Generator};
-use crate::backend::{Graph, Recorder};
-use crate::config::AutoencoderConfig;
+use candle_core::Device;
+
+use super::{Decoder, Generator, StepInputs};
+use crate::backend::{Graph, NodeId, Recorder};
+use crate::config::{AutoencoderConfig, DiffusionConfig};
+use crate::diffusion::Schedule;
 use crate::error::Result;
+use crate::parameters::TensorMap;
+
+/// Inputs of the names and shapes of these.
+pub(crate) fn record_inputs(b: &mut Recorder, step: &TensorMap) -> StepInputs<NodeId> {
+    step.iter().map(|(name, tensor)| (name.clone(), b.input(name, tensor.dims()))).collect()
+}
 
 impl Generator {
-    /// From `x` (1, latent_channels, H, W), `time` (1, channels) and `z` (1, z_dim) to `x0`.
+    /// From `x` (1, latent_channels, H, W), the [`Self::step_inputs`] and `z` (1, z_dim) to `x0`.
     pub fn record(&self) -> Result<Graph> {
         let config = self.config();
         let mut b = Recorder::new();
         let x = b.input("x", &[1, config.latent_channels, config.latent_size, config.latent_size]);
-        let time = b.input("time", &[1, config.channels]);
+        // Shapes alone are of interest, which no schedule changes.
+        let step = self.step_inputs(&Schedule::new(&DiffusionConfig::default())?, &[0], &Device::Cpu)?;
+        let step = record_inputs(&mut b, &step);
         let z = b.input("z", &[1, config.z_dim]);
-        let x0 = self.forward(&mut b, &x, &time, &z)?;
+        let x0 = self.forward(&mut b, &x, &step, &z)?;
         b.output("x0", x0);
         Ok(b.finish())
     }

@@ -18,6 +18,9 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, geometry: ConvGeometry) -> Result<Ten
     if x.dim(1)? != weight.dim(1)? {
         candle_core::bail!("conv2d: weight {:?} on image {:?}", weight.shape(), x.shape());
     }
+    if geometry == ConvGeometry::patch(h) && h == w {
+        return over_whole_image(x, weight);
+    }
     if let Some(wider) = wider(x) {
         return conv2d(&x.to_dtype(wider)?, &weight.to_dtype(wider)?, geometry)?.to_dtype(x.dtype());
     }
@@ -31,6 +34,13 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, geometry: ConvGeometry) -> Result<Ten
         return conv2d(&padded, weight, ConvGeometry { pad_before: 0, pad_after: 0, ..geometry });
     }
     apply(Pass::Forward, x, weight, geometry, (h, w))
+}
+
+/// A convolution whose kernel covers the image is one matrix product for all samples.
+fn over_whole_image(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let outputs = weight.dim(0)?;
+    let y = x.flatten_from(1)?.matmul(&weight.flatten_from(1)?.t()?)?;
+    y.reshape((x.dim(0)?, outputs, 1, 1))
 }
 
 fn apply(pass: Pass, a: &Tensor, b: &Tensor, geometry: ConvGeometry, image: (usize, usize)) -> Result<Tensor> {

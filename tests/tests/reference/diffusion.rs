@@ -14,7 +14,7 @@ fn diffusion() {
     let io = recorded(&folder);
     let steps = |name: &str| values(&io[name]).into_iter().map(|t| t as u32).collect::<Vec<_>>();
     for t in [1, 2, 4, 8] {
-        let schedule = Schedule::new(&DiffusionConfig { steps: t, ..Default::default() }).unwrap();
+        let schedule = Schedule::new(&DiffusionConfig::linear(t)).unwrap();
         let variance: Vec<f32> = schedule.posterior_std.iter().map(|std| std * std).collect();
         let tables = [
             ("sigmas", &schedule.sigmas),
