@@ -24,6 +24,8 @@ pub use config::{
 };
 pub use error::{Error, Result};
 pub use model_file::{ModelFile, Provenance};
+#[cfg(feature = "cuda")]
+pub use ops::cuda::{Slot as AdamSlot, Step as AdamStep, adam_step, keep_memory, move_averages};
 pub use ops::set_tf32;
 pub use recipe::{Mix, Recipe};
 pub use sampler::{Model, SampleInputs, Trajectory};

@@ -1,7 +1,7 @@
 //! The Adam optimiser, with moments that can be saved, and with clipped gradients.
 
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use lddgan::parameters::{Parameters, TensorMap};
 
 const EPSILON: f64 = 1e-8;
@@ -32,7 +32,8 @@ pub struct Adam {
     step: u64,
     /// Largest norm that the gradient of all parameters together may have; a larger one is scaled down to it.
     clip: Option<f64>,
-    gradient_norm: f64,
+    /// Of rank 0, where the parameters are.
+    gradient_norm: Tensor,
     slots: Vec<Slot>,
 }
 
@@ -47,12 +48,14 @@ struct Slot {
 impl Adam {
     pub fn new(parameters: &Parameters, schedule: LearningRate, (beta1, beta2): (f64, f64)) -> Result<Self> {
         let slot = |(name, var): (String, Var)| {
-            let zeros = var.as_tensor().zeros_like()?.detach();
-            Ok(Slot { name, var, first: zeros.clone(), second: zeros })
+            // Each with memory of its own: they are changed in place on CUDA devices.
+            let zeros = || Ok::<_, candle_core::Error>(var.as_tensor().zeros_like()?.detach());
+            Ok(Slot { name, first: zeros()?, second: zeros()?, var })
         };
         let slots = parameters.vars().into_iter().map(slot).collect::<Result<_>>()?;
         let learning_rate = schedule.first;
-        Ok(Self { schedule, learning_rate, beta1, beta2, step: 0, clip: None, gradient_norm: 0.0, slots })
+        let gradient_norm = Tensor::zeros((), DType::F32, parameters.device())?;
+        Ok(Self { schedule, learning_rate, beta1, beta2, step: 0, clip: None, gradient_norm, slots })
     }
 
     /// Takes the learning rate of the moment when `progress` (0 to 1) of the training is done.
@@ -66,22 +69,33 @@ impl Adam {
     }
 
     /// The norm of the last gradient of all parameters together, before it was clipped.
-    pub fn gradient_norm(&self) -> f64 {
-        self.gradient_norm
+    pub fn gradient_norm(&self) -> Result<f64> {
+        self.gradient_norm.to_dtype(DType::F64)?.to_scalar()
+    }
+
+    /// As [`Self::gradient_norm`], of rank 0 and where the parameters are: to be read with other numbers, as a GPU is
+    /// waited for each time.
+    pub fn gradient_norm_tensor(&self) -> &Tensor {
+        &self.gradient_norm
     }
 
     /// Updates every parameter that has a gradient. A gradient that is not finite changes nothing;
     /// [`Self::gradient_norm`] tells.
     pub fn step(&mut self, gradients: &GradStore) -> Result<()> {
-        self.gradient_norm = self.norm(gradients)?;
-        if !self.gradient_norm.is_finite() {
+        let device = self.gradient_norm.device().clone();
+        if device.is_cuda() { self.step_on_cuda(gradients) } else { self.step_on_cpu(gradients) }
+    }
+
+    fn step_on_cpu(&mut self, gradients: &GradStore) -> Result<()> {
+        let norm = self.norm(gradients)?;
+        self.gradient_norm = Tensor::new(norm, &Device::Cpu)?;
+        if !norm.is_finite() {
             return Ok(());
         }
         // As the reference, which keeps clear of dividing by zero.
-        let scale = self.clip.map(|clip| clip / (self.gradient_norm + 1e-6)).filter(|scale| *scale < 1.0);
+        let scale = self.clip.map(|clip| clip / (norm + 1e-6)).filter(|scale| *scale < 1.0);
         self.step += 1;
-        let correct1 = 1.0 - self.beta1.powf(self.step as f64);
-        let correct2 = 1.0 - self.beta2.powf(self.step as f64);
+        let (correct1, correct2) = self.corrections(self.step);
         for slot in &mut self.slots {
             let Some(gradient) = gradients.get(&slot.var) else { continue };
             let gradient = match scale {
@@ -97,10 +111,39 @@ impl Adam {
         Ok(())
     }
 
+    /// What the moments after so many steps are divided by, as they start at zero.
+    fn corrections(&self, step: u64) -> (f64, f64) {
+        (1.0 - self.beta1.powf(step as f64), 1.0 - self.beta2.powf(step as f64))
+    }
+
+    /// All parameters at once, and without waiting for the norm.
+    #[cfg(feature = "cuda")]
+    fn step_on_cuda(&mut self, gradients: &GradStore) -> Result<()> {
+        self.step += 1;
+        let (correct1, correct2) = self.corrections(self.step);
+        let step = lddgan::AdamStep {
+            rate: self.learning_rate / correct1,
+            beta1: self.beta1,
+            beta2: self.beta2,
+            correct2,
+            epsilon: EPSILON,
+            clip: self.clip,
+        };
+        let slots = self.slots.iter().filter_map(|Slot { var, first, second, .. }| {
+            Some(lddgan::AdamSlot { value: var.as_tensor(), first, second, gradient: gradients.get(var)? })
+        });
+        self.gradient_norm = lddgan::adam_step(&slots.collect::<Vec<_>>(), &step)?;
+        Ok(())
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn step_on_cuda(&mut self, _: &GradStore) -> Result<()> {
+        candle_core::bail!("this program was built without CUDA")
+    }
+
     fn norm(&self, gradients: &GradStore) -> Result<f64> {
         let squares = self.slots.iter().filter_map(|slot| gradients.get(&slot.var));
         let squares = squares.map(|gradient| gradient.detach().sqr()?.sum_all()).collect::<Result<Vec<_>>>()?;
-        // Stacked, so that a GPU is waited for once.
         match squares.is_empty() {
             true => Ok(0.0),
             false => Ok(f64::from(Tensor::stack(&squares, 0)?.sum_all()?.to_scalar::<f32>()?).sqrt()),
@@ -200,7 +243,7 @@ mod tests {
             let mut adam = Adam::new(&parameters, constant(0.1), (0.5, 0.9)).unwrap().with_clip(clip);
             let loss = ((v * 3.0).unwrap() + (w * 4.0).unwrap()).unwrap().sum_all().unwrap();
             adam.step(&loss.backward().unwrap()).unwrap();
-            assert!((adam.gradient_norm() - 5.0).abs() < 1e-6);
+            assert!((adam.gradient_norm().unwrap() - 5.0).abs() < 1e-6);
             let state = adam.tensors().unwrap();
             let moment = |name: &str| f64::from(state[name].to_vec1::<f32>().unwrap()[0]);
             for (name, gradient) in [("v", 3.0 * factor), ("w", 4.0 * factor)] {
@@ -217,7 +260,7 @@ mod tests {
         let mut adam = Adam::new(&parameters, constant(0.1), (0.5, 0.9)).unwrap();
         // The derivative of the square root at 0 is infinite.
         adam.step(&w.sqrt().unwrap().sum_all().unwrap().backward().unwrap()).unwrap();
-        assert!(!adam.gradient_norm().is_finite());
+        assert!(!adam.gradient_norm().unwrap().is_finite());
         assert_eq!(w.to_vec1::<f32>().unwrap(), [0.0, 0.0]);
         let step = adam.tensors().unwrap()["step"].to_scalar::<i64>().unwrap();
         assert_eq!(step, 0);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use lddgan::backend::{CandleBackend, nearest_codes};
+use lddgan::diffusion::Schedule;
 use lddgan::networks::{Decoder, Discriminator, Encoder, Generator, LOG_VARIANCE_RANGE};
 use lddgan::parameters::TensorMap;
 use lddgan::{Backend, ModelFile, Recorder};
@@ -170,7 +171,7 @@ pub fn run(
     };
     let mut checked = checked_inputs(&expected, inputs)?;
     let batch = checked.values().next().map_or(0, |tensor| tensor.dims()[0]);
-    checked.extend(network.time(inputs, batch)?.map(|time| ("time".to_string(), time)));
+    checked.extend(network.step_inputs(file, inputs, batch)?);
     let to_device = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&device)?));
     let inputs = checked.into_iter().map(to_device).collect::<Result<TensorMap>>()?;
     let outputs = match backend {
@@ -195,24 +196,43 @@ pub fn numbered_device(backend: BackendName, number: usize) -> Result<Device> {
         }
         // On a stream of its own: the default one is another for each thread.
         BackendName::Cuda => {
-            Device::new_cuda_with_stream(number).with_context(|| format!("CUDA device {number} cannot be used"))
+            let device = Device::new_cuda_with_stream(number);
+            let device = device.with_context(|| format!("CUDA device {number} cannot be used"))?;
+            #[cfg(feature = "cuda")]
+            lddgan::keep_memory(&device)?;
+            Ok(device)
         }
     }
 }
 
 impl Network {
-    /// The sinusoids of the input `t`, for the networks that take it.
-    fn time(&self, given: &TensorMap, batch: usize) -> Result<Option<Tensor>> {
-        let t = || {
-            let t = steps(given.get("t").context("the input `t` is missing")?)?;
-            ensure!(t.len() == batch, "the input `t` has {} steps for a batch of {batch}", t.len());
-            Ok(t)
-        };
+    /// What follows from the input `t`, for the networks that take it.
+    fn step_inputs(&self, file: &ModelFile, given: &TensorMap, batch: usize) -> Result<TensorMap> {
+        if !matches!(self, Self::Generator(_) | Self::Discriminator(_)) {
+            return Ok(TensorMap::new());
+        }
+        let t = steps(given.get("t").context("the input `t` is missing")?)?;
+        ensure!(t.len() == batch, "the input `t` has {} steps for a batch of {batch}", t.len());
+        // A network alone says nothing about its steps; without a Gaussian, nothing depends on more than their numbers.
+        let schedule = Schedule::new(&file.config.diffusion.clone().unwrap_or_default())?;
+        let last = t.iter().max().copied().unwrap_or(0) as usize;
+        let known = last < schedule.steps() || !self.has_gaussian(file);
+        ensure!(known, "the input `t` has a step {last} of {}", schedule.steps());
         Ok(match self {
-            Self::Generator(generator) => Some(generator.time_sinusoids(&t()?, &Device::Cpu)?),
-            Self::Discriminator(discriminator) => Some(discriminator.time_sinusoids(&t()?, &Device::Cpu)?),
-            Self::Encoder(_) | Self::Decoder { .. } => None,
+            Self::Generator(generator) => generator.step_inputs(&schedule, &t, &Device::Cpu)?,
+            Self::Discriminator(discriminator) => discriminator.step_inputs(&schedule, &t, &Device::Cpu)?,
+            Self::Encoder(_) | Self::Decoder { .. } => TensorMap::new(),
         })
+    }
+
+    fn has_gaussian(&self, file: &ModelFile) -> bool {
+        match self {
+            Self::Generator(_) => file.config.generator.as_ref().is_some_and(|config| config.gaussian_modes > 0),
+            Self::Discriminator(_) => {
+                file.config.discriminator.as_ref().is_some_and(|config| config.gaussian_modes > 0)
+            }
+            Self::Encoder(_) | Self::Decoder { .. } => false,
+        }
     }
 
     fn forward<B: Backend>(
@@ -223,10 +243,10 @@ impl Network {
         let get = |name: &str| inputs.get(name).with_context(|| format!("the input `{name}` is missing"));
         let outputs = match self {
             Self::Generator(generator) => {
-                vec![("x0", generator.forward(b, get("x")?, get("time")?, get("z")?)?)]
+                vec![("x0", generator.forward(b, get("x")?, inputs, get("z")?)?)]
             }
             Self::Discriminator(discriminator) => {
-                vec![("logits", discriminator.forward(b, get("x_t")?, get("time")?, get("x_tp1")?)?)]
+                vec![("logits", discriminator.forward(b, get("x_t")?, inputs, get("x_tp1")?)?)]
             }
             Self::Encoder(encoder) => match encoder.posterior(b, get("x")?)? {
                 Some(posterior) => vec![("mean", posterior.mean), ("logvar", posterior.log_variance)],

@@ -114,6 +114,9 @@ pub struct GanTraining {
     /// it, they stay (its `no_lr_decay`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_learning_rate: Option<f64>,
+    /// Where the generator's learning rate ends, along half a cosine; the discriminator's then stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_generator_learning_rate: Option<f64>,
     /// Largest norm of a network's gradient, which is scaled down to it; without it, gradients are taken as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient_clip: Option<f64>,
@@ -188,6 +191,16 @@ impl Preset {
         }
         if self.discriminator.latent_channels != self.generator.latent_channels {
             return Err("discriminator.latent_channels differs from generator.latent_channels".to_string());
+        }
+        let denoising = self.discriminator.gaussian_modes > 0;
+        if denoising && self.discriminator.latent_size != self.generator.latent_size {
+            return Err("discriminator.latent_size differs from generator.latent_size".to_string());
+        }
+        if denoising && self.discriminator.gaussian_modes != self.generator.gaussian_modes {
+            return Err("discriminator.gaussian_modes differs from generator.gaussian_modes".to_string());
+        }
+        if gan.final_learning_rate.is_some() && gan.final_generator_learning_rate.is_some() {
+            return Err("train_gan: either final_learning_rate or final_generator_learning_rate".to_string());
         }
         if gan.translation as usize >= self.generator.latent_size {
             return Err("train_gan.translation must be less than generator.latent_size".to_string());

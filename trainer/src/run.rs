@@ -28,9 +28,6 @@ pub struct RunOptions {
     /// Preset: a name, or the path of a TOML file
     #[arg(long, default_value = "faces64")]
     pub preset: String,
-    /// Training images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote)
-    #[arg(long, value_name = "PATH")]
-    pub data: PathBuf,
     /// Folder for checkpoints, logs, pictures and model files
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,

@@ -10,17 +10,23 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 const VARIABLE: &str = "CANDLE_GRAD_DO_NOT_DETACH";
 
+/// As many threads as elsewhere: what is computed in one of them uses the others.
 fn pool() -> Option<&'static ThreadPool> {
     static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
-    // As many threads as elsewhere: what is computed in one of them uses the others.
     POOL.get_or_init(|| ThreadPoolBuilder::new().build().ok()).as_ref()
+}
+
+/// One thread for GPUs, whose libraries keep what they need in each thread that calls them.
+fn gpu_thread() -> Option<&'static ThreadPool> {
+    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+    POOL.get_or_init(|| ThreadPoolBuilder::new().num_threads(1).build().ok()).as_ref()
 }
 
 /// Starts the threads. To be called before the program has any others: it changes the environment.
 pub fn start() {
     // SAFETY: there is no other thread that could read the environment.
     unsafe { std::env::set_var(VARIABLE, "1") };
-    if let Some(pool) = pool() {
+    for pool in [pool(), gpu_thread()].into_iter().flatten() {
         pool.broadcast(|_| {
             // A backward pass makes the thread read the variable; nothing is wanted of it.
             let pass = || Var::zeros((), candle_core::DType::F32, &Device::Cpu)?.as_tensor().sqr()?.backward();
@@ -31,9 +37,9 @@ pub fn start() {
     unsafe { std::env::remove_var(VARIABLE) };
 }
 
-/// Runs `f` in one of the threads; in this one if there are none.
-pub fn run<T: Send>(f: impl FnOnce() -> T + Send) -> T {
-    match pool() {
+/// Runs `f`, which computes on `device`, in one of the threads; in this one if there are none.
+pub fn run<T: Send>(device: &Device, f: impl FnOnce() -> T + Send) -> T {
+    match if device.is_cpu() { pool() } else { gpu_thread() } {
         Some(pool) => pool.install(f),
         None => f(),
     }

@@ -8,7 +8,7 @@
 mod bias;
 mod conv;
 #[cfg(feature = "cuda")]
-mod cuda;
+pub mod cuda;
 mod fir;
 mod float;
 #[cfg(test)]

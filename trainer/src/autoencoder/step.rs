@@ -276,11 +276,11 @@ impl Trainer {
     }
 
     /// The norms of the last gradients, before they were clipped.
-    pub fn gradient_norms(&self) -> [(&'static str, f64); 2] {
-        [
-            ("gradient_norm/autoencoder", self.optimizer.gradient_norm()),
-            ("gradient_norm/discriminator", self.discriminator_optimizer.gradient_norm()),
-        ]
+    pub fn gradient_norms(&self) -> Result<[(&'static str, f64); 2]> {
+        Ok([
+            ("gradient_norm/autoencoder", self.optimizer.gradient_norm()?),
+            ("gradient_norm/discriminator", self.discriminator_optimizer.gradient_norm()?),
+        ])
     }
 
     /// Everything that is needed to go on.

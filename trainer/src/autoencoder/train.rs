@@ -32,6 +32,9 @@ const PICTURE_IMAGES: usize = 16;
 pub struct Options {
     #[command(flatten)]
     pub run: RunOptions,
+    /// Training images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote)
+    #[arg(long, value_name = "PATH")]
+    pub data: PathBuf,
     /// Other images, of which the PSNR of the reconstruction is reported
     #[arg(long, value_name = "PATH")]
     pub validation: Option<PathBuf>,
@@ -158,7 +161,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     processes.check_batch("train_autoencoder.batch", batch, 1)?;
     let (mut run, checkpoint) = Run::open(&options.run, Stage::Autoencoder, &preset, processes)?;
     let size = preset.autoencoder.image_size;
-    let images = crate::data::load(&options.run.data, size)?;
+    let images = crate::data::load(&options.data, size)?;
     let validation = match &options.validation {
         Some(path) => crate::data::load(path, size)?.batch_all(device)?,
         None => images.batch(&(0..PICTURE_IMAGES.min(images.len()) as u32).collect::<Vec<_>>(), device)?,
@@ -181,7 +184,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     processes.check_same(&format!("{:?} {total} {} {}", run.position, images.len(), options.hold_encoder))?;
     let mut batches = prefetch(batches(images, training, &run.position, processes));
     let mut progress = Progress::new(run.position.images, total);
-    let snapshot = |trainer: &Trainer, position: &Position| snapshot(trainer, position, &options.run.data, &validation);
+    let snapshot = |trainer: &Trainer, position: &Position| snapshot(trainer, position, &options.data, &validation);
     while !run.finished(total)? {
         if run.checkpoint_due() {
             run.save(|position| snapshot(&trainer, position))?;
@@ -196,7 +199,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
             let fits = |count| fits(&preset, options.run.precision, &images, count);
             memory::explain(error.into(), "train_autoencoder.batch", samples.len(), fits)
         })?;
-        let values: Vec<_> = losses.named().into_iter().chain(trainer.gradient_norms()).collect();
+        let values: Vec<_> = losses.named().into_iter().chain(trainer.gradient_norms()?).collect();
         run.guard(&values, &indices, &images, || Ok(trainer.state()?))?;
         run.advance(batch, &values);
         progress.update(run.position.images, &losses.named());

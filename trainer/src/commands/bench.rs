@@ -13,7 +13,7 @@ use lddgan::{Model, ModelConfig};
 use lddgan_trainer::bench::{Protocol, Timing};
 use lddgan_trainer::distributed::Processes;
 use lddgan_trainer::files::read_model;
-use lddgan_trainer::gan::{Step, Trainer};
+use lddgan_trainer::gan::{Moments, Setup, Step, Trainer};
 use lddgan_trainer::network::{BackendName, Dtype, device, needs_wgpu};
 use lddgan_trainer::precision::Precision;
 use lddgan_trainer::preset::Preset;
@@ -156,7 +156,8 @@ impl Source {
         }
         let preset = Preset::load(self.preset.as_deref().context("say what to time: --model or --preset")?)?;
         let config: ModelConfig = preset.model_config();
-        let parameters = Parameters::new(0, device);
+        let moments = Moments::standard(&preset)?.constants("generator");
+        let parameters = Parameters::new(0, device).with_constants(&moments)?;
         let vb = parameters.var_builder();
         let generator = Generator::new(vb.pp("generator"), &config.generator)?;
         let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder)?;
@@ -167,7 +168,15 @@ impl Source {
 fn train(options: &Train) -> Result<()> {
     let preset = Preset::load(&options.preset)?;
     let device = training_device(options.backend, options.precision)?;
-    let mut trainer = Trainer::new(&preset, 0, options.precision, &device, &Processes::alone())?;
+    let (processes, moments) = (Processes::alone(), Moments::standard(&preset)?);
+    let mut trainer = Trainer::new(&Setup {
+        preset: &preset,
+        seed: 0,
+        precision: options.precision,
+        device: &device,
+        processes: &processes,
+        moments: Some(&moments),
+    })?;
     let config = &preset.generator;
     let shape = (options.protocol.batch, config.latent_channels, config.latent_size, config.latent_size);
     let latents = Stream::new(0, 0, "latents").normals(shape.0 * shape.1 * shape.2 * shape.3);

@@ -7,12 +7,15 @@ use clap::{Args, Subcommand};
 use image::RgbImage;
 use lddgan_trainer::data::manifest::{Listing, Manifest};
 use lddgan_trainer::data::{self, Prepared, Selection, Source};
+use lddgan_trainer::gan::{EncodeOptions, encode};
 use lddgan_trainer::grid;
 
 #[derive(Subcommand)]
 pub enum Data {
     /// Bring all images to one size, in one file that training loads without decoding
     Prepare(Prepare),
+    /// Encode images, and write their latents as 8-bit numbers, to train on without the images
+    Encode(EncodeOptions),
     /// Show what a prepared file or a source of images holds
     Inspect(Inspect),
 }
@@ -49,6 +52,7 @@ pub struct Inspect {
 pub fn data(command: &Data) -> Result<()> {
     match command {
         Data::Prepare(options) => prepare(options),
+        Data::Encode(options) => encode(options),
         Data::Inspect(options) => inspect(options),
     }
 }

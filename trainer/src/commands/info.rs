@@ -50,7 +50,7 @@ fn print_costs(config: &FileConfig, held: impl Fn(&str) -> bool) -> Result<()> {
     if let Some(generator) = config.generator.as_ref().filter(|_| held("generator")) {
         let cost = cost::generator(generator)?;
         print("generator", cost);
-        sampling = config.diffusion.as_ref().map(|diffusion| diffusion.steps as u64 * cost.flops);
+        sampling = config.diffusion.as_ref().map(|diffusion| diffusion.steps() as u64 * cost.flops);
         if let Some(discriminator) = config.discriminator.as_ref().filter(|_| held("discriminator")) {
             print("discriminator", cost::discriminator(discriminator, generator.latent_size)?);
         }

@@ -63,6 +63,7 @@ impl Lowering<'_> {
                 let bias = self.b.reshape(&format!("{name}/bias"), bias, &[0, 0, 1, 1]);
                 Ok(self.b.push("Add", name, &[x, &bias], Vec::new()))
             }
+            (Op::Multiply, &[a, b]) => Ok(self.b.push("Mul", name, &[a, b], Vec::new())),
             (Op::WeightedSum(factors), terms) => self.weighted_sum(name, terms, factors),
             (Op::Attention, &[q, k, v]) => self.attention(name, [q, k, v], &node.shape),
             (Op::Quantize(codebook), &[x]) => self.quantize(name, x, codebook, &node.shape),

@@ -5,8 +5,9 @@ mod lower;
 mod proto;
 
 use candle_core::{Device, Tensor};
+use lddgan::ModelFile;
 use lddgan::backend::Graph;
-use lddgan::{DiffusionConfig, ModelFile};
+use lddgan::diffusion::Schedule;
 
 use builder::Builder;
 
@@ -50,10 +51,11 @@ pub fn onnx(file: &ModelFile, name: &str, dtype: Dtype) -> Result<Vec<OnnxFile>,
     if file.config.generator.is_some() {
         let generator = file.generator(name, &Device::Cpu)?;
         // A generator alone says nothing about its steps.
-        let steps =
-            file.config.diffusion.as_ref().map_or(DiffusionConfig::default().steps, |diffusion| diffusion.steps);
-        let rows = generator.time_sinusoids(&(0..steps as u32).collect::<Vec<_>>(), &Device::Cpu)?;
-        files.push(encode("generator", &generator.record()?, &[Table { value: "time", index: "t", rows }])?);
+        let schedule = Schedule::new(&file.config.diffusion.clone().unwrap_or_default())?;
+        let all: Vec<u32> = (0..schedule.steps() as u32).collect();
+        let tables = generator.step_inputs(&schedule, &all, &Device::Cpu)?.into_iter();
+        let tables: Vec<Table> = tables.map(|(value, rows)| Table { value, index: "t", rows }).collect();
+        files.push(encode("generator", &generator.record()?, &tables)?);
     }
     if let Some(config) = &file.config.autoencoder {
         files.push(encode("decoder", &file.decoder(name, &Device::Cpu)?.record(config)?, &[])?);
@@ -63,7 +65,7 @@ pub fn onnx(file: &ModelFile, name: &str, dtype: Dtype) -> Result<Vec<OnnxFile>,
 
 /// An input of a recording that an ONNX file looks up instead: row `index` (int64, one per sample) of `rows`.
 struct Table {
-    value: &'static str,
+    value: String,
     index: &'static str,
     rows: Tensor,
 }

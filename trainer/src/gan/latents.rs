@@ -71,9 +71,21 @@ impl Latents {
         Ok(Self { means: means.broadcast_div(&divisor)?, deviations, scale })
     }
 
+    /// The latents, and of the KL kind their means, (N, C, H, W).
+    pub fn means(&self) -> &Tensor {
+        &self.means
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.means.dims()[0]
+    }
+
+    /// The latents `indices` as the decoder takes them, (N, C, H, W); of the KL kind, their means.
+    pub fn unscaled(&self, indices: &[u32]) -> Result<Tensor> {
+        let latents = self.means.index_select(&Tensor::new(indices, self.means.device())?, 0)?;
+        let scale = Tensor::from_vec(self.scale.clone(), (1, self.scale.len(), 1, 1), self.means.device())?;
+        Ok(latents.broadcast_mul(&scale)?)
     }
 
     /// The latents `indices`, (N, C, H, W). Of the KL kind they are samples of the encoder's distributions, with noise

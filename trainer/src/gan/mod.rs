@@ -1,10 +1,14 @@
 //! Training generator and discriminator in the latent space.
 
 mod augment;
+mod encode;
+mod gaussian;
 mod latent_cache;
 mod latents;
 mod step;
 mod train;
 
-pub use step::{Draws, Losses, Step, Trainer, gradient_penalty, reconstruction_weight, softplus_mean};
+pub use encode::{EncodeOptions, encode};
+pub use gaussian::Moments;
+pub use step::{Draws, Losses, Setup, Step, Trainer, gradient_penalty, reconstruction_weight, softplus_mean};
 pub use train::{Options, train};

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
+use lddgan::backend::CandleBackend;
 use lddgan::model_file::FileConfig;
 use lddgan::{ModelFile, Provenance};
 
+use super::Moments;
 use super::latent_cache::Cache;
 use super::latents::{Encoded, Latents};
-use super::step::{Losses, Step, Trainer, reconstruction_weight};
+use super::step::{Losses, Setup, Step, Trainer, reconstruction_weight};
 use crate::checkpoint::{Before, Metric, Position, Score, Stage};
 use crate::data::ImageSet;
 use crate::distributed::{self, Processes};
@@ -32,11 +34,16 @@ const PICTURE_IMAGES: u64 = 64;
 pub struct Options {
     #[command(flatten)]
     pub run: RunOptions,
+    /// Training images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote); not
+    /// needed where `--latents` names a file that is there
+    #[arg(long, value_name = "PATH", required_unless_present = "latents")]
+    pub data: Option<PathBuf>,
     /// The file that `lddgan train autoencoder` wrote; of no use to presets of the kinds `identity` and `haar`
     #[arg(long, value_name = "FILE")]
     pub autoencoder: Option<PathBuf>,
-    /// File that keeps the encoded images, for further runs with this autoencoder and this data (default:
-    /// latents.safetensors in the output folder, where the autoencoder has weights)
+    /// File that keeps the encoded images, for further runs with this autoencoder and this data; without `--data`, the file
+    /// to train from, as `data encode` writes it (default: latents.safetensors in the output folder, where the
+    /// autoencoder has weights)
     #[arg(long, value_name = "FILE")]
     pub latents: Option<PathBuf>,
     /// Start with the generator of this model file, whose autoencoder must have had the same encoder, instead of a random one
@@ -57,7 +64,8 @@ fn read_autoencoder(options: &Options, preset: &Preset) -> Result<(ModelFile, St
             preset.name
         );
         let config = FileConfig { autoencoder: Some(config), ..Default::default() };
-        let provenance = Provenance { data: files::name(&options.run.data), ..Default::default() };
+        let data = options.data.as_deref().map(files::name).unwrap_or_default();
+        let provenance = Provenance { data, ..Default::default() };
         return Ok((ModelFile { config, provenance, tensors: Default::default() }, preset.name.clone()));
     };
     let (file, name) = files::read_model(path)?;
@@ -129,6 +137,42 @@ fn sample(images: &ImageSet, device: &Device) -> Result<ImageSet> {
     Ok(sample)
 }
 
+/// Reconstructions of some training images, where the images themselves are not at hand.
+fn decoded_sample(autoencoder: &ModelFile, file: &str, latents: &Latents, device: &Device) -> Result<ImageSet> {
+    let decoder = autoencoder.decoder(file, device)?;
+    let count = latents.len().min(PICTURE_IMAGES as usize);
+    let indices: Vec<u32> = (0..count).map(|i| (i * latents.len() / count) as u32).collect();
+    let latents = latents.unscaled(&indices)?;
+    let quantized = decoder.quantize(&mut CandleBackend, &latents)?;
+    let images = decoder.forward(&mut CandleBackend, &quantized)?;
+    let mut sample = ImageSet::new(images.dim(2)?);
+    sample.append(&images)?;
+    Ok(sample)
+}
+
+/// The latents to train on: kept in a file, or those of the images.
+fn encoded(
+    options: &Options,
+    run: &Run,
+    autoencoder: &ModelFile,
+    file: &str,
+    images: Option<&ImageSet>,
+    device: &Device,
+) -> Result<Encoded> {
+    let learned = autoencoder.config.autoencoder.as_ref().is_some_and(|config| config.kind.is_learned());
+    let path = options.latents.clone().or_else(|| learned.then(|| run.file("latents.safetensors")));
+    let Some(images) = images else {
+        let path = path.context("name the training images with --data, or a file of latents with --latents")?;
+        let cache = Cache::new(path.clone(), autoencoder, None)?;
+        return cache.read(device).with_context(|| format!("{} cannot be trained from", path.display()));
+    };
+    let encode = || Encoded::new(&autoencoder.encoder(file, device)?, images, device);
+    match path {
+        Some(path) => Cache::new(path, autoencoder, Some(images))?.take(device, encode),
+        None => encode(),
+    }
+}
+
 /// The sliced Wasserstein distance between generated and training images; too small images have none.
 fn score(real: &ImageSet, generated: &Tensor) -> Result<Option<Score>> {
     if swd::levels(real.size()).is_err() {
@@ -159,6 +203,7 @@ fn snapshot(
     Ok(Snapshot { state: trainer.state()?, model: bytes, score: score(real, &images)?, picture })
 }
 
+/// What is shown while training.
 fn named(losses: &Losses) -> Vec<(&'static str, f64)> {
     vec![
         ("real", losses.real),
@@ -168,17 +213,23 @@ fn named(losses: &Losses) -> Vec<(&'static str, f64)> {
     ]
 }
 
-/// As [`named`], with what is not shown but logged and watched.
-fn logged(trainer: &Trainer, losses: &Losses) -> Vec<(&'static str, f64)> {
-    let norms = trainer.gradient_norms();
-    named(losses).into_iter().chain(losses.penalty.map(|penalty| ("penalty", penalty))).chain(norms).collect()
+/// As [`named`], with what is not shown but logged and watched: the norms of gradients and, for each step t, the share of
+/// pairs that the discriminator ordered right, `ordered/t`.
+fn logged(trainer: &Trainer, losses: &Losses) -> Vec<(String, f64)> {
+    let penalty = losses.penalty.map(|penalty| ("penalty", penalty));
+    let named = named(losses).into_iter().chain(penalty).chain(trainer.gradient_norms());
+    let ordered = losses.ordered.iter().enumerate().filter(|(_, ordered)| ordered.samples > 0.0);
+    let ordered = ordered.map(|(t, ordered)| (format!("ordered/{t}"), ordered.right / ordered.samples));
+    named.map(|(name, value)| (name.to_string(), value)).chain(ordered).collect()
 }
 
 /// Whether there is memory for a step with the first `count` of these latents.
 fn fits(preset: &Preset, precision: Precision, latents: &Tensor, count: usize) -> bool {
     let step = || -> lddgan::Result<Losses> {
         let step = Step { penalty: true, reconstruction_weight: 1.0 };
-        let mut trainer = Trainer::new(preset, 0, precision, latents.device(), &Processes::alone())?;
+        let (processes, moments) = (Processes::alone(), Moments::standard(preset)?);
+        let (device, moments) = (latents.device(), Some(&moments));
+        let mut trainer = Trainer::new(&Setup { preset, seed: 0, precision, device, processes: &processes, moments })?;
         trainer.step(&latents.narrow(0, 0, count)?, 0, &(0..count as u64).collect::<Vec<_>>(), step)
     };
     step().is_ok()
@@ -197,24 +248,32 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let (mut run, checkpoint) = Run::open(&options.run, Stage::Gan, &preset, processes)?;
     let (mut autoencoder, file) = read_autoencoder(options, &preset)?;
     let seed = run.position.seed;
-    let mut trainer = Trainer::new(&preset, seed, options.run.precision, device, processes)?;
+    let images = match &options.data {
+        Some(path) => Some(crate::data::load(path, preset.autoencoder.image_size)?),
+        None => None,
+    };
+    let encoded = encoded(options, &run, &autoencoder, &file, images.as_ref(), device)?;
+    let latents = Latents::new(encoded, preset.train_gan.latent_normalization)?;
+    autoencoder.config.latent_scale = latents.scale.clone();
+    let real = match &images {
+        Some(images) => sample(images, device)?,
+        None => decoded_sample(&autoencoder, &file, &latents, device)?,
+    };
+    drop(images);
+
+    let moments = match (&checkpoint, &options.generator) {
+        (Some((checkpoint, _)), _) => Moments::read(&checkpoint.part("generator"), "generator"),
+        (None, Some(path)) => Moments::read(&files::read_model(path)?.0.tensors, "generator"),
+        (None, None) => latents.moments(&preset)?,
+    };
+    let precision = options.run.precision;
+    let mut trainer =
+        Trainer::new(&Setup { preset: &preset, seed, precision, device, processes, moments: moments.as_ref() })?;
     if let Some((checkpoint, path)) = checkpoint {
         trainer.load(|part| checkpoint.part(part), &path.display().to_string())?;
     } else {
         start(&mut trainer, options, &mut run.position)?;
     }
-    let encoder = autoencoder.encoder(&file, device)?;
-    let images = crate::data::load(&options.run.data, preset.autoencoder.image_size)?;
-    let cache = preset.autoencoder.kind.is_learned().then(|| run.file("latents.safetensors"));
-    let encode = || Encoded::new(&encoder, &images, device);
-    let encoded = match options.latents.clone().or(cache) {
-        Some(path) => Cache::new(path, &autoencoder, &images)?.take(device, encode)?,
-        None => encode()?,
-    };
-    let latents = Latents::new(encoded, preset.train_gan.latent_normalization)?;
-    autoencoder.config.latent_scale = latents.scale.clone();
-    let real = sample(&images, device)?;
-    drop(images);
 
     let total = options.run.images.unwrap_or(preset.train_gan.images);
     processes.check_same(&format!("{:?} {total} {:?}", run.position, latents.scale))?;
@@ -240,6 +299,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
             memory::explain(error.into(), "train_gan.batch", samples.len(), fits)
         })?;
         let values = logged(&trainer, &losses);
+        let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         run.guard(&values, &indices, &latents, || Ok(trainer.state()?))?;
         run.advance(batch, &values);
         progress.update(run.position.images, &named(&losses));

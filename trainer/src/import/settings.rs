@@ -100,6 +100,7 @@ fn generator(args: &Value) -> Result<GeneratorConfig> {
         z_embedding: number(args, "z_emb_dim", Some(256))?,
         z_layers: number(args, "n_mlp", Some(3))?,
         tanh: !args.get("not_use_tanh").and_then(Value::as_bool).unwrap_or(false),
+        gaussian_modes: 0,
     })
 }
 
@@ -118,6 +119,8 @@ fn discriminator(settings: &Value, args: &Value) -> Result<DiscriminatorConfig> 
         channels: number(args, "ngf", Some(64))?,
         layers: number(args, "num_disc_layers", None)?,
         time_embedding: number(args, "t_emb_dim", Some(256))?,
+        gaussian_modes: 0,
+        latent_size: 0,
     })
 }
 

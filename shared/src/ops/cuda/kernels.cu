@@ -209,3 +209,58 @@ __device__ void group_norm_grad(const T *x, const T *affine, const T *grad, T *o
 KERNELS(float)
 KERNELS(double)
 KERNELS(bf16)
+
+// A parameter and what Adam needs of it; a row of the table that adam.rs makes.
+struct Slot {
+  float *value, *first, *second;
+  const float *gradient;
+  size_t count;
+};
+
+// PORTIONS blocks (x) for each tensor (y): the sum of the squares of their part of its gradient.
+extern "C" __global__ void squares(const Slot *slots, double *sums) {
+  Slot slot = slots[blockIdx.y];
+  double sum = 0;
+  for (size_t i = index(); i < slot.count; i += (size_t)gridDim.x * blockDim.x)
+    sum += (double)slot.gradient[i] * slot.gradient[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) sums[(size_t)blockIdx.y * gridDim.x + blockIdx.x] = sum;
+}
+
+// One block: the root of the sum.
+extern "C" __global__ void norm(const double *sums, int count, float *norm) {
+  double sum = 0;
+  for (int i = threadIdx.x; i < count; i += blockDim.x) sum += sums[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) *norm = sqrt(sum);
+}
+
+// PORTIONS blocks for each tensor. Gradients of a norm above `clip` are scaled down to it.
+extern "C" __global__ void adam(const Slot *slots, const float *norm, double rate, double beta1, double beta2,
+                                double correct2, double epsilon, double clip) {
+  if (!isfinite(*norm)) return;
+  Slot slot = slots[blockIdx.y];
+  float scale = fmin(clip / (*norm + 1e-6), 1.0);
+  float b1 = beta1, b2 = beta2, one_minus_b1 = 1 - beta1, one_minus_b2 = 1 - beta2;
+  for (size_t i = index(); i < slot.count; i += (size_t)gridDim.x * blockDim.x) {
+    float gradient = slot.gradient[i] * scale;
+    float first = slot.first[i] * b1 + gradient * one_minus_b1;
+    float second = slot.second[i] * b2 + gradient * gradient * one_minus_b2;
+    slot.first[i] = first;
+    slot.second[i] = second;
+    slot.value[i] -= first / (sqrtf(second / (float)correct2) + (float)epsilon) * (float)rate;
+  }
+}
+
+struct Pair {
+  float *average;
+  const float *value;
+  size_t count;
+};
+
+extern "C" __global__ void move_average(const Pair *pairs, double decay) {
+  Pair pair = pairs[blockIdx.y];
+  float keep = decay, take = 1 - decay;
+  for (size_t i = index(); i < pair.count; i += (size_t)gridDim.x * blockDim.x)
+    pair.average[i] = pair.average[i] * keep + pair.value[i] * take;
+}

@@ -1,22 +1,40 @@
 //! The operations of this folder on CUDA devices: convolution by cuDNN, the others from `kernels.cu`, which is compiled
 //! at first use.
 
+mod adam;
 mod conv;
 #[cfg(test)]
 mod tests;
 
+pub use adam::{Slot, Step, adam_step, move_averages};
 pub use conv::{Problem, convolve};
 
 use std::sync::OnceLock;
 
 use candle_core::cuda_backend::cudarc::cudnn::CudnnDataType;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaView, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg, ValidAsZeroBits,
+    CudaSlice, CudaView, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg, ValidAsZeroBits, result, sys,
 };
 use candle_core::cuda_backend::cudarc::nvrtc;
 use candle_core::cuda_backend::{CudaDType, CudaDevice};
-use candle_core::{CudaStorage, Error, Layout, Result, WithDType};
+use candle_core::{CudaStorage, Device, Error, Layout, Result, WithDType};
 use half::bf16;
+
+/// Makes allocations cheap on a device whose work is all on one stream: no events for each of them, and memory that was
+/// freed is kept for the next one instead of going back to the driver at every wait.
+pub fn keep_memory(device: &Device) -> Result<()> {
+    let Device::Cuda(device) = device else { return Ok(()) };
+    // SAFETY: `lddgan` uses a device by the one stream that it was made with.
+    unsafe { device.disable_event_tracking() };
+    let number = device.cuda_stream().context().cu_device();
+    let mut threshold = u64::MAX;
+    // SAFETY: the attribute is a number of 64 bits, and the pool is that of the device.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(number).map_err(Error::wrap)?;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        result::mem_pool::set_attribute(pool, attribute, (&raw mut threshold).cast()).map_err(Error::wrap)
+    }
+}
 
 /// A type that the kernels are there for.
 pub trait Element: CudaDType + WithDType + DeviceRepr + ValidAsZeroBits + CudnnDataType {

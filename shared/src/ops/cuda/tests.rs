@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
+use super::{Slot, Step, adam_step, move_averages};
 use crate::backend::FirMode;
 use crate::layers::ConvGeometry;
 use crate::noise::Stream;
@@ -22,7 +23,7 @@ fn device() -> Option<Device> {
 #[test]
 fn kernels_compile() {
     let ptx = super::ptx().unwrap();
-    for name in ["group_norm_grad_bf16", "fir_double", "add_bias_float"] {
+    for name in ["group_norm_grad_bf16", "fir_double", "add_bias_float", "adam", "move_average"] {
         assert!(ptx.contains(name), "{name}");
     }
 }
@@ -124,4 +125,50 @@ fn gradient_penalty() {
             None => candle_core::bail!("no gradient"),
         }
     });
+}
+
+/// A convolution over the whole image, as of a Gaussian's modes, with its second derivative.
+#[test]
+fn whole_images() {
+    let geometry = ConvGeometry::patch(6);
+    let arguments = [random(&[4, 3, 6, 6], "x"), random(&[5, 3, 6, 6], "w")];
+    check("whole image", &arguments, |a| conv2d(&a[0], &a[1], geometry));
+}
+
+/// Adam's rule with the gradient clipped, worked out in f64; and the average after it.
+#[test]
+fn adam_and_average() {
+    let Some(device) = device() else { return };
+    let on_device = |values: &[f32]| Tensor::new(values, &device).unwrap();
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let large = vec![0.5f32; 50_000];
+    // The norm is that of all tensors together; a transposed gradient is no contiguous one.
+    let gradients =
+        [Tensor::new(&[[3f32, 0.0], [4.0, 0.0]], &device).unwrap().t().unwrap(), on_device(&vec![0.01; large.len()])];
+    let parameters = [Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &device).unwrap(), on_device(&large)];
+    let zeros = || parameters.each_ref().map(|parameter| parameter.zeros_like().unwrap());
+    let (first, second) = (zeros(), zeros());
+    let norm = (25.0 + 0.0001 * large.len() as f64).sqrt();
+    let clip = norm / 2.0;
+    let step = Step { rate: 0.1 / 0.5, beta1: 0.5, beta2: 0.9, correct2: 0.1, epsilon: 1e-8, clip: Some(clip) };
+    let slots = |gradients: &[Tensor; 2]| -> Tensor {
+        let slots: Vec<Slot> = (0..2)
+            .map(|i| Slot { value: &parameters[i], first: &first[i], second: &second[i], gradient: &gradients[i] })
+            .collect();
+        adam_step(&slots, &step).unwrap()
+    };
+    let found = slots(&gradients).to_scalar::<f32>().unwrap();
+    assert!((f64::from(found) / norm - 1.0).abs() < 1e-6, "{found} {norm}");
+    // The first step has the length of the rate, whatever the gradient, but where that is zero.
+    let expected = [0.9f32, 1.9, 3.0, 4.0];
+    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+    assert!(close(&values(&parameters[0]), &expected), "{:?}", values(&parameters[0]));
+    assert!(close(&values(&first[0]), &[0.75, 1.0, 0.0, 0.0]), "{:?}", values(&first[0]));
+    assert!(values(&parameters[1]).iter().all(|value| (value - 0.4).abs() < 1e-5));
+    let average = on_device(&[0.0; 4]);
+    move_averages(&[(&average, &parameters[0].flatten_all().unwrap())], 0.75).unwrap();
+    assert!(close(&values(&average), &expected.map(|value| value / 4.0)), "{:?}", values(&average));
+    let broken = [gradients[0].clone(), (&gradients[1] * f64::NAN).unwrap()];
+    assert!(!slots(&broken).to_scalar::<f32>().unwrap().is_finite());
+    assert!(close(&values(&parameters[0]), &expected));
 }
