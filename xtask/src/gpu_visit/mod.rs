@@ -32,6 +32,9 @@ pub struct Pack {
     /// Compute capability of the GPU to build for, without the point; 90 is Hopper
     #[arg(long, default_value = "90")]
     compute_cap: String,
+    /// The folder that `cargo xtask cuda` left, instead of building it anew
+    #[arg(long, value_name = "FOLDER", conflicts_with = "compute_cap")]
+    built: Option<PathBuf>,
     /// A file or folder to pack for every call, for train.sh; a folder named `run` holds what the last call brought back
     #[arg(long, value_name = "PATH")]
     add: Vec<PathBuf>,
@@ -49,7 +52,10 @@ pub fn run(options: &Options) -> Result<()> {
         println!("all files are where they belong");
         return Ok(());
     };
-    let built = cuda::build(&cuda::Options { compute_cap: options.compute_cap.clone(), nccl: false })?;
+    let built = match &options.built {
+        Some(folder) => folder.clone(),
+        None => cuda::build(&cuda::Options { compute_cap: options.compute_cap.clone(), nccl: false })?,
+    };
     let mut travelling = Vec::new();
     for call in [Call::First, Call::Later] {
         let folder = target.join(call.name());

@@ -2,6 +2,7 @@
 
 use crate::command::{self, command, output};
 use anyhow::{Context, Result};
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,11 @@ pub fn contents(call: Call, built: &Path, root: &Path, added: &[PathBuf]) -> Res
         contents.extend(["pytorch_gpu.py", "pytorch_peer.py"].map(|name| root.join("trainer/benches").join(name)));
     }
     contents.extend_from_slice(added);
+    let whole = |path: PathBuf| fs::canonicalize(&path).with_context(|| format!("cannot read {}", path.display()));
+    let mut contents = contents.into_iter().map(whole).collect::<Result<Vec<_>>>()?;
+    // What is named twice is packed once.
+    let mut seen = HashSet::new();
+    contents.retain(|path| seen.insert(path.clone()));
     Ok(contents)
 }
 
@@ -66,7 +72,6 @@ pub fn write(folder: &Path, contents: &[PathBuf]) -> Result<()> {
     let mut tar = command("tar", ["--create", "--dereference", "--use-compress-program=xz -9 -T0", "--file"]);
     tar.arg(folder.join(ARCHIVE));
     for path in contents {
-        let path = fs::canonicalize(path).with_context(|| format!("cannot read {}", path.display()))?;
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
         tar.arg("-C").arg(parent).arg(name);
     }
@@ -131,14 +136,14 @@ mod tests {
         script(&root.join("trainer/presets/tiny.toml"), "name = 1");
         let added = folder.path().join("latents");
         script(&added, "latents");
-        let list = contents(Call::Later, &built, &root, &[added]).unwrap();
+        let list = contents(Call::Later, &built, &root, &[added.clone(), added]).unwrap();
         let out = folder.path().join("call");
         write(&out, &list).unwrap();
         let listed = succeeds(Command::new("tar").arg("-tf").arg(out.join(ARCHIVE)));
         for name in ["lddgan", "presets/tiny.toml", "visit.sh", "train.sh", "latents"] {
-            assert!(listed.lines().any(|line| line == name), "{name} is not in {listed}");
+            assert_eq!(listed.lines().filter(|line| *line == name).count(), 1, "{name} in {listed}");
         }
-        let error = contents(Call::First, &built, &root, &[]).and_then(|list| write(&out, &list)).unwrap_err();
+        let error = contents(Call::First, &built, &root, &[]).unwrap_err();
         assert!(format!("{error:#}").contains("cannot read"), "{error:#}");
     }
 
