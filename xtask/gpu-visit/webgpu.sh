@@ -4,7 +4,7 @@
 #   ./webgpu.sh [--seconds ALL STEPS TOGETHER] [FOLDER FOR THE RESULTS]
 set -u
 cd "$(dirname "$0")" || exit 1
-budget=100
+budget=120
 if [ "${1:-}" = --seconds ]; then
     case ${2:-} in '' | *[!0-9]*) echo "error: --seconds needs a whole number" >&2; exit 2 ;; esac
     budget=$2
@@ -61,7 +61,7 @@ sample() {
     shift 3
     # shellcheck disable=SC2086 # two words
     step "$name" 30 'images/s' bench sample $source --backend wgpu --dtype "$dtype" --batch "$batch" --warm-up 3 \
-        --trials 1000 --seconds 1.5 "$@"
+        --trials 1000 --seconds 1 "$@"
 }
 
 # NAME BATCH DTYPE [OPTIONS]
@@ -81,12 +81,12 @@ done
 kernels faces256 16 f32
 sample faces256 16 f32 --tune
 sample faces256 16 f16 --tune
-kernels faces256 16 f16
 for size in 16 1 64 4; do
     for subject in faces256 cifar10 faces64 celebahq256; do
         [ $subject-$size = faces256-16 ] || { sample $subject $size f32; sample $subject $size f16; }
     done
 done
+kernels faces256 16 f16
 kernels faces256 1 f32 --tune
 kernels faces64 16 f32 --tune
 
