@@ -10,9 +10,6 @@ use std::path::{Path, PathBuf};
 pub const MIB: u64 = 1 << 20;
 pub const ARCHIVE: &str = "pack.tar.xz";
 
-/// Where archives are unpacked: outside of the copied tree, which another call replaces.
-const THERE: &str = "/tmp/gpu-visit-pack";
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Call {
     /// Correctness and figures, then training
@@ -36,9 +33,11 @@ impl Call {
             Self::Later => "--train 300",
         };
         let archive = archive.display();
+        // Outside of the copied tree, which another call replaces, and not over a program that may still run.
+        let there = format!("/tmp/gpu-visit-{}", self.name());
         // Not every machine has xz.
-        let unpack = format!("(tar -xJf {archive} -C {THERE} || python3 -m tarfile -e {archive} {THERE})");
-        format!("mkdir -p {THERE} && {unpack} && {THERE}/visit.sh \"$OUT\" {parts}")
+        let unpack = format!("(tar -xJf {archive} -C {there} || python3 -m tarfile -e {archive} {there})");
+        format!("mkdir -p {there} && {unpack} && {there}/visit.sh \"$OUT\" {parts}")
     }
 }
 
