@@ -21,18 +21,19 @@ import torch.nn.functional as F
 
 RESCALE = 1 / math.sqrt(2)
 KERNEL = torch.outer(torch.tensor([1.0, 3.0, 3.0, 1.0]), torch.tensor([1.0, 3.0, 3.0, 1.0])) / 64
+# Whether FIR filters are convolutions in as many groups as there are channels, or of each channel as an image of its own.
+DEPTHWISE = False
 
 
 def fir(x, mode):
     n, c, h, w = x.shape
-    planes, kernel = x.reshape(n * c, 1, h, w), KERNEL.to(x)[None, None]
+    images, channels = (n, c) if DEPTHWISE else (n * c, 1)
+    planes, kernel = x.reshape(images, channels, h, w), KERNEL.to(x).expand(channels, 1, 4, 4)
     if mode == "up":
-        spread = F.pad(planes.reshape(n * c, 1, h, 1, w, 1), (0, 1, 0, 0, 0, 1)).reshape(n * c, 1, 2 * h, 2 * w)
-        y = F.conv2d(F.pad(spread, (2, 1, 2, 1)), 4 * kernel)
-    elif mode == "down":
-        y = F.conv2d(planes, kernel, stride=2, padding=1)
-    else:
-        y = F.conv2d(planes, kernel, padding=2)
+        spread = F.pad(planes.reshape(images, channels, h, 1, w, 1), (0, 1, 0, 0, 0, 1))
+        planes, kernel = F.pad(spread.reshape(images, channels, 2 * h, 2 * w), (2, 1, 2, 1)), 4 * kernel
+    stride, padding = {"up": (1, 0), "down": (2, 1), "smooth": (1, 2)}[mode]
+    y = F.conv2d(planes, kernel, stride=stride, padding=padding, groups=channels)
     return y.reshape(n, c, y.shape[2], y.shape[3])
 
 
@@ -74,16 +75,16 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, channels):
+    def __init__(self, channels, norm_groups=None, rescale=RESCALE):
         super().__init__()
-        self.norm = nn.GroupNorm(groups(channels), channels, eps=1e-6)
+        self.rescale, self.norm = rescale, nn.GroupNorm(norm_groups or groups(channels), channels, eps=1e-6)
         self.query, self.key, self.value, self.out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x):
         h = self.norm(x)
         q, k, v = (conv(h).flatten(2) for conv in (self.query, self.key, self.value))
         weights = (q.transpose(1, 2) @ k * q.shape[1] ** -0.5).softmax(-1)
-        return RESCALE * (x + self.out((v @ weights.transpose(1, 2)).reshape(x.shape)))
+        return self.rescale * (x + self.out((v @ weights.transpose(1, 2)).reshape(x.shape)))
 
 
 class Generator(nn.Module):
@@ -128,7 +129,7 @@ class Generator(nn.Module):
         z = z / (z.square().mean(1, keepdim=True) + 1e-8).sqrt()
         for layer in self.mapping:
             z = F.silu(layer(z))
-        time = F.silu(self.time[1](F.silu(self.time[0](sinusoids(t, self.c["channels"])))))
+        time = F.silu(self.time[1](F.silu(self.time[0](sinusoids(t, self.c["channels"]).to(x.dtype)))))
         h, pyramid = self.conv_in(x), x
         skips = [h]
         for parts in self.down:
@@ -221,12 +222,15 @@ class Peer:
         x_t = at(self.a_cum, t) * real + at(self.sigma_cum, t) * torch.randn_like(real)
         return x_t, at(self.a, t + 1) * x_t + at(self.sigma, t + 1) * torch.randn_like(real)
 
+    def posterior(self, x_0, x_tp1, t):
+        at = lambda table: table[t][:, None, None, None]
+        return at(self.mean0) * x_0 + at(self.mean1) * x_tp1 + at(self.deviation) * torch.randn_like(x_0)
+
     def generate(self, x_tp1, t):
         with self.cast():
             x_0 = self.g(x_tp1, t, torch.randn(self.batch, self.z_dim, device=self.device))
         x_0 = x_0.float()
-        at = lambda table: table[t][:, None, None, None]
-        return x_0, at(self.mean0) * x_0 + at(self.mean1) * x_tp1 + at(self.deviation) * torch.randn_like(x_0)
+        return x_0, self.posterior(x_0, x_tp1, t)
 
     def cast(self):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
@@ -262,7 +266,6 @@ class Peer:
         self.d.requires_grad_(True)
         with torch.no_grad():
             torch._foreach_lerp_(self.ema, list(self.g.parameters()), 1 - self.train["ema_decay"])
-        return loss.item()
 
 
 def check_sizes(lddgan, preset_path, peer):

@@ -19,10 +19,10 @@ use std::process::Command;
 pub struct Options {
     /// Compute capability of the GPU to build for, without the point; 90 is Hopper
     #[arg(long, default_value = "90")]
-    compute_cap: String,
+    pub compute_cap: String,
     /// Build for several GPUs at once; the program then needs NCCL where it runs
     #[arg(long)]
-    nccl: bool,
+    pub nccl: bool,
 }
 
 /// CUDA 13.0: what links with these also runs beside PyTorch 2.11 for CUDA 13.0, and a driver refuses what a later
@@ -42,6 +42,12 @@ const WHEELS: [&str; 9] = [
 const NCCL_WHEEL: &str = "nvidia-nccl-cu13==2.28.9";
 
 pub fn run(options: &Options) -> Result<()> {
+    println!("packed {}: run ./check.sh there on a machine with a GPU", build(options)?.display());
+    Ok(())
+}
+
+/// The folder with program and checks, newly built.
+pub fn build(options: &Options) -> Result<PathBuf> {
     let toolkit = match std::env::var_os("CUDA_HOME") {
         Some(path) => PathBuf::from(path),
         None => installed_toolkit(options.nccl)?,
@@ -58,7 +64,9 @@ pub fn run(options: &Options) -> Result<()> {
     command::run(&mut cargo("test -p lddgan --lib --features cuda --no-run"))?;
     let tests = output(&mut cargo("test -p lddgan --lib --features cuda --no-run --message-format=json"));
     let tests = tests.as_deref().and_then(test_program).context("cargo does not name the test program")?;
-    pack(&target.join("check"), &target.join("release/lddgan"), &tests)
+    let folder = target.join("check");
+    pack(&folder, &target.join("release/lddgan"), &tests)?;
+    Ok(folder)
 }
 
 /// The environment that cargo's dependencies find the toolkit by.
@@ -152,7 +160,6 @@ fn pack(folder: &Path, program: &Path, tests: &Path) -> Result<()> {
             ensure!(stripped.is_ok_and(|status| status.success()), "cannot strip {}", to.display());
         }
     }
-    println!("packed {}: run ./check.sh there on a machine with a GPU", folder.display());
     Ok(())
 }
 

@@ -7,6 +7,8 @@ mod cuda;
 mod demo;
 mod doctor;
 mod fuzz;
+#[cfg(unix)]
+mod gpu_visit;
 mod install;
 mod page;
 mod publish;
@@ -49,6 +51,10 @@ enum Command {
     /// Build the program and its checks for NVIDIA GPUs
     #[cfg(unix)]
     Cuda(cuda::Options),
+    /// Prepare a short visit to a bare machine with a GPU that takes a copy of this tree and has no network
+    #[cfg(unix)]
+    #[command(subcommand)]
+    GpuVisit(gpu_visit::Options),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +69,8 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(&options),
         #[cfg(unix)]
         Command::Cuda(options) => cuda::run(&options),
+        #[cfg(unix)]
+        Command::GpuVisit(options) => gpu_visit::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

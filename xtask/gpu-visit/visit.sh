@@ -1,0 +1,80 @@
+#!/bin/sh
+# One call of a visit to a machine with a GPU: checks and figures first, one after the other, then training, which runs on
+# after the call if the machine lets it. Another call finds the training by itself, on another machine too if the folder
+# `run` beside this script holds what the last call brought back.
+#   ./visit.sh FOLDER [--check SECONDS] [--webgpu SECONDS] [--pytorch SECONDS] [--train SECONDS]
+# FOLDER gets results.tar.gz and what the training left in `fetch`. Each part has at most so many seconds; a part
+# without an option is left out. Training begins if `train.sh` is here, and the call then waits `--train` seconds for it.
+#
+# train.sh is run as `./train.sh RUN`. It trains in the folder RUN, goes on there if it finds a run, and puts files that
+# are to be fetched into RUN/fetch by renaming them there, so that none is ever half written. RUN/results/check.status is 0
+# if the checks passed.
+set -u
+here=$(cd "$(dirname "$0")" && pwd) || exit 1
+cd "$here" || exit 1
+out=${1:-}
+[ -n "$out" ] || { echo "error: name the folder that gets the results" >&2; exit 2; }
+mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 1
+shift
+check=0 webgpu=0 pytorch=0 train=0
+while [ $# -gt 0 ]; do
+    case $1 in
+        --check | --webgpu | --pytorch | --train) ;;
+        *) echo "error: unknown option $1" >&2; exit 2 ;;
+    esac
+    case ${2:-} in '' | *[!0-9]*) echo "error: $1 needs a whole number of seconds" >&2; exit 2 ;; esac
+    eval "${1#--}=\$2"
+    shift 2
+done
+
+# Not in this folder, which another call may replace.
+run=${GPU_VISIT_RUN:-/tmp/gpu-visit}
+[ -d "$run" ] || [ ! -d run ] || cp -R run "$run"
+results=$run/results
+mkdir -p "$results" "$run/fetch" || exit 1
+begun=$(date +%s)
+
+wheels=$(python3 -c 'import glob, nvidia; print(":".join(d for p in nvidia.__path__ for d in glob.glob(p + "/*/lib")))' \
+    2>/dev/null || true)
+export LD_LIBRARY_PATH="${wheels:+$wheels:}${LD_LIBRARY_PATH:-}"
+
+# Brings back what there is so far: a call that is cut off has lost nothing but the part under way.
+bring() {
+    tar -czf "$out/results.tar.gz.part" -C "$run" results && mv "$out/results.tar.gz.part" "$out/results.tar.gz"
+    cp "$run"/fetch/* "$out" 2>/dev/null
+    return 0
+}
+
+# NAME SECONDS COMMAND: shows its output and keeps it; the part's status is in results/NAME.status.
+part() {
+    name=$1 seconds=$2
+    shift 2
+    [ "$seconds" -gt 0 ] || return 0
+    echo "=== $name, at most $seconds s, at $(($(date +%s) - begun)) s"
+    { timeout -k 5 "$seconds" "$@" 2>&1; echo $? >"$results/$name.status"; } | tee "$results/$name.log"
+    bring
+}
+
+part check "$check" ./check.sh "$results/check"
+# The scripts need a few seconds more than they are told.
+part webgpu "$webgpu" ./webgpu.sh --seconds $((webgpu - 4)) "$results/webgpu"
+part pytorch "$pytorch" python3 -u pytorch_gpu.py --budget $((pytorch - 4)) --json "$results/pytorch.json" \
+    --presets presets/cifar10.toml presets/faces256.toml presets/celebahq256.toml presets/church256.toml
+
+if [ -x train.sh ]; then
+    if [ -f "$run/train.pid" ] && kill -0 "$(cat "$run/train.pid")" 2>/dev/null; then
+        echo "=== training goes on"
+    else
+        echo "=== training starts, at $(($(date +%s) - begun)) s"
+        setsid ./train.sh "$run" >>"$results/train.log" 2>&1 &
+        echo $! >"$run/train.pid"
+    fi
+    end=$(($(date +%s) + train))
+    while [ "$(date +%s)" -lt $end ] && kill -0 "$(cat "$run/train.pid")" 2>/dev/null; do
+        sleep 1
+    done
+    tail -n 5 "$results/train.log"
+    bring
+fi
+echo "=== done after $(($(date +%s) - begun)) s"
+ls -l "$out"
