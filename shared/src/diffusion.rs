@@ -109,8 +109,21 @@ impl Schedule {
         Ok((0..=steps).rev().map(|i| (i * self.steps + steps / 2) / steps).collect())
     }
 
-    /// Draws (x_t, x_{t+1}) for x_0 (N, C, H, W), one step `t` per sample, from standard normal noise of the same
-    /// shape. `noise_tp1` takes x_t to x_{t+1}.
+    /// What samples of the steps `t` are drawn with.
+    pub fn coefficients(&self, t: &[u32], device: &Device) -> Result<Coefficients> {
+        let table = |values: &[f32], offset: u32| per_sample(values, t, offset, device);
+        Ok(Coefficients([
+            table(&self.a_s_cum, 0)?,
+            table(&self.sigmas_cum, 0)?,
+            table(&self.a_s, 1)?,
+            table(&self.sigmas, 1)?,
+            table(&self.posterior_mean_coef1, 0)?,
+            table(&self.posterior_mean_coef2, 0)?,
+            table(&self.posterior_std, 0)?,
+        ]))
+    }
+
+    /// See [`Coefficients::q_sample_pairs`]; one step `t` per sample.
     pub fn q_sample_pairs(
         &self,
         x_0: &Tensor,
@@ -118,21 +131,44 @@ impl Schedule {
         noise_t: &Tensor,
         noise_tp1: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
-        let device = x_0.device();
-        let table = |values: &[f32], offset: u32| per_sample(values, t, offset, device);
-        let x_t =
-            (x_0.broadcast_mul(&table(&self.a_s_cum, 0)?)? + noise_t.broadcast_mul(&table(&self.sigmas_cum, 0)?)?)?;
-        let x_tp1 = (x_t.broadcast_mul(&table(&self.a_s, 1)?)? + noise_tp1.broadcast_mul(&table(&self.sigmas, 1)?)?)?;
+        self.coefficients(t, x_0.device())?.q_sample_pairs(x_0, noise_t, noise_tp1)
+    }
+
+    /// See [`Coefficients::sample_posterior`]; one step `t` per sample.
+    pub fn sample_posterior(&self, x_0: &Tensor, x_tp1: &Tensor, t: &[u32], noise: &Tensor) -> Result<Tensor> {
+        self.coefficients(t, x_0.device())?.sample_posterior(x_0, x_tp1, noise)
+    }
+}
+
+/// The numbers of a schedule that belong to some steps, each (N, 1, 1, 1): of x_0 and noise in x_t, of x_t and noise in
+/// x_{t+1}, and of x_0, x_{t+1} and noise in the posterior's x_t.
+#[derive(Debug, Clone)]
+pub struct Coefficients([Tensor; 7]);
+
+impl Coefficients {
+    /// Those of the rows `rows` (u32).
+    pub fn select(&self, rows: &Tensor) -> Result<Self> {
+        let mut selected = self.0.clone();
+        for coefficient in &mut selected {
+            *coefficient = coefficient.index_select(rows, 0)?;
+        }
+        Ok(Self(selected))
+    }
+
+    /// Draws (x_t, x_{t+1}) for x_0 (N, C, H, W), from standard normal noise of the same shape. `noise_tp1` takes x_t to
+    /// x_{t+1}.
+    pub fn q_sample_pairs(&self, x_0: &Tensor, noise_t: &Tensor, noise_tp1: &Tensor) -> Result<(Tensor, Tensor)> {
+        let [a_cum, sigma_cum, a, sigma, ..] = &self.0;
+        let x_t = (x_0.broadcast_mul(a_cum)? + noise_t.broadcast_mul(sigma_cum)?)?;
+        let x_tp1 = (x_t.broadcast_mul(a)? + noise_tp1.broadcast_mul(sigma)?)?;
         Ok((x_t, x_tp1))
     }
 
-    /// Draws x_t from the posterior q(x_t | x_0, x_{t+1}), one step `t` per sample.
-    pub fn sample_posterior(&self, x_0: &Tensor, x_tp1: &Tensor, t: &[u32], noise: &Tensor) -> Result<Tensor> {
-        let device = x_0.device();
-        let table = |values: &[f32]| per_sample(values, t, 0, device);
-        let mean = (x_0.broadcast_mul(&table(&self.posterior_mean_coef1)?)?
-            + x_tp1.broadcast_mul(&table(&self.posterior_mean_coef2)?)?)?;
-        Ok((mean + noise.broadcast_mul(&table(&self.posterior_std)?)?)?)
+    /// Draws x_t from the posterior q(x_t | x_0, x_{t+1}).
+    pub fn sample_posterior(&self, x_0: &Tensor, x_tp1: &Tensor, noise: &Tensor) -> Result<Tensor> {
+        let [.., of_x_0, of_x_tp1, std] = &self.0;
+        let mean = (x_0.broadcast_mul(of_x_0)? + x_tp1.broadcast_mul(of_x_tp1)?)?;
+        Ok((mean + noise.broadcast_mul(std)?)?)
     }
 }
 

@@ -25,7 +25,9 @@ pub use config::{
 pub use error::{Error, Result};
 pub use model_file::{ModelFile, Provenance};
 #[cfg(feature = "cuda")]
-pub use ops::cuda::{Slot as AdamSlot, Step as AdamStep, adam_step, keep_memory, move_averages};
+pub use ops::cuda::{
+    FusedAdam, KeptParameters, MovingAverages, Replay, Slot as AdamSlot, Step as AdamStep, keep_memory,
+};
 pub use ops::set_tf32;
 pub use recipe::{Mix, Recipe};
 pub use sampler::{Model, SampleInputs, Trajectory};

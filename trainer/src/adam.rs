@@ -35,6 +35,40 @@ pub struct Adam {
     /// Of rank 0, where the parameters are.
     gradient_norm: Tensor,
     slots: Vec<Slot>,
+    /// Made at the first step.
+    #[cfg(feature = "cuda")]
+    on_cuda: Option<OnCuda>,
+}
+
+/// All parameters at once, without waiting for the norm.
+#[cfg(feature = "cuda")]
+struct OnCuda {
+    fused: lddgan::FusedAdam,
+    /// Where the slots' gradients are copied to, as `fused` needs them in the same place each time.
+    gradients: Vec<Tensor>,
+}
+
+#[cfg(feature = "cuda")]
+impl OnCuda {
+    fn new(slots: &[Slot]) -> Result<Self> {
+        let gradients = slots.iter().map(|slot| slot.first.zeros_like()).collect::<Result<Vec<_>>>()?;
+        let places = slots.iter().zip(&gradients).map(|(Slot { var, first, second, .. }, gradient)| lddgan::AdamSlot {
+            value: var.as_tensor(),
+            first,
+            second,
+            gradient,
+        });
+        Ok(Self { fused: lddgan::FusedAdam::new(&places.collect::<Vec<_>>())?, gradients })
+    }
+
+    fn apply(&self, slots: &[Slot], gradients: &GradStore) -> Result<()> {
+        for (slot, place) in slots.iter().zip(&self.gradients) {
+            if let Some(gradient) = gradients.get(&slot.var) {
+                place.slice_set(&gradient.detach().contiguous()?, 0, 0)?;
+            }
+        }
+        self.fused.launch()
+    }
 }
 
 /// A parameter and its moments.
@@ -55,7 +89,18 @@ impl Adam {
         let slots = parameters.vars().into_iter().map(slot).collect::<Result<_>>()?;
         let learning_rate = schedule.first;
         let gradient_norm = Tensor::zeros((), DType::F32, parameters.device())?;
-        Ok(Self { schedule, learning_rate, beta1, beta2, step: 0, clip: None, gradient_norm, slots })
+        Ok(Self {
+            schedule,
+            learning_rate,
+            beta1,
+            beta2,
+            step: 0,
+            clip: None,
+            gradient_norm,
+            slots,
+            #[cfg(feature = "cuda")]
+            on_cuda: None,
+        })
     }
 
     /// Takes the learning rate of the moment when `progress` (0 to 1) of the training is done.
@@ -82,8 +127,26 @@ impl Adam {
     /// Updates every parameter that has a gradient. A gradient that is not finite changes nothing;
     /// [`Self::gradient_norm`] tells.
     pub fn step(&mut self, gradients: &GradStore) -> Result<()> {
-        let device = self.gradient_norm.device().clone();
-        if device.is_cuda() { self.step_on_cuda(gradients) } else { self.step_on_cpu(gradients) }
+        self.prepare()?;
+        self.apply(gradients)
+    }
+
+    /// What [`Self::step`] does before it needs the gradients. On CUDA devices, the rest can be recorded.
+    pub fn prepare(&mut self) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if self.gradient_norm.device().is_cuda() {
+            return self.prepare_on_cuda();
+        }
+        Ok(())
+    }
+
+    /// The rest of a [`Self::step`].
+    pub fn apply(&mut self, gradients: &GradStore) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Some(on_cuda) = &self.on_cuda {
+            return on_cuda.apply(&self.slots, gradients);
+        }
+        self.step_on_cpu(gradients)
     }
 
     fn step_on_cpu(&mut self, gradients: &GradStore) -> Result<()> {
@@ -116,9 +179,8 @@ impl Adam {
         (1.0 - self.beta1.powf(step as f64), 1.0 - self.beta2.powf(step as f64))
     }
 
-    /// All parameters at once, and without waiting for the norm.
     #[cfg(feature = "cuda")]
-    fn step_on_cuda(&mut self, gradients: &GradStore) -> Result<()> {
+    fn prepare_on_cuda(&mut self) -> Result<()> {
         self.step += 1;
         let (correct1, correct2) = self.corrections(self.step);
         let step = lddgan::AdamStep {
@@ -129,16 +191,12 @@ impl Adam {
             epsilon: EPSILON,
             clip: self.clip,
         };
-        let slots = self.slots.iter().filter_map(|Slot { var, first, second, .. }| {
-            Some(lddgan::AdamSlot { value: var.as_tensor(), first, second, gradient: gradients.get(var)? })
-        });
-        self.gradient_norm = lddgan::adam_step(&slots.collect::<Vec<_>>(), &step)?;
-        Ok(())
-    }
-
-    #[cfg(not(feature = "cuda"))]
-    fn step_on_cuda(&mut self, _: &GradStore) -> Result<()> {
-        candle_core::bail!("this program was built without CUDA")
+        let on_cuda = match &mut self.on_cuda {
+            Some(on_cuda) => on_cuda,
+            none => none.insert(OnCuda::new(&self.slots)?),
+        };
+        self.gradient_norm = on_cuda.fused.norm().clone();
+        on_cuda.fused.set(&step)
     }
 
     fn norm(&self, gradients: &GradStore) -> Result<f64> {
@@ -168,6 +226,10 @@ impl Adam {
             Some(tensor) if tensor.shape() == like.shape() => tensor.to_device(like.device()),
             _ => candle_core::bail!("the saved state lacks {name} {:?}", like.shape()),
         };
+        #[cfg(feature = "cuda")]
+        {
+            self.on_cuda = None;
+        }
         for slot in &mut self.slots {
             slot.first = get(format!("first/{}", slot.name), &slot.first)?;
             slot.second = get(format!("second/{}", slot.name), &slot.second)?;

@@ -39,7 +39,13 @@ pub fn start() {
 
 /// Runs `f`, which computes on `device`, in one of the threads; in this one if there are none.
 pub fn run<T: Send>(device: &Device, f: impl FnOnce() -> T + Send) -> T {
-    match if device.is_cpu() { pool() } else { gpu_thread() } {
+    let pool = if device.is_cpu() { pool() } else { gpu_thread() };
+    let f = || {
+        #[cfg(feature = "cuda")]
+        let _kept = lddgan::KeptParameters::on(device);
+        f()
+    };
+    match pool {
         Some(pool) => pool.install(f),
         None => f(),
     }

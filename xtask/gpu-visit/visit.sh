@@ -55,12 +55,21 @@ part() {
     bring
 }
 
+# A training that runs waits meanwhile, so that figures are those of an idle GPU.
+training() {
+    [ ! -f "$run/train.pid" ] || kill -"$1" -- "-$(cat "$run/train.pid")" 2>/dev/null
+    return 0
+}
+trap 'training CONT' EXIT
+
+training STOP
 part check "$check" ./check.sh "$results/check"
 # The scripts need a few seconds more than they are told.
 part webgpu "$webgpu" ./webgpu.sh --seconds $((webgpu - 4)) "$results/webgpu"
 part pytorch "$pytorch" python3 -u pytorch_gpu.py --budget $((pytorch - 4)) --json "$results/pytorch.json" \
     --presets presets/cifar10.toml presets/faces256.toml presets/celebahq256.toml presets/church256.toml
 
+training CONT
 if [ -x train.sh ]; then
     if [ -f "$run/train.pid" ] && kill -0 "$(cat "$run/train.pid")" 2>/dev/null; then
         echo "=== training goes on"

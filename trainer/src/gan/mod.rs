@@ -5,6 +5,8 @@ mod encode;
 mod gaussian;
 mod latent_cache;
 mod latents;
+#[cfg(feature = "cuda")]
+mod recordings;
 mod step;
 mod train;
 

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use lddgan::backend::CandleBackend;
-use lddgan::diffusion::Schedule;
+use lddgan::diffusion::{Coefficients, Schedule};
 use lddgan::networks::{Discriminator, Generator, StepInputs};
 use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
@@ -10,6 +10,8 @@ use lddgan::{Error, Result};
 
 use super::Moments;
 use super::augment::{draw_shift, translate};
+#[cfg(feature = "cuda")]
+use super::recordings::Recordings;
 use crate::adam::{Adam, LearningRate};
 use crate::checkpoint::named;
 use crate::distributed::Processes;
@@ -125,7 +127,8 @@ pub struct Trainer {
     discriminator_parameters: Parameters,
     discriminator_optimizer: Adam,
     schedule: Schedule,
-    /// The step inputs of generator and discriminator for every t, in its order.
+    /// For every t, in its order: what samples are drawn with, and the step inputs of generator and discriminator.
+    coefficients: Coefficients,
     steps: [TensorMap; 2],
     options: GanTraining,
     processes: Processes,
@@ -133,6 +136,10 @@ pub struct Trainer {
     norms: [f64; 2],
     /// Exponential moving average of the generator's parameters; empty before the first step of random ones.
     ema: TensorMap,
+    #[cfg(feature = "cuda")]
+    averages: Option<lddgan::MovingAverages>,
+    #[cfg(feature = "cuda")]
+    recordings: Recordings,
 }
 
 /// What a trainer is made from.
@@ -146,11 +153,50 @@ pub struct Setup<'a> {
     pub moments: Option<&'a Moments>,
 }
 
-/// The numbers of all these tensors, one after the other. A GPU is waited for once.
-fn read(tensors: &[&Tensor]) -> Result<Vec<f64>> {
+/// A half of an iteration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Half {
+    Discriminator { penalty: bool },
+    Generator,
+}
+
+/// What a half is computed from.
+struct Inputs {
+    real: Tensor,
+    /// The steps of the samples, u32.
+    t: Tensor,
+    noise_tp1: Tensor,
+    noise_t: Tensor,
+    z: Tensor,
+    noise_posterior: Tensor,
+    /// One number.
+    reconstruction_weight: Tensor,
+    shifts: Vec<[i64; 2]>,
+}
+
+impl Inputs {
+    fn new(real: &Tensor, draws: &Draws, reconstruction_weight: f64) -> Result<Self> {
+        Ok(Self {
+            real: real.clone(),
+            t: Tensor::new(draws.t.as_slice(), real.device())?,
+            noise_tp1: draws.noise_tp1.clone(),
+            noise_t: draws.noise_t.clone(),
+            z: draws.z.clone(),
+            noise_posterior: draws.noise_posterior.clone(),
+            reconstruction_weight: Tensor::new(&[reconstruction_weight as f32], real.device())?,
+            shifts: draws.shifts.clone(),
+        })
+    }
+}
+
+/// The numbers of all these tensors, one after the other.
+fn numbers(tensors: &[&Tensor]) -> Result<Tensor> {
     let flat = tensors.iter().map(|tensor| Ok(tensor.detach().to_dtype(DType::F32)?.flatten_all()?));
-    let values = Tensor::cat(&flat.collect::<Result<Vec<_>>>()?, 0)?.to_vec1::<f32>()?;
-    Ok(values.into_iter().map(f64::from).collect())
+    Ok(Tensor::cat(&flat.collect::<Result<Vec<_>>>()?, 0)?)
+}
+
+fn read(numbers: &Tensor) -> Result<Vec<f64>> {
+    Ok(numbers.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
 }
 
 /// Mean of ln(1 + exp(x)), in the form that does not overflow.
@@ -197,6 +243,7 @@ impl Trainer {
             precision: setup.precision,
             generator_optimizer: adam(&generator_parameters, options.generator_learning_rate, generator_last)?,
             discriminator_optimizer: adam(&discriminator_parameters, options.discriminator_learning_rate, both)?,
+            coefficients: schedule.coefficients(&all, device)?,
             steps: [
                 generator.step_inputs(&schedule, &all, device)?,
                 discriminator.step_inputs(&schedule, &all, device)?,
@@ -210,6 +257,10 @@ impl Trainer {
             processes: setup.processes.clone(),
             norms: [0.0; 2],
             ema: TensorMap::new(),
+            #[cfg(feature = "cuda")]
+            averages: None,
+            #[cfg(feature = "cuda")]
+            recordings: Recordings::default(),
         })
     }
 
@@ -253,79 +304,121 @@ impl Trainer {
     }
 
     fn discriminator_step(&mut self, real: &Tensor, draws: &Draws, penalty: bool) -> Result<Losses> {
-        let (x_t, x_tp1) = self.schedule.q_sample_pairs(real, &draws.t, &draws.noise_t, &draws.noise_tp1)?;
-        let steps = index(&draws.t, real.device())?;
-        let (_, fake) = self.generate(&x_tp1, draws, &steps)?;
-        let of_fake = self.discriminate(&fake.detach(), &x_tp1, draws, &steps)?;
-        // Only the penalty needs a gradient in x_t.
-        let x_t_var = Var::from_tensor(&x_t)?;
-        let x_t = if penalty { x_t_var.as_tensor() } else { &x_t };
-        let of_real = self.discriminate(x_t, &x_tp1, draws, &steps)?;
-        let (on_real, on_fake) = (softplus_mean(&of_real.neg()?)?, softplus_mean(&of_fake)?);
-        let penalty = penalty.then(|| gradient_penalty(&of_real, &x_t_var, self.options.r1_gamma)).transpose()?;
-        let loss = match &penalty {
-            Some(penalty) => (&on_real + penalty)?,
-            None => on_real.clone(),
-        };
-        let gradients = self.processes.backward(&(loss + &on_fake)?, &self.discriminator_parameters)?;
-        self.discriminator_optimizer.step(&gradients)?;
-        let norm = self.discriminator_optimizer.gradient_norm_tensor();
-        let mut tensors = vec![&on_real, &on_fake, norm, &of_real, &of_fake];
-        tensors.extend(&penalty);
-        let values = read(&tensors)?;
-        let logits = &values[3..3 + 2 * draws.t.len()];
-        self.norms[0] = values[2];
+        self.discriminator_optimizer.prepare()?;
+        let values = self.half(Half::Discriminator { penalty }, Inputs::new(real, draws, 0.0)?)?;
+        let (losses, logits) = values.split_at(4);
+        self.norms[0] = losses[3];
         Ok(Losses {
-            real: values[0],
-            fake: values[1],
-            penalty: penalty.and(values.last().copied()),
+            real: losses[0],
+            fake: losses[1],
+            penalty: penalty.then_some(losses[2]),
             ordered: ordered(&draws.t, logits.split_at(draws.t.len()), self.schedule.steps()),
             ..Default::default()
         })
     }
 
     fn generator_step(&mut self, real: &Tensor, draws: &Draws, reconstruction_weight: f64) -> Result<(f64, f64)> {
-        let (_, x_tp1) = self.schedule.q_sample_pairs(real, &draws.t, &draws.noise_t, &draws.noise_tp1)?;
-        let steps = index(&draws.t, real.device())?;
-        let (x_0, fake) = self.generate(&x_tp1, draws, &steps)?;
-        let adversarial = softplus_mean(&self.discriminate(&fake, &x_tp1, draws, &steps)?.neg()?)?;
-        let reconstruction = (x_0 - real)?.abs()?.mean_all()?;
-        let loss = (&adversarial + (&reconstruction * reconstruction_weight)?)?;
-        self.generator_optimizer.step(&self.processes.backward(&loss, &self.generator_parameters)?)?;
-        let values = read(&[&adversarial, &reconstruction, self.generator_optimizer.gradient_norm_tensor()])?;
+        self.generator_optimizer.prepare()?;
+        let values = self.half(Half::Generator, Inputs::new(real, draws, reconstruction_weight)?)?;
         self.norms[1] = values[2];
         Ok((values[0], values[1]))
     }
 
-    fn discriminate(&self, x_t: &Tensor, x_tp1: &Tensor, draws: &Draws, steps: &Tensor) -> Result<Tensor> {
-        let step = select(&self.steps[1], steps)?;
-        let seen = |x: &Tensor| -> Result<Tensor> { Ok(self.precision.of(&translate(x, &draws.shifts)?)?) };
+    /// Computes a half of an iteration, and reads its numbers: a GPU is waited for once.
+    fn half(&mut self, half: Half, inputs: Inputs) -> Result<Vec<f64>> {
+        #[cfg(feature = "cuda")]
+        if inputs.real.device().is_cuda() {
+            return self.half_on_cuda(half, inputs);
+        }
+        read(&self.pass(half, &inputs)?)
+    }
+
+    /// The numbers of a half, in one tensor.
+    fn pass(&mut self, half: Half, inputs: &Inputs) -> Result<Tensor> {
+        match half {
+            Half::Discriminator { penalty } => self.discriminator_pass(inputs, penalty),
+            Half::Generator => self.generator_pass(inputs),
+        }
+    }
+
+    /// Losses on real and generated pairs, penalty (or 0), norm of the gradient; then the logits of all real pairs, and of
+    /// all generated ones.
+    fn discriminator_pass(&mut self, inputs: &Inputs, penalty: bool) -> Result<Tensor> {
+        let coefficients = self.coefficients.select(&inputs.t)?;
+        let (x_t, x_tp1) = coefficients.q_sample_pairs(&inputs.real, &inputs.noise_t, &inputs.noise_tp1)?;
+        // Only the penalty needs a gradient in x_t.
+        let x_t_var = Var::from_tensor(&x_t)?;
+        let x_t = if penalty { x_t_var.as_tensor() } else { &x_t };
+        let of_real = self.discriminate(x_t, &x_tp1, inputs)?;
+        let on_real = softplus_mean(&of_real.neg()?)?;
+        let penalty = penalty.then(|| gradient_penalty(&of_real, &x_t_var, self.options.r1_gamma)).transpose()?;
+        let loss = match &penalty {
+            Some(penalty) => (&on_real + penalty)?,
+            None => on_real.clone(),
+        };
+        let (_, fake) = self.generate(&x_tp1, inputs, &coefficients)?;
+        let of_fake = self.discriminate(&fake.detach(), &x_tp1, inputs)?;
+        let on_fake = softplus_mean(&of_fake)?;
+        let gradients = self.processes.backward(&(loss + &on_fake)?, &self.discriminator_parameters)?;
+        self.discriminator_optimizer.apply(&gradients)?;
+        let penalty = match penalty {
+            Some(penalty) => penalty,
+            None => on_real.zeros_like()?,
+        };
+        numbers(&[
+            &on_real,
+            &on_fake,
+            &penalty,
+            self.discriminator_optimizer.gradient_norm_tensor(),
+            &of_real,
+            &of_fake,
+        ])
+    }
+
+    /// Adversarial and reconstruction loss, and the norm of the gradient.
+    fn generator_pass(&mut self, inputs: &Inputs) -> Result<Tensor> {
+        let coefficients = self.coefficients.select(&inputs.t)?;
+        let (_, x_tp1) = coefficients.q_sample_pairs(&inputs.real, &inputs.noise_t, &inputs.noise_tp1)?;
+        let (x_0, fake) = self.generate(&x_tp1, inputs, &coefficients)?;
+        let adversarial = softplus_mean(&self.discriminate(&fake, &x_tp1, inputs)?.neg()?)?;
+        let reconstruction = (x_0 - &inputs.real)?.abs()?.mean_all()?;
+        let loss = (&adversarial + (&reconstruction * inputs.reconstruction_weight.get(0)?)?)?;
+        self.generator_optimizer.apply(&self.processes.backward(&loss, &self.generator_parameters)?)?;
+        let norm = self.generator_optimizer.gradient_norm_tensor();
+        #[cfg(feature = "cuda")]
+        if let Some(averages) = &self.averages {
+            averages.launch(self.options.ema_decay, norm)?;
+        }
+        numbers(&[&adversarial, &reconstruction, norm])
+    }
+
+    fn discriminate(&self, x_t: &Tensor, x_tp1: &Tensor, inputs: &Inputs) -> Result<Tensor> {
+        let step = select(&self.steps[1], &inputs.t)?;
+        let seen = |x: &Tensor| -> Result<Tensor> { Ok(self.precision.of(&translate(x, &inputs.shifts)?)?) };
         let (x_t, x_tp1) = (seen(x_t)?, seen(x_tp1)?);
         self.discriminator.forward(&mut CandleBackend, &x_t, &step, &x_tp1)
     }
 
     /// The predicted x_0, and x_t drawn from the posterior around it.
-    fn generate(&self, x_tp1: &Tensor, draws: &Draws, steps: &Tensor) -> Result<(Tensor, Tensor)> {
-        let step = select(&self.steps[0], steps)?;
+    fn generate(&self, x_tp1: &Tensor, inputs: &Inputs, coefficients: &Coefficients) -> Result<(Tensor, Tensor)> {
+        let step = select(&self.steps[0], &inputs.t)?;
         let input = self.precision.of(x_tp1)?;
-        let x_0 = self.generator.forward(&mut CandleBackend, &input, &step, &draws.z)?.to_dtype(DType::F32)?;
-        let x_t = self.schedule.sample_posterior(&x_0, x_tp1, &draws.t, &draws.noise_posterior)?;
+        let x_0 = self.generator.forward(&mut CandleBackend, &input, &step, &inputs.z)?.to_dtype(DType::F32)?;
+        let x_t = coefficients.sample_posterior(&x_0, x_tp1, &inputs.noise_posterior)?;
         Ok((x_0, x_t))
     }
 
     /// The average starts as the parameters after the first update; no bias correction (reference: `EMA`).
     fn update_ema(&mut self) -> Result<()> {
         if self.ema.is_empty() {
-            // A copy: the parameter's own storage changes with the next step.
             return self.start_ema();
         }
-        let decay = self.options.ema_decay;
         #[cfg(feature = "cuda")]
-        if self.generator_parameters.device().is_cuda() {
-            let vars = self.generator_parameters.vars();
-            let pairs = vars.iter().filter_map(|(name, var)| Some((self.ema.get(name)?, var.as_tensor())));
-            return Ok(lddgan::move_averages(&pairs.collect::<Vec<_>>(), decay)?);
+        if self.averages.is_some() {
+            // Done in the pass.
+            return Ok(());
         }
+        let decay = self.options.ema_decay;
         for (name, var) in self.generator_parameters.vars() {
             let Some(average) = self.ema.get_mut(&name) else { continue };
             *average = ((&*average * decay)? + (var.as_tensor().detach() * (1.0 - decay))?)?;
@@ -333,10 +426,21 @@ impl Trainer {
         Ok(())
     }
 
+    /// Copies: the parameters' own storage changes with the next step.
     fn start_ema(&mut self) -> Result<()> {
         let copy = |(name, var): (String, Var)| Ok((name, var.as_tensor().detach().copy()?));
         self.ema = self.generator_parameters.vars().into_iter().map(copy).collect::<Result<_>>()?;
+        self.forget_places();
         Ok(())
+    }
+
+    /// Tensors that were replaced are elsewhere.
+    fn forget_places(&mut self) {
+        #[cfg(feature = "cuda")]
+        {
+            self.averages = None;
+            self.recordings = Recordings::default();
+        }
     }
 
     /// The averaged generator, named as in a model file; the generator itself before the first step.
@@ -383,13 +487,51 @@ impl Trainer {
         let device = self.generator_parameters.device();
         let to_device = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(device)?));
         self.ema = part("ema").into_iter().map(to_device).collect::<Result<_>>()?;
+        self.forget_places();
         Ok(())
     }
 }
 
-/// The steps of a batch, to look up tables with.
-fn index(t: &[u32], device: &Device) -> Result<Tensor> {
-    Ok(Tensor::new(t, device)?)
+#[cfg(feature = "cuda")]
+impl Trainer {
+    /// As [`Self::pass`], recorded once all that it keeps is there.
+    fn half_on_cuda(&mut self, half: Half, inputs: Inputs) -> Result<Vec<f64>> {
+        if self.averages.is_none() && !self.ema.is_empty() {
+            let vars = self.generator_parameters.vars().into_iter();
+            let pairs = vars.filter_map(|(name, var)| Some((self.ema.get(&name)?.clone(), var.as_tensor().clone())));
+            self.averages = Some(lddgan::MovingAverages::new(&pairs.collect::<Vec<_>>())?);
+        }
+        // Shifts are numbers of the host, which a recording would keep as they are; and processes wait for each other.
+        let moves = inputs.shifts.iter().any(|shift| *shift != [0, 0]);
+        if moves || self.processes.size() > 1 {
+            return read(&self.pass(half, &inputs)?);
+        }
+        let device = inputs.real.device().clone();
+        let mut recordings = std::mem::take(&mut self.recordings);
+        let number = match half {
+            Half::Discriminator { penalty } => usize::from(penalty),
+            Half::Generator => 2,
+        };
+        let numbers = recordings.run(number, &device, inputs.tensors(), |tensors| {
+            self.pass(half, &Inputs::of(tensors, inputs.shifts.clone()))
+        });
+        self.recordings = recordings;
+        read(&numbers?)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Inputs {
+    fn tensors(&self) -> [Tensor; 7] {
+        let Self { real, t, noise_tp1, noise_t, z, noise_posterior, reconstruction_weight, .. } = self;
+        [real, t, noise_tp1, noise_t, z, noise_posterior, reconstruction_weight].map(Tensor::clone)
+    }
+
+    /// The reverse of [`Self::tensors`].
+    fn of(tensors: &[Tensor; 7], shifts: Vec<[i64; 2]>) -> Self {
+        let [real, t, noise_tp1, noise_t, z, noise_posterior, reconstruction_weight] = tensors.clone();
+        Self { real, t, noise_tp1, noise_t, z, noise_posterior, reconstruction_weight, shifts }
+    }
 }
 
 /// The rows of these steps.

@@ -8,8 +8,8 @@ use candle_core::{DType, Error, Result, Storage, Tensor};
 
 use super::{THREADS, ptx, view};
 
-/// A parameter with its moments and its gradient, all f32 of one size on one CUDA device, contiguous but for the gradient.
-/// All but the gradient are changed in place.
+/// A parameter with its moments and its gradient, all f32 of one size on one CUDA device, contiguous. All but the gradient
+/// are changed in place.
 pub struct Slot<'a> {
     pub value: &'a Tensor,
     pub first: &'a Tensor,
@@ -34,56 +34,105 @@ pub struct Step {
 /// Blocks that share a tensor.
 const PORTIONS: u32 = 32;
 
-/// Takes a step of Adam with all parameters; nothing changes if the norm of all gradients is no finite number. Returns
-/// that norm, of rank 0.
-pub fn adam_step(slots: &[Slot], step: &Step) -> Result<Tensor> {
-    let Some(first) = slots.first() else { candle_core::bail!("adam: no parameters") };
-    let norm = Tensor::zeros((), DType::F32, first.value.device())?;
-    let gradients = slots.iter().map(|slot| slot.gradient.contiguous()).collect::<Result<Vec<_>>>()?;
-    let rows = slots.iter().zip(&gradients);
-    let rows = rows.map(|(slot, gradient)| vec![slot.value, slot.first, slot.second, gradient]).collect::<Vec<_>>();
-    let (device, table) = table(&rows)?;
-    let sums = device.alloc_zeros::<f64>(slots.len() * PORTIONS as usize)?;
-    let config = per_tensor(slots.len());
-
-    let squares = device.get_or_load_custom_func("squares", "lddgan", ptx()?)?;
-    let mut arguments = squares.builder();
-    arguments.arg(&table).arg(&sums);
-    // SAFETY: the table has a row of four tensors of one size for each slot, and `sums` a number for each block.
-    unsafe { arguments.launch(config) }.map_err(Error::wrap)?;
-
-    let count = sums.len() as i32;
-    let norm_address = address(&norm)?.0;
-    let total = device.get_or_load_custom_func("norm", "lddgan", ptx()?)?;
-    let mut arguments = total.builder();
-    arguments.arg(&sums).arg(&count).arg(&norm_address);
-    // SAFETY: `count` is the length of `sums`, `norm` is one float.
-    unsafe { arguments.launch(LaunchConfig { grid_dim: (1, 1, 1), ..config }) }.map_err(Error::wrap)?;
-
-    let clip = step.clip.unwrap_or(f64::INFINITY);
-    let Step { rate, beta1, beta2, correct2, epsilon, .. } = step;
-    let adam = device.get_or_load_custom_func("adam", "lddgan", ptx()?)?;
-    let mut arguments = adam.builder();
-    arguments.arg(&table).arg(&norm_address).arg(rate).arg(beta1).arg(beta2).arg(correct2).arg(epsilon).arg(&clip);
-    // SAFETY: as above; values and moments are written in place, and nothing else reads them meanwhile: all work of the
-    // device is on one stream.
-    unsafe { arguments.launch(config) }.map_err(Error::wrap)?;
-    Ok(norm)
+/// Adam for tensors that stay where they are. What a step needs is on the device, so that it can be recorded.
+pub struct FusedAdam {
+    device: CudaDevice,
+    /// Addresses of the slots' tensors.
+    table: CudaSlice<u64>,
+    slots: usize,
+    /// A [`Step`].
+    numbers: CudaSlice<f64>,
+    /// Of the squares of each block's part of a gradient.
+    sums: CudaSlice<f64>,
+    norm: Tensor,
+    /// Keeps the memory that the table names.
+    _tensors: Vec<Tensor>,
 }
 
-/// Moves each average (first of a pair) to `decay` times itself plus `1 - decay` times the value (second), in place.
-pub fn move_averages(pairs: &[(&Tensor, &Tensor)], decay: f64) -> Result<()> {
-    if pairs.is_empty() {
-        return Ok(());
+impl FusedAdam {
+    pub fn new(slots: &[Slot]) -> Result<Self> {
+        let row = |slot: &Slot| [slot.value, slot.first, slot.second, slot.gradient].map(Tensor::clone).to_vec();
+        let rows: Vec<Vec<Tensor>> = slots.iter().map(row).collect();
+        let (device, table) = table(&rows)?;
+        let norm = Tensor::zeros((), DType::F32, rows[0][0].device())?;
+        Ok(Self {
+            table,
+            slots: slots.len(),
+            numbers: device.alloc_zeros(6)?,
+            sums: device.alloc_zeros(slots.len() * PORTIONS as usize)?,
+            norm,
+            _tensors: rows.concat(),
+            device,
+        })
     }
-    let rows: Vec<Vec<&Tensor>> = pairs.iter().map(|&(average, value)| vec![average, value]).collect();
-    let (device, table) = table(&rows)?;
-    let average = device.get_or_load_custom_func("move_average", "lddgan", ptx()?)?;
-    let mut arguments = average.builder();
-    arguments.arg(&table).arg(&decay);
-    // SAFETY: the table has a row of two tensors of one size for each pair.
-    unsafe { arguments.launch(per_tensor(pairs.len())) }.map_err(Error::wrap)?;
-    Ok(())
+
+    /// Takes the numbers of the next step.
+    pub fn set(&mut self, step: &Step) -> Result<()> {
+        let clip = step.clip.unwrap_or(f64::INFINITY);
+        let numbers = [step.rate, step.beta1, step.beta2, step.correct2, step.epsilon, clip];
+        self.device.cuda_stream().memcpy_htod(&numbers, &mut self.numbers).map_err(Error::wrap)
+    }
+
+    /// Takes the step. Nothing changes if the norm of all gradients together is no finite number.
+    pub fn launch(&self) -> Result<()> {
+        let config = per_tensor(self.slots);
+        let squares = self.device.get_or_load_custom_func("gradient_squares", "lddgan", ptx()?)?;
+        let mut arguments = squares.builder();
+        arguments.arg(&self.table).arg(&self.sums);
+        // SAFETY: the table has a row of four tensors of one size for each slot, `sums` a number for each block.
+        unsafe { arguments.launch(config) }.map_err(Error::wrap)?;
+
+        let (count, norm) = (self.sums.len() as i32, address(&self.norm)?.0);
+        let total = self.device.get_or_load_custom_func("gradient_norm", "lddgan", ptx()?)?;
+        let mut arguments = total.builder();
+        arguments.arg(&self.sums).arg(&count).arg(&norm);
+        // SAFETY: `count` is the length of `sums`, `norm` is one float.
+        unsafe { arguments.launch(LaunchConfig { grid_dim: (1, 1, 1), ..config }) }.map_err(Error::wrap)?;
+
+        let update = self.device.get_or_load_custom_func("adam_update", "lddgan", ptx()?)?;
+        let mut arguments = update.builder();
+        arguments.arg(&self.table).arg(&norm).arg(&self.numbers);
+        // SAFETY: as above; values and moments are written in place, and nothing else reads them meanwhile: all work of
+        // the device is on one stream.
+        unsafe { arguments.launch(config) }.map_err(Error::wrap)?;
+        Ok(())
+    }
+
+    /// The norm of the gradients of the last step, of rank 0.
+    pub fn norm(&self) -> &Tensor {
+        &self.norm
+    }
+}
+
+/// Moving averages of tensors that stay where they are.
+pub struct MovingAverages {
+    device: CudaDevice,
+    table: CudaSlice<u64>,
+    pairs: usize,
+    /// Keeps the memory that the table names.
+    _tensors: Vec<Tensor>,
+}
+
+impl MovingAverages {
+    /// Of pairs of an average and the value that it follows, f32 of one size, contiguous.
+    pub fn new(pairs: &[(Tensor, Tensor)]) -> Result<Self> {
+        let rows: Vec<Vec<Tensor>> =
+            pairs.iter().map(|(average, value)| vec![average.clone(), value.clone()]).collect();
+        let (device, table) = table(&rows)?;
+        Ok(Self { device, table, pairs: pairs.len(), _tensors: rows.concat() })
+    }
+
+    /// Each average becomes `decay` times itself plus `1 - decay` times the value, unless `norm` (of rank 0) is no finite
+    /// number.
+    pub fn launch(&self, decay: f64, norm: &Tensor) -> Result<()> {
+        let norm = address(norm)?.0;
+        let average = self.device.get_or_load_custom_func("move_average", "lddgan", ptx()?)?;
+        let mut arguments = average.builder();
+        arguments.arg(&self.table).arg(&norm).arg(&decay);
+        // SAFETY: the table has a row of two tensors of one size for each pair.
+        unsafe { arguments.launch(per_tensor(self.pairs)) }.map_err(Error::wrap)?;
+        Ok(())
+    }
 }
 
 fn per_tensor(tensors: usize) -> LaunchConfig {
@@ -91,7 +140,7 @@ fn per_tensor(tensors: usize) -> LaunchConfig {
 }
 
 /// On the device: for each row the addresses of its tensors, and how many numbers each of them has.
-fn table(rows: &[Vec<&Tensor>]) -> Result<(CudaDevice, CudaSlice<u64>)> {
+fn table(rows: &[Vec<Tensor>]) -> Result<(CudaDevice, CudaSlice<u64>)> {
     let mut numbers = Vec::new();
     let mut device = None;
     for row in rows {

@@ -218,7 +218,7 @@ struct Slot {
 };
 
 // PORTIONS blocks (x) for each tensor (y): the sum of the squares of their part of its gradient.
-extern "C" __global__ void squares(const Slot *slots, double *sums) {
+extern "C" __global__ void gradient_squares(const Slot *slots, double *sums) {
   Slot slot = slots[blockIdx.y];
   double sum = 0;
   for (size_t i = index(); i < slot.count; i += (size_t)gridDim.x * blockDim.x)
@@ -228,27 +228,32 @@ extern "C" __global__ void squares(const Slot *slots, double *sums) {
 }
 
 // One block: the root of the sum.
-extern "C" __global__ void norm(const double *sums, int count, float *norm) {
+extern "C" __global__ void gradient_norm(const double *sums, int count, float *norm) {
   double sum = 0;
   for (int i = threadIdx.x; i < count; i += blockDim.x) sum += sums[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) *norm = sqrt(sum);
 }
 
+// What changes from step to step, see adam.rs.
+struct Step {
+  double rate, beta1, beta2, correct2, epsilon, clip;
+};
+
 // PORTIONS blocks for each tensor. Gradients of a norm above `clip` are scaled down to it.
-extern "C" __global__ void adam(const Slot *slots, const float *norm, double rate, double beta1, double beta2,
-                                double correct2, double epsilon, double clip) {
+extern "C" __global__ void adam_update(const Slot *slots, const float *norm, const Step *numbers) {
   if (!isfinite(*norm)) return;
   Slot slot = slots[blockIdx.y];
-  float scale = fmin(clip / (*norm + 1e-6), 1.0);
-  float b1 = beta1, b2 = beta2, one_minus_b1 = 1 - beta1, one_minus_b2 = 1 - beta2;
+  Step step = *numbers;
+  float scale = fmin(step.clip / (*norm + 1e-6), 1.0);
+  float beta1 = step.beta1, beta2 = step.beta2, take1 = 1 - step.beta1, take2 = 1 - step.beta2;
   for (size_t i = index(); i < slot.count; i += (size_t)gridDim.x * blockDim.x) {
     float gradient = slot.gradient[i] * scale;
-    float first = slot.first[i] * b1 + gradient * one_minus_b1;
-    float second = slot.second[i] * b2 + gradient * gradient * one_minus_b2;
+    float first = slot.first[i] * beta1 + gradient * take1;
+    float second = slot.second[i] * beta2 + gradient * gradient * take2;
     slot.first[i] = first;
     slot.second[i] = second;
-    slot.value[i] -= first / (sqrtf(second / (float)correct2) + (float)epsilon) * (float)rate;
+    slot.value[i] -= first / (sqrtf(second / (float)step.correct2) + (float)step.epsilon) * (float)step.rate;
   }
 }
 
@@ -258,7 +263,8 @@ struct Pair {
   size_t count;
 };
 
-extern "C" __global__ void move_average(const Pair *pairs, double decay) {
+extern "C" __global__ void move_average(const Pair *pairs, const float *norm, double decay) {
+  if (!isfinite(*norm)) return;
   Pair pair = pairs[blockIdx.y];
   float keep = decay, take = 1 - decay;
   for (size_t i = index(); i < pair.count; i += (size_t)gridDim.x * blockDim.x)

@@ -3,11 +3,13 @@
 
 mod adam;
 mod conv;
+mod graph;
 #[cfg(test)]
 mod tests;
 
-pub use adam::{Slot, Step, adam_step, move_averages};
+pub use adam::{FusedAdam, MovingAverages, Slot, Step};
 pub use conv::{Problem, convolve};
+pub use graph::{KeptParameters, Replay};
 
 use std::sync::OnceLock;
 

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::{Slot, Step, adam_step, move_averages};
+use super::{FusedAdam, KeptParameters, MovingAverages, Replay, Slot, Step};
 use crate::backend::FirMode;
 use crate::layers::ConvGeometry;
 use crate::noise::Stream;
@@ -23,7 +23,7 @@ fn device() -> Option<Device> {
 #[test]
 fn kernels_compile() {
     let ptx = super::ptx().unwrap();
-    for name in ["group_norm_grad_bf16", "fir_double", "add_bias_float", "adam", "move_average"] {
+    for name in ["group_norm_grad_bf16", "fir_double", "add_bias_float", "adam_update", "move_average"] {
         assert!(ptx.contains(name), "{name}");
     }
 }
@@ -135,40 +135,80 @@ fn whole_images() {
     check("whole image", &arguments, |a| conv2d(&a[0], &a[1], geometry));
 }
 
-/// Adam's rule with the gradient clipped, worked out in f64; and the average after it.
+/// Adam's rule with the gradient clipped, worked out in f64; and the average after it. Recorded, both do the same again.
 #[test]
 fn adam_and_average() {
     let Some(device) = device() else { return };
     let on_device = |values: &[f32]| Tensor::new(values, &device).unwrap();
-    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let large = vec![0.5f32; 50_000];
-    // The norm is that of all tensors together; a transposed gradient is no contiguous one.
-    let gradients =
-        [Tensor::new(&[[3f32, 0.0], [4.0, 0.0]], &device).unwrap().t().unwrap(), on_device(&vec![0.01; large.len()])];
-    let parameters = [Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &device).unwrap(), on_device(&large)];
+    let values = |tensor: &Tensor| tensor.to_vec1::<f32>().unwrap();
+    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+    const LARGE: usize = 50_000;
+    let gradients = [on_device(&[3.0, 4.0, 0.0, 0.0]), on_device(&[0.01; LARGE])];
+    let parameters = [on_device(&[1.0, 2.0, 3.0, 4.0]), on_device(&[0.5; LARGE])];
     let zeros = || parameters.each_ref().map(|parameter| parameter.zeros_like().unwrap());
     let (first, second) = (zeros(), zeros());
-    let norm = (25.0 + 0.0001 * large.len() as f64).sqrt();
-    let clip = norm / 2.0;
-    let step = Step { rate: 0.1 / 0.5, beta1: 0.5, beta2: 0.9, correct2: 0.1, epsilon: 1e-8, clip: Some(clip) };
-    let slots = |gradients: &[Tensor; 2]| -> Tensor {
-        let slots: Vec<Slot> = (0..2)
-            .map(|i| Slot { value: &parameters[i], first: &first[i], second: &second[i], gradient: &gradients[i] })
-            .collect();
-        adam_step(&slots, &step).unwrap()
+    let slots =
+        [0, 1].map(|i| Slot { value: &parameters[i], first: &first[i], second: &second[i], gradient: &gradients[i] });
+    let mut adam = FusedAdam::new(&slots).unwrap();
+    let average = on_device(&[0.0; 4]);
+    let averages = MovingAverages::new(&[(average.clone(), parameters[0].clone())]).unwrap();
+    // The norm is that of all tensors together.
+    let norm = (25.0 + 0.0001 * LARGE as f64).sqrt();
+    let step = Step { rate: 0.1 / 0.5, beta1: 0.5, beta2: 0.9, correct2: 0.1, epsilon: 1e-8, clip: Some(norm / 2.0) };
+    adam.set(&step).unwrap();
+    let launch = || {
+        adam.launch()?;
+        averages.launch(0.75, adam.norm())
     };
-    let found = slots(&gradients).to_scalar::<f32>().unwrap();
-    assert!((f64::from(found) / norm - 1.0).abs() < 1e-6, "{found} {norm}");
+    launch().unwrap();
+    let found = f64::from(adam.norm().to_scalar::<f32>().unwrap());
+    assert!((found / norm - 1.0).abs() < 1e-6, "{found} {norm}");
     // The first step has the length of the rate, whatever the gradient, but where that is zero.
     let expected = [0.9f32, 1.9, 3.0, 4.0];
-    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
     assert!(close(&values(&parameters[0]), &expected), "{:?}", values(&parameters[0]));
     assert!(close(&values(&first[0]), &[0.75, 1.0, 0.0, 0.0]), "{:?}", values(&first[0]));
     assert!(values(&parameters[1]).iter().all(|value| (value - 0.4).abs() < 1e-5));
-    let average = on_device(&[0.0; 4]);
-    move_averages(&[(&average, &parameters[0].flatten_all().unwrap())], 0.75).unwrap();
     assert!(close(&values(&average), &expected.map(|value| value / 4.0)), "{:?}", values(&average));
-    let broken = [gradients[0].clone(), (&gradients[1] * f64::NAN).unwrap()];
-    assert!(!slots(&broken).to_scalar::<f32>().unwrap().is_finite());
-    assert!(close(&values(&parameters[0]), &expected));
+
+    let recorded = Replay::record(&device, launch).unwrap();
+    assert!(close(&values(&parameters[0]), &expected), "recording alone does nothing");
+    recorded.run().unwrap();
+    assert!(close(&values(&first[0]), &[1.125, 1.5, 0.0, 0.0]), "{:?}", values(&first[0]));
+    let before = values(&parameters[0]);
+    gradients[1].slice_set(&on_device(&[f32::NAN]), 0, 7).unwrap();
+    recorded.run().unwrap();
+    assert!(!adam.norm().to_scalar::<f32>().unwrap().is_finite());
+    assert_eq!(values(&parameters[0]), before);
+}
+
+/// Memory that comes and goes within a recording, a convolution and kernels with strides: the second derivatives of a
+/// small network, recorded and replayed on other numbers.
+#[test]
+fn recorded_derivatives() {
+    let Some(device) = device() else { return };
+    let _kept = KeptParameters::on(&device);
+    let on_device =
+        |shape: &[usize], name: &str| random(shape, name).to_dtype(DType::F32).unwrap().to_device(&device).unwrap();
+    let (x, w) = (on_device(&[4, 3, 8, 8], "x"), on_device(&[8, 3, 3, 3], "w"));
+    let gradient = || -> Result<Tensor> {
+        let w = Var::from_tensor(&w)?;
+        let x = Var::from_tensor(&x)?;
+        let h = fir(&leaky_relu(&conv2d(&x, &w, ConvGeometry::same(3))?)?, FirMode::Downsample)?;
+        let h = h.permute((0, 2, 3, 1))?.contiguous()?;
+        let Some(gradient) = h.sqr()?.sum_all()?.backward()?.remove(&x) else { candle_core::bail!("no gradient") };
+        let penalty = gradient.sqr()?.mean_all()?;
+        let Some(gradient) = penalty.backward()?.remove(&w) else { candle_core::bail!("no second gradient") };
+        gradient.detach().flatten_all()
+    };
+    gradient().unwrap();
+    let found = gradient().unwrap().zeros_like().unwrap();
+    let recorded = Replay::record(&device, || found.slice_set(&gradient()?, 0, 0)).unwrap();
+    for name in ["other", "numbers"] {
+        x.slice_set(&on_device(&[4, 3, 8, 8], name), 0, 0).unwrap();
+        recorded.run().unwrap();
+        let expected = gradient().unwrap().to_vec1::<f32>().unwrap();
+        let found = found.to_vec1::<f32>().unwrap();
+        let largest = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5 * largest), "{name}");
+    }
 }
