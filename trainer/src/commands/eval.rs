@@ -35,6 +35,10 @@ pub struct Eval {
     /// Number of generated images; as many as there are real ones unless given
     #[arg(long)]
     count: Option<u64>,
+    /// Number of real images, spread evenly, that figures of features are against; all unless given. Principal components are
+    /// those of all
+    #[arg(long)]
+    real_count: Option<usize>,
     /// Seed of the first image; the others follow it. It also decides about SWD's patches and KID's subsets
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -62,6 +66,7 @@ struct Report<'a> {
     image_size: usize,
     first_seed: u64,
     generated_images: usize,
+    /// Those that figures of features are against.
     real_images: usize,
     measured: Vec<Measured>,
     validation: Option<Validation<'a>>,
@@ -93,6 +98,7 @@ pub fn eval(options: &Eval) -> Result<()> {
         eval::Options {
             metrics: &options.metrics,
             generated: least,
+            real: options.real_count,
             cache: options.feature_cache.as_deref(),
             seed: options.seed,
         },
@@ -104,7 +110,7 @@ pub fn eval(options: &Eval) -> Result<()> {
         image_size: real.size(),
         first_seed: options.seed,
         generated_images: generated.len(),
-        real_images: real.len(),
+        real_images: options.real_count.unwrap_or(real.len()).min(real.len()),
         measured: evaluation.measure(&generated)?,
         validation: match &others {
             Some((data, images)) => {

@@ -36,8 +36,7 @@ impl Components {
     /// By subspace iteration (Halko, Martinsson and Tropp, arXiv 0909.4061) from directions that are always the same.
     pub fn fit(images: &ImageSet) -> Result<Self, EvalError> {
         need("principal components", 2, images.len())?;
-        let count = images.len().min(MOST_IMAGES);
-        let indices: Vec<u32> = (0..count).map(|i| (i * images.len() / count) as u32).collect();
+        let indices = images.spread(MOST_IMAGES);
         let batches = indices.chunks(BATCH).map(|indices| reduce(&images.batch(indices, &Device::Cpu)?, SIDE));
         let rows = Tensor::cat(&batches.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
         let mean = rows.mean_keepdim(0)?;
@@ -64,7 +63,15 @@ impl Components {
 
 /// Images (N, 3, H, W) in `side` x `side` pixels, each the mean of the area that it covers, as rows of f32.
 pub fn reduce(images: &Tensor, side: usize) -> candle_core::Result<Tensor> {
-    resample::apply(&images.to_dtype(DType::F32)?, |from| resample::area(from, side))?.flatten_from(1)
+    let images = images.to_dtype(DType::F32)?;
+    let (_, _, height, width) = images.dims4()?;
+    let whole = height == width && height % side == 0;
+    let reduced = match whole {
+        // The same means, in a fraction of the time.
+        true => images.avg_pool2d(height / side)?,
+        false => resample::apply(&images, |from| resample::area(from, side))?,
+    };
+    reduced.flatten_from(1)
 }
 
 /// The axes of the ellipsoid that rows describe.
@@ -153,6 +160,13 @@ mod tests {
         for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
             assert!((found / expected - 1.0).abs() < 2e-3, "{index}: {found} {expected}");
         }
+    }
+
+    #[test]
+    fn both_ways_of_reducing_agree() {
+        let images = normals("images", 2, 3 * 12 * 12).reshape((2, 3, 12, 12)).unwrap();
+        let area = resample::apply(&images, |from| resample::area(from, 4)).unwrap().flatten_from(1).unwrap();
+        assert!(norm(&(reduce(&images, 4).unwrap() - area).unwrap()) < 1e-5);
     }
 
     #[test]

@@ -17,7 +17,7 @@ const BLOCK: usize = 256;
 
 /// Features and the radius of each one's ball.
 pub struct Manifold {
-    /// (N, D) in f64.
+    /// (N, D)
     points: Tensor,
     radii: Vec<f64>,
     neighbour: usize,
@@ -27,15 +27,14 @@ impl Manifold {
     /// Of features (N, D), N > `neighbour` > 0.
     pub fn of(features: &Tensor, neighbour: usize) -> Result<Self, EvalError> {
         need(&format!("a manifold of {neighbour} neighbours"), neighbour + 1, features.dim(0)?)?;
-        let points = features.to_dtype(DType::F64)?;
-        let radii = rows_of_distances(&points, &points, |index, mut distances| {
+        let radii = rows_of_distances(features, features, |index, mut distances| {
             // The point itself is no neighbour, wherever rounding puts it.
             if let Some(own) = distances.get_mut(index) {
                 *own = f64::INFINITY;
             }
             *distances.select_nth_unstable_by(neighbour.saturating_sub(1), f64::total_cmp).1
         })?;
-        Ok(Self { points, radii, neighbour })
+        Ok(Self { points: features.clone(), radii, neighbour })
     }
 
     /// The radius of each point's ball.
@@ -45,11 +44,10 @@ impl Manifold {
 
     /// How many balls each of the features (M, D) lies in.
     pub fn depths(&self, probes: &Tensor) -> Result<Vec<usize>, EvalError> {
-        let probes = probes.to_dtype(DType::F64)?;
         let depth = |distances: Vec<f64>| {
             distances.iter().zip(&self.radii).filter(|(distance, radius)| distance <= radius).count()
         };
-        Ok(rows_of_distances(&probes, &self.points, |_, distances| depth(distances))?)
+        Ok(rows_of_distances(probes, &self.points, |_, distances| depth(distances))?)
     }
 
     /// The share of the features (M, D) that lie in at least one ball. Of generated features in the manifold of real ones
@@ -67,9 +65,8 @@ impl Manifold {
 
     /// The share of the balls that hold at least one of the features (M, D).
     pub fn coverage(&self, probes: &Tensor) -> Result<f64, EvalError> {
-        let probes = probes.to_dtype(DType::F64)?;
         let holds = |index: usize, distances: Vec<f64>| distances.iter().any(|distance| *distance <= self.radii[index]);
-        Ok(share(rows_of_distances(&self.points, &probes, holds)?.into_iter()))
+        Ok(share(rows_of_distances(&self.points, probes, holds)?.into_iter()))
     }
 }
 
@@ -81,23 +78,23 @@ fn share(answers: impl ExactSizeIterator<Item = bool>) -> f64 {
 
 /// The mean Euclidean distance between two of the features (N, D), N > 1.
 pub fn mean_distance(features: &Tensor) -> Result<f64, EvalError> {
-    let points = features.to_dtype(DType::F64)?;
-    let count = points.dim(0)?;
+    let count = features.dim(0)?;
     need("a mean distance", 2, count)?;
     let others = |index: usize, distances: Vec<f64>| -> f64 {
         let others = distances.iter().enumerate().filter(|(other, _)| *other != index);
         others.map(|(_, distance)| distance).sum()
     };
-    let sums = rows_of_distances(&points, &points, others)?;
+    let sums = rows_of_distances(features, features, others)?;
     Ok(sums.iter().sum::<f64>() / (count * (count - 1)) as f64)
 }
 
-/// `evaluate` of each row's index and Euclidean distances to all `columns`.
+/// `evaluate` of each row's index and Euclidean distances, in f64, to all `columns`.
 pub(super) fn rows_of_distances<T: Send>(
     rows: &Tensor,
     columns: &Tensor,
     evaluate: impl Fn(usize, Vec<f64>) -> T + Sync,
 ) -> candle_core::Result<Vec<T>> {
+    let (rows, columns) = (&rows.to_dtype(DType::F64)?, &columns.to_dtype(DType::F64)?);
     let squares = |points: &Tensor| points.sqr()?.sum(1);
     let (row_squares, column_squares) = (squares(rows)?.unsqueeze(1)?, squares(columns)?.unsqueeze(0)?);
     let transposed = columns.t()?.contiguous()?;

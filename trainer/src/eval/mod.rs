@@ -19,7 +19,7 @@ mod weights;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -173,6 +173,8 @@ pub struct Options<'a> {
     pub metrics: &'a [Metric],
     /// How many generated images there will be, at least.
     pub generated: u64,
+    /// How many of the real images, spread evenly, figures of features are against; all unless given.
+    pub real: Option<usize>,
     /// Keeps the network's features of the real images.
     pub cache: Option<&'a Path>,
     /// Decides about patches, directions and subsets.
@@ -215,7 +217,8 @@ impl<'a> Evaluation<'a> {
             [] => possible(real, network.is_some()),
             chosen => chosen.to_vec(),
         };
-        let count = options.generated.min(real.len() as u64) as usize;
+        let against = real.spread(options.real.unwrap_or(usize::MAX));
+        let count = options.generated.min(against.len() as u64) as usize;
         for metric in &metrics {
             need(metric.name(), metric.least_images(), count)?;
         }
@@ -228,11 +231,13 @@ impl<'a> Evaluation<'a> {
         let mut described = Vec::new();
         if !of_components.is_empty() {
             let extractor = Extractor::components(real)?;
-            described.push(Described { real: extractor.extract(real)?, extractor, metrics: of_components });
+            let real = extractor.extract_some(real, &against)?;
+            described.push(Described { extractor, real, metrics: of_components });
         }
         match network {
             Some(extractor) if !of_network.is_empty() => {
-                let real = real_features(&extractor, real, options.cache)?;
+                let rows = Tensor::new(against.as_slice(), &Device::Cpu)?;
+                let real = real_features(&extractor, real, options.cache)?.index_select(&rows, 0)?;
                 described.push(Described { extractor, real, metrics: of_network });
             }
             Some(_) => {}

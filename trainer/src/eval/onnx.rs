@@ -133,7 +133,7 @@ fn describe(shape: &[Dimension], of_floats: bool) -> String {
 mod tests {
     use super::*;
     use crate::export::builder::Builder;
-    use crate::export::proto::{Attribute, Dimension as Size, Graph, Model as File};
+    use crate::export::proto::{Attribute, Dimension as Size, Graph, Model as File, ValueInfo};
     use candle_core::DType;
 
     /// A network that takes images of 8 x 8 pixels to the mean of each channel; `change` breaks it.
@@ -186,8 +186,11 @@ mod tests {
         assert!(matches!(refused(|graph| sizes(graph)[1] = fixed(1)), OnnxError::Input { .. }));
         assert!(matches!(refused(|graph| sizes(graph)[3] = fixed(9)), OnnxError::Input { .. }));
         assert!(matches!(refused(|graph| sizes(graph).truncate(3)), OnnxError::Input { .. }));
-        let twice = |graph: &mut Graph| graph.output.push(graph.output[0].clone());
-        assert!(matches!(refused(twice), OnnxError::Ends { inputs: 1, outputs: 2 }));
+        let more = |graph: &mut Graph| {
+            let means = ValueInfo { name: "means".to_string(), ..graph.output[0].clone() };
+            graph.output.push(means);
+        };
+        assert!(matches!(refused(more), OnnxError::Ends { inputs: 1, outputs: 2 }));
         let error = open(network(|graph| {
             sizes(graph)[2] = symbolic("height");
             sizes(graph)[3] = symbolic("width");
@@ -198,7 +201,7 @@ mod tests {
 
     #[test]
     fn outputs_of_other_shapes_are_refused() {
-        let images = Tensor::zeros((2, 3, 8, 8), DType::F32, &Device::Cpu).unwrap();
+        let images = Tensor::full(-1f32, (2, 3, 8, 8), &Device::Cpu).unwrap();
         let error = |bytes: Vec<u8>| match open(bytes).unwrap().features(&images) {
             Err(EvalError::Onnx { source, .. }) => source,
             other => panic!("{other:?}"),
