@@ -133,7 +133,7 @@ pub enum EvalError {
     #[error("{what}: {reason}")]
     Features { what: String, reason: String },
     #[error("{}: {source}", .path.display())]
-    Onnx { path: PathBuf, source: onnx::OnnxError },
+    Onnx { path: PathBuf, source: Box<onnx::OnnxError> },
     #[error("{}: {reason}", .path.display())]
     File { path: PathBuf, reason: String },
     #[error(transparent)]
