@@ -79,8 +79,8 @@ cp "$out/autoencoder/curves.png" "$report/curves-autoencoder.png"
 cp "$out/gan/curves.png" "$report/curves-gan.png"
 "$lddgan" reconstruct --model "$autoencoder" --data "$validation" --grid "$report/reconstructions.jpg"
 "$lddgan" sample --model "$model" --backend "$backend" --count 100 --grid "$report/contact-sheet.jpg"
-"$lddgan" eval --model "$model" --data "$data" --backend "$backend" --count "$count" --metrics swd,precision,recall \
-    --update-model --json "$report/figures.json"
+"$lddgan" eval --model "$model" --data "$data" --backend "$backend" --count "$count" \
+    --metrics swd,distance,spread,precision,recall --update-model --json "$report/figures.json"
 "$lddgan" neighbours --model "$model" --data "$data" --validation "$validation" --backend "$backend" \
     --grid "$report/neighbours.jpg" --json "$report/neighbours.json"
 "$lddgan" info --model "$model" >"$report/info.txt"

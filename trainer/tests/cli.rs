@@ -140,25 +140,36 @@ fn a_model_is_measured() {
     let mut reports = Vec::new();
     for more in [&["--count", "6"][..], &["--count", "6", "--update-model", "--batch", "1"]] {
         let said = succeed(&eval(more));
-        assert!(said.contains("features: 64 principal components of 16x16 pixels"), "{said}");
+        assert!(said.contains("features: 64 principal components of 64x64 pixels"), "{said}");
         reports.push(serde_json::from_slice::<serde_json::Value>(&std::fs::read(&json).unwrap()).unwrap());
     }
     let report = &reports[0];
-    let value = |name: &str| report["figures"][name].as_f64().unwrap();
+    let figures = |group: usize| report["measured"][group]["figures"].as_object().unwrap();
+    let value = |group: usize, name: &str| figures(group)[name].as_f64().unwrap();
     assert_eq!((&report["generated_images"], &report["real_images"]), (&6.into(), &10.into()), "{report}");
-    let names: Vec<_> = report["figures"].as_object().unwrap().keys().collect();
-    assert_eq!(names, ["precision", "recall", "swd", "swd 16px"]);
-    assert!(value("swd") > 0.0 && (0.0..=1.0).contains(&value("precision")), "{report}");
-    assert_eq!(report["figures"], reports[1]["figures"]);
+    assert_eq!(figures(0).keys().collect::<Vec<_>>(), ["swd", "swd 16px"]);
+    let names: Vec<_> = figures(1).keys().collect();
+    assert_eq!(names, ["coverage", "density", "distance", "precision", "recall", "spread"]);
+    assert!(value(0, "swd") > 0.0 && (0.0..=1.0).contains(&value(1, "precision")), "{report}");
+    assert_eq!(report["measured"], reports[1]["measured"]);
     // The figures are in the model file, beside the same weights.
     assert_eq!(weights, bits(&model));
     let metrics = ModelFile::from_bytes(&std::fs::read(&model).unwrap(), "model").unwrap().provenance.metrics;
     let swd = metrics["swd (times 1000, 6 generated and 6 real images)"];
-    assert!((swd - value("swd")).abs() < 1e-9, "{metrics:?}");
-    let recall = "recall (64 principal components of 16x16 pixels, 6 generated and 10 real images)";
+    assert!((swd - value(0, "swd")).abs() < 1e-9, "{metrics:?}");
+    let recall = "recall (64 principal components of 64x64 pixels, 6 generated and 10 real images)";
     assert!(metrics.contains_key(recall), "{metrics:?}");
 
-    fail(&eval(&["--metrics", "swd,fid"]), &["fid", "--inception"]);
+    // The real images beside themselves.
+    let images = folder.path("images").display().to_string();
+    succeed(&eval(&["--count", "6", "--metrics", "distance,spread", "--validation", &images]));
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let same = &report["validation"]["measured"][0]["figures"];
+    assert!(same["distance"].as_f64().unwrap().abs() < 1e-3 && same["spread"] == 1.0, "{report}");
+
+    fail(&eval(&["--metrics", "swd,fid"]), &["fid", "--features", "--inception"]);
+    fail(&eval(&["--features", &images]), &["images"]);
+    fail(&eval(&["--features", &format!("{images}/1.png")]), &["1.png", "no ONNX network"]);
     fail(&eval(&["--metrics", "recall", "--count", "3"]), &["recall needs at least 4 images", "not 3"]);
     let foreign = model.display().to_string();
     fail(&eval(&["--metrics", "kid", "--inception", &foreign]), &["missing: Conv2d_1a_3x3.conv.weight"]);
@@ -279,7 +290,7 @@ fn a_recipe_leaves_a_model_and_its_report_and_goes_on() {
     }
     let figures: serde_json::Value =
         serde_json::from_slice(&std::fs::read(report.join("figures.json")).unwrap()).unwrap();
-    assert!(figures["figures"]["swd"].as_f64().unwrap() > 0.0, "{figures}");
+    assert!(figures["measured"][0]["figures"]["swd"].as_f64().unwrap() > 0.0, "{figures}");
     let info = std::fs::read_to_string(report.join("info.txt")).unwrap();
     assert!(info.contains("swd") && info.contains("recall"), "{info}");
 

@@ -3,7 +3,7 @@
 use candle_core::DType;
 use lddgan::parameters::TensorMap;
 use lddgan_trainer::eval::frechet::{self, Moments};
-use lddgan_trainer::eval::manifold::{Manifold, share};
+use lddgan_trainer::eval::manifold::Manifold;
 
 use crate::recorded::{check_values, folder, recorded, values};
 
@@ -45,10 +45,11 @@ fn precision_and_recall() {
         ("precision", real, fake, "pr/radius_real_k3", "pr/fake_in_real", 0.954),
         ("recall", fake, real, "pr/radius_fake_k3", "pr/real_in_fake", 0.554),
     ] {
-        let manifold = Manifold::of(points).unwrap();
+        let manifold = Manifold::of(points, 3).unwrap();
         check_values(name, manifold.radii(), &values(&io[radii].to_dtype(DType::F64).unwrap()), 1e-10);
-        let found = manifold.contains(probes).unwrap();
+        let found: Vec<bool> = manifold.depths(probes).unwrap().into_iter().map(|depth| depth > 0).collect();
         assert_eq!(found, answers(inside), "{name}");
-        assert!((share(&found) - expected).abs() < 1e-12, "{name}: {}", share(&found));
+        let share = manifold.share_inside(probes).unwrap();
+        assert!((share - expected).abs() < 1e-12, "{name}: {share}");
     }
 }

@@ -7,11 +7,13 @@ use candle_core::DType;
 use clap::Args;
 use lddgan::ModelFile;
 use lddgan_trainer::data;
-use lddgan_trainer::eval::{self, Evaluation, Figures, Metric};
+use lddgan_trainer::eval::{self, Evaluation, Figures, Measured, Metric};
 use lddgan_trainer::files::{self, read_model};
 use lddgan_trainer::network::BackendName;
 use lddgan_trainer::sampling::Sampler;
 use serde::Serialize;
+
+use super::FeatureNetwork;
 
 #[derive(Args)]
 pub struct Eval {
@@ -21,25 +23,30 @@ pub struct Eval {
     /// Real images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote)
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
-    /// What to measure
-    #[arg(long, value_delimiter = ',', default_value = "swd,precision,recall")]
+    /// What to measure (default: all, FID and KID where a network is named)
+    #[arg(long, value_delimiter = ',')]
     metrics: Vec<Metric>,
+    /// Other real images, which are measured in the same way: what can be reached
+    #[arg(long, value_name = "PATH")]
+    validation: Option<PathBuf>,
     /// Who computes the images
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
     /// Number of generated images; as many as there are real ones unless given
     #[arg(long)]
     count: Option<u64>,
+    /// Number of real images, spread evenly, that figures of features are against; all unless given. Principal components are
+    /// those of all
+    #[arg(long)]
+    real_count: Option<usize>,
     /// Seed of the first image; the others follow it. It also decides about SWD's patches and KID's subsets
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Weights of the Inception network (pytorch-fid's .pth, or .safetensors with the same names). Precision and
-    /// recall are of principal components of pixels without it
+    #[command(flatten)]
+    network: FeatureNetwork,
+    /// Keeps the network's features of the real images (.safetensors or .npy): read if it is there, else written
     #[arg(long, value_name = "FILE")]
-    inception: Option<PathBuf>,
-    /// Keeps the Inception features of the real images (.safetensors or .npy): read if it is there, else written
-    #[arg(long, value_name = "FILE", requires = "inception")]
-    features: Option<PathBuf>,
+    feature_cache: Option<PathBuf>,
     /// File that gets the figures
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -59,24 +66,40 @@ struct Report<'a> {
     image_size: usize,
     first_seed: u64,
     generated_images: usize,
+    /// Those that figures of features are against.
     real_images: usize,
-    /// What FID, KID, precision and recall are of.
-    features: Option<&'a str>,
-    figures: Figures,
+    measured: Vec<Measured>,
+    validation: Option<Validation<'a>>,
+}
+
+/// Other real images, in place of the generated ones.
+#[derive(Serialize)]
+struct Validation<'a> {
+    data: &'a Path,
+    images: usize,
+    measured: Vec<Measured>,
 }
 
 pub fn eval(options: &Eval) -> Result<()> {
+    let network = options.network.load()?;
     let (mut file, name) = read_model(&options.model)?;
     let mut sampler = Sampler::new(&file, &name, options.backend)?;
-    let real = data::load(&options.data, sampler.model.config.autoencoder.image_size)?;
+    let size = sampler.model.config.autoencoder.image_size;
+    let real = data::load(&options.data, size)?;
+    let others = match &options.validation {
+        Some(path) => Some((path.as_path(), data::load(path, size)?)),
+        None => None,
+    };
     let count = options.count.unwrap_or(real.len() as u64);
+    let least = others.as_ref().map_or(count, |(_, images)| count.min(images.len() as u64));
     let evaluation = Evaluation::prepare(
         &real,
+        network,
         eval::Options {
             metrics: &options.metrics,
-            generated: count,
-            inception: options.inception.as_deref(),
-            cache: options.features.as_deref(),
+            generated: least,
+            real: options.real_count,
+            cache: options.feature_cache.as_deref(),
             seed: options.seed,
         },
     )?;
@@ -87,9 +110,14 @@ pub fn eval(options: &Eval) -> Result<()> {
         image_size: real.size(),
         first_seed: options.seed,
         generated_images: generated.len(),
-        real_images: real.len(),
-        features: evaluation.feature_name(),
-        figures: evaluation.measure(&generated)?,
+        real_images: options.real_count.unwrap_or(real.len()).min(real.len()),
+        measured: evaluation.measure(&generated)?,
+        validation: match &others {
+            Some((data, images)) => {
+                Some(Validation { data, images: images.len(), measured: evaluation.measure(images)? })
+            }
+            None => None,
+        },
     };
     print(&report);
     if let Some(path) = &options.json {
@@ -105,22 +133,36 @@ pub fn eval(options: &Eval) -> Result<()> {
 
 fn print(report: &Report) {
     println!("{} generated images against {} real ones", report.generated_images, report.real_images);
-    if let Some(features) = report.features {
-        println!("features: {features}");
+    print_measured(&report.measured);
+    if let Some(Validation { images, measured, .. }) = &report.validation {
+        println!("{images} other real images against them");
+        print_measured(measured);
     }
-    for (name, value) in &report.figures {
-        println!("{name}: {value:.6}");
+}
+
+fn print_measured(measured: &[Measured]) {
+    for Measured { features, figures } in measured {
+        if let Some(features) = features {
+            println!("features: {features}");
+        }
+        for (name, value) in figures {
+            println!("{name}: {value:.6}");
+        }
     }
 }
 
 /// The figures under names that tell what they are of.
 fn named_with_counts(report: &Report) -> Figures {
     let (generated, real) = (report.generated_images, report.real_images);
-    let name = |name: &str| match report.features.filter(|_| !name.starts_with("swd")) {
-        Some(features) => format!("{name} ({features}, {generated} generated and {real} real images)"),
-        None => format!("{name} (times 1000, {0} generated and {0} real images)", generated.min(real)),
+    let of = |features: &Option<String>| match features {
+        Some(features) => format!("{features}, {generated} generated and {real} real images"),
+        None => format!("times 1000, {0} generated and {0} real images", generated.min(real)),
     };
-    report.figures.iter().map(|(figure, &value)| (name(figure), value)).collect()
+    let named = |measured: &Measured| {
+        let of = of(&measured.features);
+        measured.figures.iter().map(|(name, &value)| (format!("{name} ({of})"), value)).collect::<Vec<_>>()
+    };
+    report.measured.iter().flat_map(named).collect()
 }
 
 /// Writes the model back with the precision that it has.

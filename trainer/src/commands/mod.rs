@@ -14,11 +14,14 @@ mod reconstruct;
 mod run;
 mod sample;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use clap::Args;
 use lddgan::parameters::TensorMap;
+use lddgan_trainer::eval::EvalError;
+use lddgan_trainer::eval::features::Extractor;
 use lddgan_trainer::files;
 
 pub use average::{Average, average};
@@ -38,4 +41,23 @@ fn read_tensors(path: &Path) -> Result<TensorMap> {
     let tensors = candle_core::safetensors::load_buffer(&files::read(path)?, &Device::Cpu);
     let tensors = tensors.with_context(|| format!("{}: no readable safetensors file", path.display()))?;
     Ok(tensors.into_iter().collect())
+}
+
+/// A network whose features of images are compared.
+#[derive(Args)]
+struct FeatureNetwork {
+    /// A network in an ONNX file whose features of images are compared: input N x 3 x S x S, RGB from 0 to 255 in f32,
+    /// output N x D (default: none, principal components of pixels alone)
+    #[arg(long, value_name = "FILE")]
+    features: Option<PathBuf>,
+    /// The standard Inception network in its place: its weights (pytorch-fid's .pth, or .safetensors with the same names)
+    #[arg(long, value_name = "FILE", conflicts_with = "features")]
+    inception: Option<PathBuf>,
+}
+
+impl FeatureNetwork {
+    fn load(&self) -> Result<Option<Extractor>, EvalError> {
+        let onnx = self.features.as_deref().map(Extractor::onnx);
+        onnx.or_else(|| self.inception.as_deref().map(Extractor::inception)).transpose()
+    }
 }

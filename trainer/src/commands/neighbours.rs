@@ -16,6 +16,8 @@ use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::{files, grid};
 use serde::Serialize;
 
+use super::FeatureNetwork;
+
 /// Pixels of an image in the picture, at most, and generated images in one of its rows.
 const THUMBNAIL: u32 = 96;
 const ROW: usize = 4;
@@ -40,10 +42,8 @@ pub struct Neighbours {
     /// Seed of the first image; the others follow it
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Weights of the Inception network (pytorch-fid's .pth, or .safetensors with the same names). Features are principal
-    /// components of pixels without it
-    #[arg(long, value_name = "FILE")]
-    inception: Option<PathBuf>,
+    #[command(flatten)]
+    network: FeatureNetwork,
     /// Picture (.png or .jpg) that gets each generated image beside its neighbours, by pixels and by features
     #[arg(long, value_name = "FILE", value_parser = grid::path)]
     grid: Option<PathBuf>,
@@ -68,7 +68,7 @@ struct Report<'a> {
 
 #[derive(Serialize)]
 struct Distances {
-    features: &'static str,
+    features: String,
     #[serde(flatten)]
     comparison: Comparison,
     neighbours: Vec<Neighbour>,
@@ -76,20 +76,21 @@ struct Distances {
 
 pub fn neighbours(options: &Neighbours) -> Result<()> {
     ensure!(options.count > 0, "--count must be at least 1");
+    let network = options.network.load()?;
     let (file, name) = read_model(&options.model)?;
     let mut sampler = Sampler::new(&file, &name, options.backend)?;
     let size = sampler.model.config.autoencoder.image_size;
     let (training, unseen) = (data::load(&options.data, size)?, data::load(&options.validation, size)?);
     let generated = sampler.image_set(options.seed, options.count, options.batch)?;
-    let features = match &options.inception {
-        Some(path) => Extractor::inception(path)?,
+    let features = match network {
+        Some(network) => network,
         None => Extractor::components(&training)?,
     };
     let measure = |extractor: &Extractor| -> Result<Distances> {
         let among = neighbours::Neighbours::among(&training, extractor)?;
         let neighbours = among.of(&generated)?;
         let comparison = Comparison::of(&neighbours, &among.of(&unseen)?);
-        Ok(Distances { features: extractor.name(), comparison, neighbours })
+        Ok(Distances { features: extractor.name().to_string(), comparison, neighbours })
     };
     let report = Report {
         model: &file.provenance.name,

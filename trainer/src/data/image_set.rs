@@ -111,6 +111,12 @@ impl ImageSet {
         self.pixels.is_empty()
     }
 
+    /// The indices of `count` images, or of all if there are fewer, spread evenly: a set may be in some order.
+    pub fn spread(&self, count: usize) -> Vec<u32> {
+        let count = count.min(self.len());
+        (0..count).map(|i| (i * self.len() / count) as u32).collect()
+    }
+
     /// All images as they are, see [`Self::batch`].
     pub fn batch_all(&self, device: &Device) -> candle_core::Result<Tensor> {
         self.batch(&(0..self.len() as u32).collect::<Vec<_>>(), device)

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
-use super::{EvalError, Metric, need};
+use super::{EvalError, need};
 
 /// Mean and covariance of a set of features.
 #[derive(Debug, Clone)]
@@ -18,8 +18,7 @@ impl Moments {
         let size = mean.len();
         let finite = mean.iter().chain(&covariance).all(|value| value.is_finite());
         if !finite || covariance.len() != size * size {
-            let reason = "mean and covariance are not finite numbers of one size".to_string();
-            return Err(EvalError::Features { metric: Metric::Fid, reason });
+            return Err(EvalError::features("mean and covariance", "not finite numbers of one size"));
         }
         Ok(Self { mean: mean.into(), covariance: DMatrix::from_vec(size, size, covariance) })
     }
@@ -28,7 +27,7 @@ impl Moments {
     pub fn of(features: &Tensor) -> Result<Self, EvalError> {
         let features = features.to_dtype(DType::F64)?;
         let count = features.dim(0)?;
-        need(Metric::Fid, 2, count)?;
+        need("a covariance", 2, count)?;
         let mean = features.mean_keepdim(0)?;
         let centred = features.broadcast_sub(&mean)?;
         let covariance = (centred.t()?.contiguous()?.matmul(&centred)? / (count - 1) as f64)?;
@@ -50,7 +49,7 @@ impl Moments {
 /// The trace of the root is the sum of the roots of the eigenvalues of A^(1/2) B A^(1/2), which is symmetric; so
 /// covariances without full rank (fewer images than features) need no special care.
 pub fn distance(a: &Moments, b: &Moments) -> Result<f64, EvalError> {
-    let fail = |reason: &str| EvalError::Features { metric: Metric::Fid, reason: reason.to_string() };
+    let fail = |reason: &str| EvalError::features("Fréchet distance", reason);
     if a.mean.len() != b.mean.len() {
         return Err(fail("the two sets have features of different sizes"));
     }

@@ -4,7 +4,7 @@
 use candle_core::{DType, Tensor};
 use lddgan::noise::Stream;
 
-use super::{EvalError, Metric, bar, need};
+use super::{EvalError, bar, need};
 
 /// As in StyleGAN2-ADA.
 const SUBSETS: u64 = 100;
@@ -14,7 +14,7 @@ const SUBSET: usize = 1000;
 pub fn distance(real: &Tensor, generated: &Tensor, seed: u64) -> Result<f64, EvalError> {
     let (n, m) = (real.dim(0)?, generated.dim(0)?);
     let size = SUBSET.min(n).min(m);
-    need(Metric::Kid, 2, size)?;
+    need("kid", 2, size)?;
     // Subsets that are all there is are all the same.
     let subsets = if size == n && size == m { 1 } else { SUBSETS };
     let progress = bar(subsets, "KID subsets");

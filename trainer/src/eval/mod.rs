@@ -1,6 +1,7 @@
 //! How good generated images are, compared with real ones.
 
 mod cache;
+pub mod components;
 pub mod features;
 pub mod frechet;
 pub mod inception;
@@ -8,70 +9,131 @@ pub mod kid;
 pub mod lpips;
 pub mod manifold;
 pub mod neighbours;
+pub mod onnx;
 mod resample;
 pub mod ssim;
 pub mod swd;
+pub mod table;
 mod weights;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use crate::data::ImageSet;
 use crate::files::FileError;
 use crate::import::pytorch::PytorchError;
 use features::Extractor;
-use manifold::Manifold;
+use manifold::{DENSITY_NEIGHBOUR, Manifold, PRECISION_NEIGHBOUR};
 
-/// What can be measured.
+/// What can be measured. All but SWD are figures of features: those of a network, or principal components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Metric {
-    /// Sliced Wasserstein distance between Laplacian pyramids, times 1000: needs no weights
+    /// Sliced Wasserstein distance between Laplacian pyramids, times 1000
     Swd,
+    /// Fréchet distance between principal components
+    Distance,
+    /// Mean distance between generated images, relative to that between real ones, in principal components
+    Spread,
     /// Share of the generated images that lie within the manifold of the real ones
     Precision,
     /// Share of the real images that lie within the manifold of the generated ones
     Recall,
-    /// Fréchet distance between Inception features
+    /// Real images that a generated one is near to, relative to what real ones would have
+    Density,
+    /// Share of the real images that a generated one is near to
+    Coverage,
+    /// Fréchet distance between a network's features
     Fid,
-    /// Kernel distance between Inception features
+    /// Kernel distance between a network's features
     Kid,
 }
 
 impl Metric {
+    pub const ALL: [Self; 9] = [
+        Self::Swd,
+        Self::Distance,
+        Self::Spread,
+        Self::Precision,
+        Self::Recall,
+        Self::Density,
+        Self::Coverage,
+        Self::Fid,
+        Self::Kid,
+    ];
+
+    /// As options and reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Swd => "swd",
+            Self::Distance => "distance",
+            Self::Spread => "spread",
+            Self::Precision => "precision",
+            Self::Recall => "recall",
+            Self::Density => "density",
+            Self::Coverage => "coverage",
+            Self::Fid => "fid",
+            Self::Kid => "kid",
+        }
+    }
+
     /// How many images of each set it needs.
     fn least_images(self) -> usize {
         match self {
             Self::Swd => 1,
-            Self::Precision | Self::Recall => manifold::LEAST_POINTS,
-            Self::Fid | Self::Kid => 2,
+            Self::Distance | Self::Spread | Self::Fid | Self::Kid => 2,
+            Self::Precision | Self::Recall => PRECISION_NEIGHBOUR + 1,
+            Self::Density | Self::Coverage => DENSITY_NEIGHBOUR + 1,
+        }
+    }
+
+    /// Whether it is measured on principal components.
+    fn of_components(self) -> bool {
+        !matches!(self, Self::Swd | Self::Fid | Self::Kid)
+    }
+
+    /// Whether it is measured on a network's features.
+    fn of_network(self) -> bool {
+        !matches!(self, Self::Swd | Self::Distance | Self::Spread)
+    }
+
+    /// Of features (N, D) and (M, D); `seed` decides about subsets. SWD is none of features.
+    fn of_features(self, real: &Tensor, generated: &Tensor, seed: u64) -> Result<f64, EvalError> {
+        use manifold::mean_distance;
+        let moments = frechet::Moments::of;
+        match self {
+            Self::Swd => Ok(f64::NAN),
+            Self::Distance | Self::Fid => frechet::distance(&moments(real)?, &moments(generated)?),
+            Self::Spread => Ok(mean_distance(generated)? / mean_distance(real)?),
+            Self::Precision => Manifold::of(real, PRECISION_NEIGHBOUR)?.share_inside(generated),
+            Self::Recall => Manifold::of(generated, PRECISION_NEIGHBOUR)?.share_inside(real),
+            Self::Density => Manifold::of(real, DENSITY_NEIGHBOUR)?.density(generated),
+            Self::Coverage => Manifold::of(real, DENSITY_NEIGHBOUR)?.coverage(generated),
+            Self::Kid => kid::distance(real, generated, seed),
         }
     }
 }
 
 impl std::fmt::Display for Metric {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Swd => "swd",
-            Self::Precision => "precision",
-            Self::Recall => "recall",
-            Self::Fid => "fid",
-            Self::Kid => "kid",
-        })
+        f.write_str(self.name())
     }
 }
 
 /// Why something could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
-    #[error("{metric} needs at least {needed} images of each set, not {given}")]
-    TooFew { metric: Metric, needed: usize, given: usize },
-    #[error("{0} needs the Inception network: name the file of its weights with --inception")]
-    NeedsInception(Metric),
-    #[error("{metric}: {reason}")]
-    Features { metric: Metric, reason: String },
+    #[error("{what} needs at least {needed} images of each set, not {given}")]
+    TooFew { what: String, needed: usize, given: usize },
+    #[error("{0} needs a network: name a file with --features (any network, ONNX) or --inception (its weights)")]
+    NeedsNetwork(Metric),
+    #[error("{what}: {reason}")]
+    Features { what: String, reason: String },
+    #[error("{}: {source}", .path.display())]
+    Onnx { path: PathBuf, source: Box<onnx::OnnxError> },
     #[error("{}: {reason}", .path.display())]
     File { path: PathBuf, reason: String },
     #[error(transparent)]
@@ -88,10 +150,14 @@ impl EvalError {
     fn file(path: &Path, reason: impl Into<String>) -> Self {
         Self::File { path: path.to_path_buf(), reason: reason.into() }
     }
+
+    fn features(what: &str, reason: &str) -> Self {
+        Self::Features { what: what.to_string(), reason: reason.to_string() }
+    }
 }
 
-fn need(metric: Metric, needed: usize, given: usize) -> Result<(), EvalError> {
-    if given < needed { Err(EvalError::TooFew { metric, needed, given }) } else { Ok(()) }
+fn need(what: &str, needed: usize, given: usize) -> Result<(), EvalError> {
+    if given < needed { Err(EvalError::TooFew { what: what.to_string(), needed, given }) } else { Ok(()) }
 }
 
 /// A progress bar with the time left.
@@ -103,12 +169,13 @@ pub fn bar(count: u64, what: &'static str) -> ProgressBar {
 /// What to measure, and with what.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
+    /// Everything that can be measured if empty.
     pub metrics: &'a [Metric],
-    /// How many generated images there will be.
+    /// How many generated images there will be, at least.
     pub generated: u64,
-    /// Weights of the Inception network; without them, precision and recall are of pixels.
-    pub inception: Option<&'a Path>,
-    /// Keeps the Inception features of the real images.
+    /// How many of the real images, spread evenly, figures of features are against; all unless given.
+    pub real: Option<usize>,
+    /// Keeps the network's features of the real images.
     pub cache: Option<&'a Path>,
     /// Decides about patches, directions and subsets.
     pub seed: u64,
@@ -116,66 +183,103 @@ pub struct Options<'a> {
 
 /// Measures sets of generated images against one of real ones.
 pub struct Evaluation<'a> {
-    options: Options<'a>,
     real: &'a ImageSet,
-    /// What computes features, and those of the real images; `None` where no metric needs them.
-    features: Option<(Extractor, Tensor)>,
+    seed: u64,
+    /// Whether the sliced Wasserstein distance is measured.
+    swd: bool,
+    described: Vec<Described>,
+}
+
+/// The real images in one kind of features.
+struct Described {
+    extractor: Extractor,
+    /// (N, D)
+    real: Tensor,
+    /// What is measured on them.
+    metrics: Vec<Metric>,
 }
 
 /// Measured numbers by their names, such as `fid` or `swd 64px`.
 pub type Figures = BTreeMap<String, f64>;
 
+/// Figures of one kind of features.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measured {
+    /// `None`: pixels themselves.
+    pub features: Option<String>,
+    pub figures: Figures,
+}
+
 impl<'a> Evaluation<'a> {
-    /// Does everything that the generated images are not needed for.
-    pub fn prepare(real: &'a ImageSet, options: Options<'a>) -> Result<Self, EvalError> {
-        let count = options.generated.min(real.len() as u64) as usize;
-        for metric in options.metrics {
-            need(*metric, metric.least_images(), count)?;
+    /// Does everything that the generated images are not needed for. Without a network there are no figures of one.
+    pub fn prepare(real: &'a ImageSet, network: Option<Extractor>, options: Options<'_>) -> Result<Self, EvalError> {
+        let metrics = match options.metrics {
+            [] => possible(real, network.is_some()),
+            chosen => chosen.to_vec(),
+        };
+        let against = real.spread(options.real.unwrap_or(usize::MAX));
+        let count = options.generated.min(against.len() as u64) as usize;
+        for metric in &metrics {
+            need(metric.name(), metric.least_images(), count)?;
         }
-        if options.metrics.contains(&Metric::Swd) {
+        let swd = metrics.contains(&Metric::Swd);
+        if swd {
             swd::levels(real.size())?;
         }
-        let inception_only = options.metrics.iter().find(|metric| matches!(metric, Metric::Fid | Metric::Kid));
-        let extractor = match (options.inception, inception_only) {
-            (None, Some(&metric)) => return Err(EvalError::NeedsInception(metric)),
-            _ if options.metrics.iter().all(|metric| *metric == Metric::Swd) => None,
-            (Some(path), _) => Some(Extractor::inception(path)?),
-            (None, None) => Some(Extractor::components(real)?),
-        };
-        let with_real = |extractor: Extractor| -> Result<_, EvalError> {
-            let features = real_features(&extractor, real, options.cache)?;
-            Ok((extractor, features))
-        };
-        Ok(Self { options, real, features: extractor.map(with_real).transpose()? })
+        let chosen = |of: fn(Metric) -> bool| metrics.iter().copied().filter(|metric| of(*metric)).collect::<Vec<_>>();
+        let (of_components, of_network) = (chosen(Metric::of_components), chosen(Metric::of_network));
+        let mut described = Vec::new();
+        if !of_components.is_empty() {
+            let extractor = Extractor::components(real)?;
+            let real = extractor.extract_some(real, &against)?;
+            described.push(Described { extractor, real, metrics: of_components });
+        }
+        match network {
+            Some(extractor) if !of_network.is_empty() => {
+                let rows = Tensor::new(against.as_slice(), &Device::Cpu)?;
+                let real = real_features(&extractor, real, options.cache)?.index_select(&rows, 0)?;
+                described.push(Described { extractor, real, metrics: of_network });
+            }
+            Some(_) => {}
+            None => {
+                if let Some(metric) = of_network.into_iter().find(|metric| !metric.of_components()) {
+                    return Err(EvalError::NeedsNetwork(metric));
+                }
+            }
+        }
+        Ok(Self { real, seed: options.seed, swd, described })
     }
 
-    /// What FID, KID, precision and recall are of.
-    pub fn feature_name(&self) -> Option<&'static str> {
-        self.features.as_ref().map(|(extractor, _)| extractor.name())
+    pub fn measure(&self, generated: &ImageSet) -> Result<Vec<Measured>, EvalError> {
+        let mut measured = Vec::new();
+        if self.swd {
+            measured.push(Measured { features: None, figures: self.pyramids(generated)? });
+        }
+        for Described { extractor, real, metrics } in &self.described {
+            let generated = extractor.extract(generated)?;
+            let figure = |metric: &Metric| Ok((metric.to_string(), metric.of_features(real, &generated, self.seed)?));
+            let figures = metrics.iter().map(figure).collect::<Result<_, EvalError>>()?;
+            measured.push(Measured { features: Some(extractor.name().to_string()), figures });
+        }
+        Ok(measured)
     }
 
-    pub fn measure(&self, generated: &ImageSet) -> Result<Figures, EvalError> {
-        let mut figures = Figures::new();
-        if self.options.metrics.contains(&Metric::Swd) {
-            let distances = swd::distances(self.real, generated, self.options.seed)?;
-            let mean = distances.iter().map(|(_, distance)| distance).sum::<f64>() / distances.len().max(1) as f64;
-            figures.insert("swd".to_string(), mean);
-            figures.extend(distances.into_iter().map(|(size, distance)| (format!("swd {size}px"), distance)));
-        }
-        let Some((extractor, real)) = &self.features else { return Ok(figures) };
-        let generated = extractor.extract(generated)?;
-        for &metric in self.options.metrics {
-            let value = match metric {
-                Metric::Swd => continue,
-                Metric::Precision => manifold::share(&Manifold::of(real)?.contains(&generated)?),
-                Metric::Recall => manifold::share(&Manifold::of(&generated)?.contains(real)?),
-                Metric::Fid => frechet::distance(&frechet::Moments::of(real)?, &frechet::Moments::of(&generated)?)?,
-                Metric::Kid => kid::distance(real, &generated, self.options.seed)?,
-            };
-            figures.insert(metric.to_string(), value);
-        }
-        Ok(figures)
+    /// The sliced Wasserstein distance: mean, and of each level.
+    fn pyramids(&self, generated: &ImageSet) -> Result<Figures, EvalError> {
+        let distances = swd::distances(self.real, generated, self.seed)?;
+        let mean = distances.iter().map(|(_, distance)| distance).sum::<f64>() / distances.len().max(1) as f64;
+        let levels = distances.into_iter().map(|(size, distance)| (format!("swd {size}px"), distance));
+        Ok(levels.chain([(Metric::Swd.to_string(), mean)]).collect())
     }
+}
+
+/// All that can be measured against such images.
+fn possible(real: &ImageSet, with_network: bool) -> Vec<Metric> {
+    let can = |metric: &Metric| match metric {
+        Metric::Swd => swd::levels(real.size()).is_ok(),
+        metric => metric.of_components() || with_network,
+    };
+    Metric::ALL.into_iter().filter(can).collect()
 }
 
 /// From the cache if they are there, else computed and put there.

@@ -45,6 +45,32 @@ pub fn bilinear(from: usize, to: usize) -> Result<Tensor> {
     matrix(to, from, entries)
 }
 
+/// Cubic convolution (Keys, a = -1/2) with half-pixel centres, wider where pixels are left out, so that it smooths; at the
+/// edges without what lies outside. That is Pillow's `BICUBIC`, PyTorch's `mode="bicubic", antialias=True`.
+pub fn bicubic(from: usize, to: usize) -> Result<Tensor> {
+    let scale = from as f64 / to as f64;
+    let stretch = scale.max(1.0);
+    let entries = (0..to).flat_map(|row| {
+        let centre = (row as f64 + 0.5) * scale;
+        let weights: Vec<f64> = (0..from).map(|column| cubic((column as f64 + 0.5 - centre) / stretch)).collect();
+        let sum: f64 = weights.iter().sum();
+        weights.into_iter().enumerate().map(move |(column, weight)| (row, column, weight / sum))
+    });
+    matrix(to, from, entries)
+}
+
+/// Keys's kernel with a = -1/2.
+fn cubic(x: f64) -> f64 {
+    let x = x.abs();
+    if x < 1.0 {
+        (1.5 * x - 2.5) * x * x + 1.0
+    } else if x < 2.0 {
+        ((2.5 - 0.5 * x) * x - 4.0) * x + 2.0
+    } else {
+        0.0
+    }
+}
+
 /// Each new pixel is the mean of the area that it covers.
 pub fn area(from: usize, to: usize) -> Result<Tensor> {
     let size = from as f64 / to as f64;
@@ -102,6 +128,22 @@ mod tests {
         // Centres of the new pixels at -0.25, 0.25, 0.75 and 1.25 of the old ones.
         assert_eq!(rows(bilinear(2, 4)), [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]);
         assert_eq!(rows(bilinear(4, 2)), [[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]]);
+    }
+
+    /// By hand: Keys's kernel is 111, 29 and -9 of 128 at 1/4, 3/4 and 5/4.
+    #[test]
+    fn bicubic_weights_smooth_where_pixels_are_left_out() {
+        let close = |found: Vec<Vec<f64>>, expected: &[&[f64]], sum: f64| {
+            let expected = expected.iter().flat_map(|row| row.iter().map(|weight| weight / sum));
+            let found: Vec<f64> = found.concat();
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-15), "{found:?}");
+        };
+        close(rows(bicubic(4, 2)), &[&[111.0, 111.0, 29.0, -9.0], &[-9.0, 29.0, 111.0, 111.0]], 242.0);
+        let mut outer = rows(bicubic(2, 4));
+        let inner: Vec<_> = outer.drain(1..3).collect();
+        close(outer, &[&[111.0, -9.0], &[-9.0, 111.0]], 102.0);
+        close(inner, &[&[111.0, 29.0], &[29.0, 111.0]], 140.0);
+        assert_eq!(rows(bicubic(2, 2)), [[1.0, 0.0], [0.0, 1.0]]);
     }
 
     #[test]

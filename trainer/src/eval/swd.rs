@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use lddgan::noise::Stream;
 use rayon::prelude::*;
 
-use super::{EvalError, Metric, bar, need, resample};
+use super::{EvalError, bar, need, resample};
 use crate::data::ImageSet;
 
 /// Side of a patch.
@@ -26,11 +26,11 @@ const IMAGES: usize = 16;
 /// as many images are used as the other has. `seed` decides about patches and directions.
 pub fn distances(real: &ImageSet, generated: &ImageSet, seed: u64) -> Result<Vec<(usize, f64)>, EvalError> {
     let count = real.len().min(generated.len());
-    need(Metric::Swd, 1, count)?;
+    need("swd", 1, count)?;
     let sizes = levels(real.size())?;
     if real.size() != generated.size() {
         let reason = format!("the images have different sizes, {} and {} pixels", real.size(), generated.size());
-        return Err(EvalError::Features { metric: Metric::Swd, reason });
+        return Err(EvalError::features("swd", &reason));
     }
     let progress = bar((sizes.len() * DIRECTIONS) as u64, "SWD directions");
     let mut distances = Vec::new();
@@ -54,7 +54,7 @@ pub fn distances(real: &ImageSet, generated: &ImageSet, seed: u64) -> Result<Vec
 pub fn levels(size: usize) -> Result<Vec<usize>, EvalError> {
     if size < SMALLEST {
         let reason = format!("needs images of at least {SMALLEST} pixels, not of {size}");
-        return Err(EvalError::Features { metric: Metric::Swd, reason });
+        return Err(EvalError::features("swd", &reason));
     }
     let sizes = std::iter::successors(Some(size), |size| Some(size.div_ceil(2)));
     Ok(sizes.take_while(|&size| size >= SMALLEST).collect())

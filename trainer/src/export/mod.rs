@@ -1,8 +1,8 @@
 //! Networks as ONNX files, for every other runtime: the same recording that the WebGPU executor compiles.
 
-mod builder;
+pub(crate) mod builder;
 mod lower;
-mod proto;
+pub(crate) mod proto;
 
 use candle_core::{Device, Tensor};
 use lddgan::ModelFile;
