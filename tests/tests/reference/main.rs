@@ -5,6 +5,7 @@
 
 mod checkpoints;
 mod diffusion;
+mod gaussian;
 mod gradients;
 mod inception;
 mod initialisation;
