@@ -177,13 +177,13 @@ fn every_kernel_computes_every_layer_that_it_fits() {
         check(&gpu, &case, &[*kernel]);
     }
     // Those that compute only some layers meet more of these.
-    let of = |some: fn(&ConvKernel) -> bool| kernels.iter().copied().filter(move |kernel| some(kernel));
-    let winograd: Vec<ConvKernel> = of(|kernel| matches!(kernel, ConvKernel::Winograd(_))).collect();
+    let of = |some: fn(&ConvKernel) -> bool| kernels.iter().copied().filter(some).collect::<Vec<_>>();
+    let winograd = of(|kernel| matches!(kernel, ConvKernel::Winograd(_)));
     let is_wide = |case: &Case| (case.geometry.kernel, case.geometry.stride) == (3, 1);
     for (case, kernel) in random_cases(36).filter(is_wide).zip(winograd.iter().cycle()) {
         check(&gpu, &case, &[*kernel]);
     }
-    let summed: Vec<ConvKernel> = of(|kernel| matches!(kernel, ConvKernel::Summed(_))).collect();
+    let summed = of(|kernel| matches!(kernel, ConvKernel::Summed(_)));
     for (case, kernel) in random_cases(8).map(Case::to_one_pixel).zip(summed.iter().cycle()) {
         check(&gpu, &case, &[*kernel]);
     }
