@@ -6,6 +6,7 @@ use candle_core::{Device, Tensor};
 use lddgan::ModelFile;
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry};
+use lddgan::model_file::FileConfig;
 use lddgan_tests::{configs, normal, random_model_file, values};
 use lddgan_web::executor::{ConvKernel, ConvLayer, NumberType, Options};
 use lddgan_web::{Error, Executor, Gpu, GpuSampler};
@@ -136,6 +137,24 @@ fn networks() {
         recorder.output("y", y);
         let expected = model.decoder.forward(&mut CandleBackend, &latent).unwrap();
         check(&gpu, recorder, ConvKernel::DIRECT, &[&latent], &expected, &format!("{name}, decoder"));
+    }
+}
+
+/// All steps of models that start from a normal distribution. Latents, as a quantiser would decide by rounding.
+#[test]
+fn gaussian_starts() {
+    let Some(gpu) = gpu() else { return };
+    let mut sampler = GpuSampler::new(gpu, 2);
+    sampler.use_images(NumberType::F16);
+    let starts = |config: &FileConfig| config.generator.as_ref().is_some_and(|generator| generator.gaussian_modes > 0);
+    for (name, config) in configs().into_iter().filter(|(_, config)| starts(config)) {
+        let model = random_model_file(&config, 5).unwrap().model("random", &Device::Cpu).unwrap();
+        sampler.forget();
+        let latents = block_on(sampler.sample(&model, &[7u64, 8], async |executor| executor.read("latent/0").await));
+        let expected = model.sample_seeds(&[7u64, 8], &Device::Cpu).unwrap().latents.pop().unwrap();
+        let ratio = psnr(&latents.unwrap().concat(), &values(&expected));
+        println!("{name}: PSNR {ratio:.1} dB");
+        assert!((40.0..120.0).contains(&ratio), "{name}: PSNR {ratio:.1} dB");
     }
 }
 
