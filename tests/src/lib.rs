@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Encoder, Generator};
 use lddgan::noise::Stream;
-use lddgan::parameters::Parameters;
+use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{AutoencoderConfig, AutoencoderKind, DiffusionConfig, ModelFile, Provenance};
 
 mod tolerance;
@@ -61,8 +61,49 @@ pub fn faces_config() -> FileConfig {
     FileConfig { diffusion: tiny_config().diffusion, ..config }
 }
 
+/// A configuration whose generator starts from a normal distribution with so many modes, over noise levels of its own.
+pub fn gaussian_config(mut config: FileConfig, modes: usize) -> FileConfig {
+    if let Some(generator) = &mut config.generator {
+        (generator.gaussian_modes, generator.z_dim, generator.tanh) = (modes, modes, false);
+    }
+    FileConfig { diffusion: Some(DiffusionConfig::AlphaBar(vec![0.7, 0.3, 0.06, 1e-4])), ..config }
+}
+
+/// The normal distribution of imagined latents, as networks with [`lddgan::networks::Gaussian`] take it; `prefix` begins
+/// the names. Nothing for no modes.
+pub fn gaussian(prefix: &str, modes: usize, channels: usize, size: usize) -> TensorMap {
+    if modes == 0 {
+        return TensorMap::new();
+    }
+    let numbers = channels * size * size;
+    let variances: Vec<f32> = (0..modes).map(|k| 4.0 / (k + 1) as f32).collect();
+    let tensors = [
+        ("mean", normal("mean", &[channels, size, size])),
+        ("directions", orthonormal(modes, numbers).reshape((modes, channels, size, size)).expect("as many numbers")),
+        ("variances", Tensor::from_vec(variances, modes, &Device::Cpu).expect("one for each mode")),
+    ];
+    tensors.map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).into()
+}
+
+/// So many orthonormal rows (Gram and Schmidt's way).
+fn orthonormal(rows: usize, width: usize) -> Tensor {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let mut done: Vec<Vec<f64>> = Vec::new();
+    for row in values(&normal("directions", &[rows, width])).chunks_exact(width) {
+        let mut row: Vec<f64> = row.iter().map(|&value| value.into()).collect();
+        for other in &done {
+            let shared = dot(&row, other);
+            row.iter_mut().zip(other).for_each(|(value, other)| *value -= shared * other);
+        }
+        let length = dot(&row, &row).sqrt();
+        done.push(row.iter().map(|value| value / length).collect());
+    }
+    let numbers = done.concat().into_iter().map(|value| value as f32).collect();
+    Tensor::from_vec(numbers, (rows, width), &Device::Cpu).expect("as many numbers")
+}
+
 /// A model of every kind that has a wiring of its own, by name.
-pub fn configs() -> [(&'static str, FileConfig); 7] {
+pub fn configs() -> [(&'static str, FileConfig); 9] {
     let mut kl = tiny_config();
     if let Some(autoencoder) = &mut kl.autoencoder {
         (autoencoder.kind, autoencoder.codes) = (AutoencoderKind::Kl, 0);
@@ -82,6 +123,9 @@ pub fn configs() -> [(&'static str, FileConfig); 7] {
         ("pixels", fixed_config("identity", 3)),
         ("wavelets", fixed_config("haar", 12)),
         ("wavelets of two levels", fixed_config("haar", 48)),
+        ("gaussian", gaussian_config(tiny_config(), 10)),
+        // Whose z fill whole groups of channels.
+        ("gaussian faces", gaussian_config(faces_config(), 64)),
     ]
 }
 
@@ -98,7 +142,10 @@ pub fn values(tensor: &Tensor) -> Vec<f32> {
 
 /// A whole model with random weights.
 pub fn random_model_file(config: &FileConfig, seed: u64) -> lddgan::Result<ModelFile> {
-    let parameters = Parameters::new(seed, &Device::Cpu);
+    let given = config.generator.as_ref().map_or_else(TensorMap::new, |generator| {
+        gaussian("generator.gaussian.", generator.gaussian_modes, generator.latent_channels, generator.latent_size)
+    });
+    let parameters = Parameters::new(seed, &Device::Cpu).with_constants(&given)?;
     let vb = parameters.var_builder();
     if let Some(autoencoder) = &config.autoencoder {
         Encoder::new(vb.pp("encoder"), autoencoder)?;

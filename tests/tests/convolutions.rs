@@ -64,6 +64,11 @@ fn edge_cases() -> Vec<Case> {
         Case { shape: [2, 3, 8, 12], outputs: 5, geometry: ConvGeometry::patch(4), ..PLAIN },
         Case { shape: [3, 6, 5, 9], outputs: 18, geometry: geometry(3, 1, 2, 1), residual: true, ..PLAIN },
         Case { shape: [2, 10, 1, 7], outputs: 3, geometry: geometry(3, 1, 1, 2), sample_bias: true, ..PLAIN },
+        // To one pixel.
+        Case { shape: [3, 6, 8, 8], outputs: 35, geometry: ConvGeometry::patch(8), sample_bias: true, ..PLAIN },
+        Case { shape: [2, 130, 1, 1], outputs: 70, geometry: ConvGeometry::same(1), half: false, ..PLAIN },
+        Case { shape: [5, 9, 2, 3], outputs: 6, geometry: geometry(4, 4, 1, 1), residual: true, ..PLAIN },
+        Case { shape: [2, 3, 5, 5], outputs: 1, geometry: geometry(5, 2, 0, 1), activation: Activation::Tanh, ..PLAIN },
     ]
 }
 
@@ -98,6 +103,12 @@ fn random_cases(count: u64) -> impl Iterator<Item = Case> {
 }
 
 impl Case {
+    /// With a kernel that covers the image, which is made square.
+    fn to_one_pixel(self) -> Self {
+        let [batch, channels, size, _] = self.shape;
+        Self { shape: [batch, channels, size, size], geometry: ConvGeometry::patch(size), upsample: 1, ..self }
+    }
+
     fn layer(&self) -> Conv2d {
         let kernel = self.geometry.kernel;
         let spread = ((self.shape[1] * kernel * kernel) as f64).sqrt().recip();
@@ -166,9 +177,14 @@ fn every_kernel_computes_every_layer_that_it_fits() {
         check(&gpu, &case, &[*kernel]);
     }
     // Those that compute only some layers meet more of these.
+    let of = |some: fn(&ConvKernel) -> bool| kernels.iter().copied().filter(some).collect::<Vec<_>>();
+    let winograd = of(|kernel| matches!(kernel, ConvKernel::Winograd(_)));
     let is_wide = |case: &Case| (case.geometry.kernel, case.geometry.stride) == (3, 1);
-    let winograd: Vec<ConvKernel> = kernels.into_iter().filter(|it| matches!(it, ConvKernel::Winograd(_))).collect();
     for (case, kernel) in random_cases(36).filter(is_wide).zip(winograd.iter().cycle()) {
+        check(&gpu, &case, &[*kernel]);
+    }
+    let summed = of(|kernel| matches!(kernel, ConvKernel::Summed(_)));
+    for (case, kernel) in random_cases(8).map(Case::to_one_pixel).zip(summed.iter().cycle()) {
         check(&gpu, &case, &[*kernel]);
     }
 }

@@ -5,9 +5,10 @@
 use candle_core::Device;
 use lddgan::Graph;
 use lddgan::backend::{Backend, Op, Recorder};
+use lddgan::model_file::FileConfig;
 use lddgan::noise::Stream;
 use lddgan::sampler::to_byte;
-use lddgan_tests::{faces_config, random_model_file, tiny_config};
+use lddgan_tests::{faces_config, gaussian_config, random_model_file, tiny_config};
 use lddgan_web::executor::summarise;
 use lddgan_web::{Error, Executor, Gpu, Painter, ceilings};
 use pollster::block_on;
@@ -64,24 +65,39 @@ fn a_lost_device_is_an_error() {
     assert!(matches!(run, Err(Error::DeviceLost(_))), "{run:?}");
 }
 
-#[test]
-fn weights_are_uploaded_once() {
-    let file = random_model_file(&faces_config(), 1).unwrap();
+/// How many times the bytes of a model's weights are uploaded for a sampling.
+fn uploaded(config: &FileConfig) -> f64 {
+    let file = random_model_file(config, 1).unwrap();
     let executed = file.tensors.iter().filter(|(name, _)| !name.starts_with("encoder."));
-    // Weights are as in the file, f16; biases, norms and the codebook f32.
-    let size = |name: &str, rank: usize| if rank > 1 && !name.ends_with("codebook") { 2 } else { 4 };
+    // Weights are as in the file, f16, directions in two layouts; biases, norms and the codebook f32.
+    let is_wide = |name: &str, rank: usize| rank == 1 || name.ends_with("codebook") || name.ends_with("directions");
+    let size = |name: &str, rank: usize| if is_wide(name, rank) { 4 } else { 2 };
     let bytes: usize = executed.map(|(name, tensor)| size(name, tensor.rank()) * tensor.elem_count()).sum();
     let model = file.model("random", &Device::Cpu).unwrap();
     // Four steps use the generator's weights four times; the layers of the time embedding are computed at compile time.
     let executor = block_on(Executor::new(&gpu(), &model.record(1).unwrap())).unwrap();
-    let uploaded = executor.weight_bytes() as f64 / bytes as f64;
-    assert!((0.9..1.1).contains(&uploaded), "{uploaded} times the model's weights were uploaded");
+    executor.weight_bytes() as f64 / bytes as f64
+}
+
+#[test]
+fn weights_are_uploaded_once() {
+    // The second one's directions would be noticed.
+    for config in [faces_config(), gaussian_config(faces_config(), 256)] {
+        let times = uploaded(&config);
+        assert!((0.9..1.1).contains(&times), "{times} times the model's weights were uploaded");
+    }
 }
 
 #[test]
 fn what_depends_on_z_alone_is_computed_once_for_all_steps() {
-    let config = tiny_config();
-    let model = random_model_file(&config, 1).unwrap().model("random", &Device::Cpu).unwrap();
+    // The second one's z drive its start, too.
+    for config in [tiny_config(), gaussian_config(tiny_config(), 32)] {
+        check_styles(&config);
+    }
+}
+
+fn check_styles(config: &FileConfig) {
+    let model = random_model_file(config, 1).unwrap().model("random", &Device::Cpu).unwrap();
     let graph = model.record(2).unwrap();
     let executor = block_on(Executor::new(&gpu(), &graph)).unwrap();
     let work = executor.work();

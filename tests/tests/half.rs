@@ -6,8 +6,9 @@ use candle_core::{Device, Tensor};
 use lddgan::ModelFile;
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry};
+use lddgan::model_file::FileConfig;
 use lddgan_tests::{configs, normal, random_model_file, values};
-use lddgan_web::executor::{ConvKernel, NumberType, Options};
+use lddgan_web::executor::{ConvKernel, ConvLayer, NumberType, Options};
 use lddgan_web::{Error, Executor, Gpu, GpuSampler};
 use pollster::block_on;
 
@@ -63,12 +64,47 @@ fn every_convolution_kernel() {
     let conv = Conv2d { weight, bias: Some(normal("bias", &[21])), geometry: ConvGeometry::same(3) };
     let x = normal("x", &[3, 21, 9, 7]);
     let expected = surrounded(&mut CandleBackend, &conv, &x);
-    for kernel in ConvKernel::all() {
+    let shape = [3, 21, 9, 7];
+    let layer = ConvLayer { x: shape, y: shape, kernel: 3, stride: 1, upsample: 1 };
+    for kernel in ConvKernel::candidates(&layer) {
         let mut recorder = Recorder::new();
         let node = recorder.input("0", x.dims());
         let y = surrounded(&mut recorder, &conv, &node);
         recorder.output("y", y);
         check(&gpu, recorder, kernel, &[&x], &expected, &kernel.to_string());
+    }
+}
+
+/// From an image to one pixel, a product there, and back.
+fn through_one_pixel<B: Backend>(b: &mut B, convs: &[Conv2d; 2], factor: &B::Value, x: &B::Value) -> B::Value {
+    let x = b.activate(x, Activation::Silu).unwrap();
+    let y = b.conv2d(&x, &convs[0]).unwrap();
+    let y = b.multiply(&y, factor).unwrap();
+    let y = b.conv2d(&y, &convs[1]).unwrap();
+    b.depth_to_space(&y, 6).unwrap()
+}
+
+#[test]
+fn every_convolution_kernel_to_one_pixel() {
+    let Some(gpu) = gpu() else { return };
+    let layer = |name: &str, shape: [usize; 4], geometry| Conv2d {
+        weight: normal(name, &shape).affine(0.07, 0.0).unwrap(),
+        bias: Some(normal("bias", &shape[..1])),
+        geometry,
+    };
+    let convs = [
+        layer("project", [10, 5, 6, 6], ConvGeometry::patch(6)),
+        layer("expand", [180, 10, 1, 1], ConvGeometry::same(1)),
+    ];
+    let (x, factor) = (normal("x", &[3, 5, 6, 6]), normal("factor", &[3, 10, 1, 1]));
+    let expected = through_one_pixel(&mut CandleBackend, &convs, &factor, &x);
+    let layer = ConvLayer { x: [3, 5, 6, 6], y: [3, 10, 1, 1], kernel: 6, stride: 6, upsample: 1 };
+    for kernel in ConvKernel::candidates(&layer) {
+        let mut recorder = Recorder::new();
+        let (node, factor_node) = (recorder.input("0", x.dims()), recorder.input("1", factor.dims()));
+        let y = through_one_pixel(&mut recorder, &convs, &factor_node, &node);
+        recorder.output("y", y);
+        check(&gpu, recorder, kernel, &[&x, &factor], &expected, &kernel.to_string());
     }
 }
 
@@ -78,15 +114,17 @@ fn networks() {
     for (name, config) in configs() {
         let model = random_model_file(&config, 5).unwrap().model("random", &Device::Cpu).unwrap();
         let sizes = model.generator.config();
-        let time = model.generator.time_sinusoids(&[2; 3], &Device::Cpu).unwrap();
+        let step = model.generator.step_inputs(&model.schedule, &[2; 3], &Device::Cpu).unwrap();
         let x = normal("x", &[3, sizes.latent_channels, sizes.latent_size, sizes.latent_size]);
         let z = normal("z", &[3, sizes.z_dim]);
         let mut recorder = Recorder::new();
-        let nodes = [("0", &x), ("1", &time), ("2", &z)].map(|(name, tensor)| recorder.input(name, tensor.dims()));
-        let y = model.generator.forward(&mut recorder, &nodes[0], &nodes[1], &nodes[2]).unwrap();
+        let inputs: Vec<&Tensor> = [&x, &z].into_iter().chain(step.values()).collect();
+        let nodes: Vec<_> = (0..).zip(&inputs).map(|(i, x)| recorder.input(&format!("{i}"), x.dims())).collect();
+        let step_nodes = step.keys().cloned().zip(nodes[2..].iter().copied()).collect();
+        let y = model.generator.forward(&mut recorder, &nodes[0], &step_nodes, &nodes[1]).unwrap();
         recorder.output("y", y);
-        let expected = model.generator.forward(&mut CandleBackend, &x, &time, &z).unwrap();
-        check(&gpu, recorder, ConvKernel::DIRECT, &[&x, &time, &z], &expected, &format!("{name}, generator"));
+        let expected = model.generator.forward(&mut CandleBackend, &x, &step, &z).unwrap();
+        check(&gpu, recorder, ConvKernel::DIRECT, &inputs, &expected, &format!("{name}, generator"));
 
         // Without the quantiser, where rounding decides between codes; the fixed autoencoders compute nothing in between.
         if config.autoencoder.as_ref().is_none_or(|autoencoder| autoencoder.decoder.is_none()) {
@@ -99,6 +137,24 @@ fn networks() {
         recorder.output("y", y);
         let expected = model.decoder.forward(&mut CandleBackend, &latent).unwrap();
         check(&gpu, recorder, ConvKernel::DIRECT, &[&latent], &expected, &format!("{name}, decoder"));
+    }
+}
+
+/// All steps of models that start from a normal distribution. Latents, as a quantiser would decide by rounding.
+#[test]
+fn gaussian_starts() {
+    let Some(gpu) = gpu() else { return };
+    let mut sampler = GpuSampler::new(gpu, 2);
+    sampler.use_images(NumberType::F16);
+    let starts = |config: &FileConfig| config.generator.as_ref().is_some_and(|generator| generator.gaussian_modes > 0);
+    for (name, config) in configs().into_iter().filter(|(_, config)| starts(config)) {
+        let model = random_model_file(&config, 5).unwrap().model("random", &Device::Cpu).unwrap();
+        sampler.forget();
+        let latents = block_on(sampler.sample(&model, &[7u64, 8], async |executor| executor.read("latent/0").await));
+        let expected = model.sample_seeds(&[7u64, 8], &Device::Cpu).unwrap().latents.pop().unwrap();
+        let ratio = psnr(&latents.unwrap().concat(), &values(&expected));
+        println!("{name}: PSNR {ratio:.1} dB");
+        assert!((40.0..120.0).contains(&ratio), "{name}: PSNR {ratio:.1} dB");
     }
 }
 

@@ -4,12 +4,14 @@
 
 use candle_core::{Device, Tensor};
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode, NodeId, Recorder};
+use lddgan::diffusion::Schedule;
 use lddgan::layers::{Conv2d, ConvGeometry, GroupNorm, Linear};
 use lddgan::model_file::FileConfig;
 use lddgan::networks::Discriminator;
 use lddgan::parameters::Parameters;
-use lddgan::{DiscriminatorConfig, Graph, Model};
-use lddgan_tests::{Tolerance, configs, normal, random_model_file, randomize, values};
+use lddgan::sampler::constants;
+use lddgan::{DiffusionConfig, DiscriminatorConfig, Graph, Model};
+use lddgan_tests::{Tolerance, configs, gaussian, normal, random_model_file, randomize, values};
 use lddgan_web::{Executor, Gpu};
 
 /// What the executors may differ by, everywhere.
@@ -219,6 +221,67 @@ fn pointwise_operations() {
 }
 
 #[test]
+fn products() {
+    let gpu = gpu();
+    let shapes = IMAGES.iter().map(|shape| shape.to_vec());
+    for shape in shapes.chain([vec![3, 10], vec![1, 1], vec![2, 256, 1, 1]]) {
+        let label = |what: &str| format!("{what} {shape:?}");
+        let inputs = || ["a", "b", "c"].map(|name| normal(name, &shape)).to_vec();
+        check!(gpu, label("product"), inputs(), |b, x| b.multiply(&x[0], &x[1]));
+        check!(gpu, label("square"), inputs(), |b, x| b.multiply(&x[0], &x[0]));
+        let constant = normal("constant", &shape);
+        // What is added to a product needs no dispatch.
+        let dispatches = check!(gpu, label("product before a term"), inputs(), |b, x| {
+            let factor = b.constant(&constant).unwrap();
+            let y = b.multiply(&factor, &x[1]).unwrap();
+            b.weighted_sum(&[(1.0, &y), (1.0, &x[2])])
+        });
+        assert_eq!(dispatches, 1);
+        let dispatches = check!(gpu, label("product after a term"), inputs(), |b, x| {
+            let y = b.multiply(&x[0], &x[1]).unwrap();
+            b.weighted_sum(&[(1.0, &x[2]), (1.0, &y)])
+        });
+        assert_eq!(dispatches, 1);
+        let dispatches = check!(gpu, label("a product with a factor"), inputs(), |b, x| {
+            let y = b.multiply(&x[0], &x[1]).unwrap();
+            b.weighted_sum(&[(1.0, &x[2]), (0.5, &y)])
+        });
+        assert_eq!(dispatches, 2);
+        let dispatches = check!(gpu, label("a product that is used twice"), inputs(), |b, x| {
+            let y = b.multiply(&x[0], &x[1]).unwrap();
+            let z = b.weighted_sum(&[(1.0, &x[2]), (1.0, &y)]).unwrap();
+            b.multiply(&y, &z)
+        });
+        assert_eq!(dispatches, 3);
+        if shape.len() == 4 {
+            let inputs = [&inputs()[..2], &[normal("bias", &shape[..2])]].concat();
+            let dispatches = check!(gpu, label("product and bias"), inputs, |b, x| {
+                let y = b.multiply(&x[0], &x[1]).unwrap();
+                b.add_per_channel(&y, &x[2])
+            });
+            assert_eq!(dispatches, 1);
+        }
+    }
+}
+
+/// A latent's modes, and a latent of modes.
+#[test]
+fn convolutions_to_one_pixel() {
+    let gpu = gpu();
+    for (batch, channels, size, modes) in [(1, 16, 16, 256), (3, 3, 5, 10), (2, 4, 8, 5)] {
+        let project = conv(channels, modes, ConvGeometry::patch(size), batch == 2);
+        let expand = conv(modes, channels * size * size, ConvGeometry::same(1), true);
+        let x = vec![normal("x", &[batch, channels, size, size])];
+        let dispatches = check!(gpu, format!("{channels} channels, size {size}, {modes} modes"), x, |b, x| {
+            let modes = b.conv2d(&x[0], &project).unwrap();
+            let pixels = b.conv2d(&modes, &expand).unwrap();
+            b.depth_to_space(&pixels, size)
+        });
+        assert_eq!(dispatches, 3);
+    }
+}
+
+#[test]
 fn activations_of_extreme_values() {
     let gpu = gpu();
     let extremes =
@@ -382,17 +445,17 @@ fn model(config: &FileConfig) -> Model {
 fn generator() {
     let gpu = gpu();
     for (name, config) in configs() {
-        let Model { generator, .. } = model(&config);
+        let Model { generator, schedule, .. } = model(&config);
         let sizes = generator.config().clone();
         for batch in [1, 3] {
-            let sinusoids = generator.time_sinusoids(&vec![2; batch], &Device::Cpu).unwrap();
+            let step = generator.step_inputs(&schedule, &vec![2; batch], &Device::Cpu).unwrap();
             let inputs = vec![
                 normal("x", &[batch, sizes.latent_channels, sizes.latent_size, sizes.latent_size]),
                 normal("z", &[batch, sizes.z_dim]),
             ];
             check!(gpu, format!("{name}, batch {batch}"), inputs, |b, x| {
-                let sinusoids = b.constant(&sinusoids).unwrap();
-                generator.forward(b, &x[0], &sinusoids, &x[1])
+                let step = constants(b, &step).unwrap();
+                generator.forward(b, &x[0], &step, &x[1])
             });
         }
     }
@@ -401,21 +464,25 @@ fn generator() {
 #[test]
 fn discriminator() {
     let gpu = gpu();
-    for (kind, layers) in [("small", 3), ("large", 4)] {
+    let schedule = Schedule::new(&DiffusionConfig::default()).unwrap();
+    for (kind, layers, modes) in [("small", 3, 0), ("large", 4, 0), ("small", 3, 10)] {
         let config = format!(
-            r#"{{"kind": "{kind}", "latent_channels": 3, "channels": 6, "layers": {layers}, "time_embedding": 10}}"#
+            r#"{{"kind": "{kind}", "latent_channels": 3, "channels": 6, "layers": {layers}, "time_embedding": 10,
+                "gaussian_modes": {modes}, "latent_size": 16}}"#
         );
         let config: DiscriminatorConfig = serde_json::from_str(&config).unwrap();
-        let parameters = Parameters::new(3, &Device::Cpu);
+        let parameters = Parameters::new(3, &Device::Cpu).with_constants(&gaussian("gaussian.", modes, 3, 16)).unwrap();
         let discriminator = Discriminator::new(parameters.var_builder(), &config).unwrap();
         randomize(&parameters, 3).unwrap();
         for batch in [1, 4, 8] {
-            let sinusoids = discriminator.time_sinusoids(&vec![1; batch], &Device::Cpu).unwrap();
-            // The time comes in as an input here, so that nothing about it is known at compile time.
+            // What depends on the step comes in as inputs here, so that nothing about it is known at compile time.
+            let (names, step): (Vec<String>, Vec<Tensor>) =
+                discriminator.step_inputs(&schedule, &vec![1; batch], &Device::Cpu).unwrap().into_iter().unzip();
             let latents = ["x_t", "x_tp1"].map(|name| normal(name, &[batch, 3, 16, 16]));
-            let inputs = [&latents[..], &[sinusoids]].concat();
-            check!(gpu, format!("{kind} discriminator, batch {batch}"), inputs, |b, x| {
-                discriminator.forward(b, &x[0], &x[2], &x[1])
+            let inputs = [&latents[..], &step].concat();
+            check!(gpu, format!("{kind} discriminator, {modes} modes, batch {batch}"), inputs, |b, x| {
+                let step = names.iter().cloned().zip(x[2..].iter().cloned()).collect();
+                discriminator.forward(b, &x[0], &step, &x[1])
             });
         }
     }

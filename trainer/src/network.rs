@@ -79,7 +79,7 @@ enum Network {
     Generator(Box<Generator>),
     Encoder(Encoder),
     Decoder { decoder: Decoder, quantize: bool },
-    Discriminator(Discriminator),
+    Discriminator(Box<Discriminator>),
 }
 
 /// What one dimension of an input must be; the first is the batch.
@@ -167,7 +167,7 @@ pub fn run(
         NetworkName::Generator => Network::Generator(Box::new(file.generator(name, &device)?)),
         NetworkName::Encoder => Network::Encoder(file.encoder(name, &device)?),
         NetworkName::Decoder => Network::Decoder { decoder: file.decoder(name, &device)?, quantize },
-        NetworkName::Discriminator => Network::Discriminator(file.discriminator(name, &device)?),
+        NetworkName::Discriminator => Network::Discriminator(Box::new(file.discriminator(name, &device)?)),
     };
     let mut checked = checked_inputs(&expected, inputs)?;
     let batch = checked.values().next().map_or(0, |tensor| tensor.dims()[0]);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 use lddgan::backend::{Backend, CandleBackend, Recorder};
 use lddgan::noise::Stream;
+use lddgan::sampler::constants;
 use lddgan::{Graph, Model, ModelFile};
 use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -117,12 +118,12 @@ impl Bench {
 
     /// The generator if there are two inputs, else the decoder.
     fn forward<B: Backend>(&self, b: &mut B, batch: usize, inputs: &[B::Value]) -> lddgan::Result<B::Value> {
-        let Model { generator, decoder, .. } = &self.model;
+        let Model { generator, decoder, schedule, .. } = &self.model;
         match inputs {
             [x, z] => {
-                let sinusoids = generator.time_sinusoids(&vec![self.step(); batch], &Device::Cpu)?;
-                let time = b.constant(&sinusoids)?;
-                generator.forward(b, x, &time, z)
+                let step = generator.step_inputs(schedule, &vec![self.step(); batch], &Device::Cpu)?;
+                let step = constants(b, &step)?;
+                generator.forward(b, x, &step, z)
             }
             inputs => {
                 let quantized = decoder.quantize(b, &inputs[0])?;

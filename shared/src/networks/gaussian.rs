@@ -85,7 +85,7 @@ impl Gaussian {
     ) -> Result<B::Value> {
         let chance = b.multiply(need(step, "deviation")?, z)?;
         let offset = b.weighted_sum(&[(1.0, need(step, "offset")?), (1.0, &chance)])?;
-        self.from_modes(b, x, need(step, "gain")?, &offset)
+        self.through_modes(b, x, need(step, "gain")?, &offset)
     }
 
     /// The expected x_0 given `x`.
@@ -96,11 +96,17 @@ impl Gaussian {
         name: &str,
         step: &StepInputs<B::Value>,
     ) -> Result<B::Value> {
-        self.from_modes(b, x, need(step, &format!("{name}gain"))?, need(step, &format!("{name}offset"))?)
+        self.through_modes(b, x, need(step, &format!("{name}gain"))?, need(step, &format!("{name}offset"))?)
     }
 
     /// mu + P (gain Pᵀ x + offset)
-    fn from_modes<B: Backend>(&self, b: &mut B, x: &B::Value, gain: &B::Value, offset: &B::Value) -> Result<B::Value> {
+    fn through_modes<B: Backend>(
+        &self,
+        b: &mut B,
+        x: &B::Value,
+        gain: &B::Value,
+        offset: &B::Value,
+    ) -> Result<B::Value> {
         let modes = b.conv2d(x, &self.project)?;
         let modes = b.multiply(&modes, gain)?;
         let modes = b.add_per_channel(&modes, offset)?;

@@ -3,10 +3,12 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use lddgan::Recorder;
 use lddgan::backend::CandleBackend;
+use lddgan::diffusion::Schedule;
 use lddgan::networks::{Discriminator, Generator};
 use lddgan::parameters::{Parameters, TensorMap};
+use lddgan::sampler::constants;
+use lddgan::{DiffusionConfig, Recorder};
 use lddgan_trainer::gan::{gradient_penalty, softplus_mean};
 use lddgan_trainer::import::names::{self, Conversion, Source};
 use lddgan_trainer::import::{Network, load_from, settings};
@@ -16,6 +18,10 @@ use crate::recorded::{OUTPUTS, TRAINING, check, check_values, folder, recorded, 
 
 fn steps(t: &Tensor) -> Vec<u32> {
     values(t).into_iter().map(|t| t as u32).collect()
+}
+
+fn schedule() -> Schedule {
+    Schedule::new(&DiffusionConfig::default()).unwrap()
 }
 
 fn var(io: &TensorMap, name: &str) -> Var {
@@ -64,8 +70,8 @@ fn generators() {
 
         let io = recorded(&folder);
         let (x, z) = (var(&io, "x"), var(&io, "z"));
-        let sinusoids = generator.time_sinusoids(&steps(&io["t"]), &Device::Cpu).unwrap();
-        let x_0 = generator.forward(&mut CandleBackend, &x, &sinusoids, &z).unwrap();
+        let step = generator.step_inputs(&schedule(), &steps(&io["t"]), &Device::Cpu).unwrap();
+        let x_0 = generator.forward(&mut CandleBackend, &x, &step, &z).unwrap();
         let gradients = (x_0 * &io["grad/cotangent"]).unwrap().sum_all().unwrap().backward().unwrap();
         check(&format!("{name}: grad/x"), gradients.get(&x).unwrap(), &io["grad/x"], TRAINING);
         check(&format!("{name}: grad/z"), gradients.get(&z).unwrap(), &io["grad/z"], TRAINING);
@@ -100,8 +106,9 @@ impl Recorded {
     /// The logits of the first samples.
     fn logits(&self, x_t: &Tensor, samples: usize) -> lddgan::Result<Tensor> {
         let first = |tensor: &Tensor| tensor.narrow(0, 0, samples);
-        let sinusoids = self.discriminator.time_sinusoids(&steps(&first(&self.io["t"])?), &Device::Cpu)?;
-        self.discriminator.forward(&mut CandleBackend, &first(x_t)?, &sinusoids, &first(&self.io["x_tp1"])?)
+        let steps = steps(&first(&self.io["t"])?);
+        let step = self.discriminator.step_inputs(&schedule(), &steps, &Device::Cpu)?;
+        self.discriminator.forward(&mut CandleBackend, &first(x_t)?, &step, &first(&self.io["x_tp1"])?)
     }
 
     fn check(&self, recorded: &str, found: &Tensor, most: f64) {
@@ -156,9 +163,9 @@ fn batches_of_a_discriminator() {
         let (x_t, x_tp1) = (&recorded.io["x_t"].dims()[1..], &recorded.io["x_tp1"].dims()[1..]);
         let x_t = recorder.input("x_t", &[&[6], x_t].concat());
         let x_tp1 = recorder.input("x_tp1", &[&[6], x_tp1].concat());
-        let sinusoids = recorded.discriminator.time_sinusoids(&[0; 6], &Device::Cpu).unwrap();
-        let time = recorder.input("time", sinusoids.dims());
-        let error = recorded.discriminator.forward(&mut recorder, &x_t, &time, &x_tp1).unwrap_err().to_string();
+        let step = recorded.discriminator.step_inputs(&schedule(), &[0; 6], &Device::Cpu).unwrap();
+        let step = constants(&mut recorder, &step).unwrap();
+        let error = recorded.discriminator.forward(&mut recorder, &x_t, &step, &x_tp1).unwrap_err().to_string();
         assert!(error.contains("batch 6 is no multiple of 4"), "{error}");
     }
 }

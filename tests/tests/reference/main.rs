@@ -1,10 +1,12 @@
-//! Our networks, diffusion and training step against numbers recorded from the authors' PyTorch implementation.
+//! Our networks, diffusion and training step against numbers recorded from the authors' PyTorch implementation, and what is
+//! not theirs against numbers recorded from its definition.
 //!
 //! `fixtures/` holds the recordings that always run. `LDDGAN_FIXTURES` names a folder with all of them. The WebGPU
 //! half needs an adapter; a software one (Mesa's lavapipe) is enough.
 
 mod checkpoints;
 mod diffusion;
+mod gaussian;
 mod gradients;
 mod inception;
 mod initialisation;

@@ -22,7 +22,7 @@ fn sizes_of_the_published_networks() {
         let rounded = |flops: u64| (flops as f64 / 1e7).round() / 100.0;
         let found = costs.map(|Cost { parameters, flops }| (parameters, rounded(flops)));
         assert_eq!(found, expected, "{name}: generator, discriminator, encoder, decoder");
-        let steps = preset.diffusion.steps as u64;
+        let steps = preset.diffusion.steps() as u64;
         // The recorded sum was rounded on another way.
         let whole = rounded(steps * costs[0].flops + costs[3].flops);
         assert!((whole - sampling).abs() < 0.011, "{name}: {whole} instead of {sampling}");

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use lddgan::GeneratorConfig;
 use lddgan::parameters::TensorMap;
 use lddgan_trainer::distributed::Processes;
-use lddgan_trainer::gan::{Draws, Step, Trainer, reconstruction_weight};
+use lddgan_trainer::gan::{Draws, Setup, Step, Trainer, reconstruction_weight};
 use lddgan_trainer::import::{Network, load_from, names, settings};
 use lddgan_trainer::precision::Precision;
 use lddgan_trainer::preset::Preset;
@@ -26,7 +26,15 @@ fn training() {
     (preset.generator, preset.discriminator) = (generator_config.clone(), config.clone());
     let options = &mut preset.train_gan;
     (options.r1_gamma, options.lazy_reg, options.ema_decay) = (2.0, 2, 0.9);
-    let mut trainer = Trainer::new(&preset, 0, Precision::F32, &Device::Cpu, &Processes::alone()).unwrap();
+    let setup = Setup {
+        preset: &preset,
+        seed: 0,
+        precision: Precision::F32,
+        device: &Device::Cpu,
+        processes: &Processes::alone(),
+        moments: None,
+    };
+    let mut trainer = Trainer::new(&setup).unwrap();
     let fresh = trainer.state().unwrap();
     let generator_tensors = load_from(&generator, &folder.join("netG_init.pth")).unwrap();
     let discriminator_tensors = load_from(&discriminator, &folder.join("netD_init.pth")).unwrap();

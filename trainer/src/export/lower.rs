@@ -3,16 +3,20 @@
 use candle_core::{DType, Device, Tensor};
 use lddgan::backend::{Activation, FirMode, Graph, Node, Op};
 use lddgan::layers::{Conv2d, GROUP_NORM_EPS, GroupNorm, Linear};
+use lddgan::parameters::TensorMap;
 
+use super::ExportError;
 use super::builder::Builder;
 use super::proto::{self, Attribute};
-use super::{ExportError, Table};
 
 type Result<T> = std::result::Result<T, ExportError>;
 
-/// Translates a recording of one image; inputs that have a table are looked up.
-pub fn translate(builder: Builder, recording: &Graph, tables: &[Table]) -> Result<proto::Graph> {
-    let mut lowering = Lowering { b: builder, tables, names: Vec::with_capacity(recording.nodes.len()) };
+/// The input that tables are looked up by: the step, an int64 for each sample.
+const INDEX: &str = "t";
+
+/// Translates a recording of one image. Inputs that have a table, with a row for each step, are looked up.
+pub fn translate(builder: Builder, recording: &Graph, tables: &TensorMap) -> Result<proto::Graph> {
+    let mut lowering = Lowering { b: builder, tables, index: None, names: Vec::with_capacity(recording.nodes.len()) };
     for (index, node) in recording.nodes.iter().enumerate() {
         let name = lowering.node(&format!("node{index}"), node)?;
         lowering.names.push(name);
@@ -27,7 +31,9 @@ pub fn translate(builder: Builder, recording: &Graph, tables: &[Table]) -> Resul
 
 struct Lowering<'a> {
     b: Builder,
-    tables: &'a [Table],
+    tables: &'a TensorMap,
+    /// [`INDEX`], once something was looked up.
+    index: Option<String>,
     /// The values of the nodes so far.
     names: Vec<String>,
 }
@@ -75,11 +81,11 @@ impl Lowering<'_> {
     }
 
     fn input(&mut self, name: &str, shape: &[usize]) -> Result<String> {
-        let Some(table) = self.tables.iter().find(|table| table.value == name) else {
+        let Some(rows) = self.tables.get(name) else {
             return Ok(self.b.input(name, shape));
         };
-        let index = self.b.index_input(table.index);
-        let rows = self.b.tensor(&format!("{name}/rows"), &table.rows)?;
+        let index = self.index.get_or_insert_with(|| self.b.index_input(INDEX)).clone();
+        let rows = self.b.tensor(&format!("{name}/rows"), rows)?;
         Ok(self.b.push("Gather", name, &[&rows, &index], Vec::new()))
     }
 

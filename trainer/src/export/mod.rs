@@ -4,10 +4,11 @@ pub(crate) mod builder;
 mod lower;
 pub(crate) mod proto;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use lddgan::ModelFile;
 use lddgan::backend::Graph;
 use lddgan::diffusion::Schedule;
+use lddgan::parameters::TensorMap;
 
 use builder::Builder;
 
@@ -43,7 +44,7 @@ pub struct OnnxFile {
 pub fn onnx(file: &ModelFile, name: &str, dtype: Dtype) -> Result<Vec<OnnxFile>, ExportError> {
     let config = serde_json::to_string(&file.config);
     let config = config.map_err(|source| ExportError::Metadata { file: name.to_string(), source })?;
-    let encode = |network, graph: &Graph, tables: &[Table]| -> Result<OnnxFile, ExportError> {
+    let encode = |network, graph: &Graph, tables: &TensorMap| -> Result<OnnxFile, ExportError> {
         let graph = lower::translate(Builder::new(network, dtype.candle()), graph, tables)?;
         Ok(OnnxFile { network, bytes: proto::Model::new(graph, &config).to_bytes() })
     };
@@ -52,20 +53,12 @@ pub fn onnx(file: &ModelFile, name: &str, dtype: Dtype) -> Result<Vec<OnnxFile>,
         let generator = file.generator(name, &Device::Cpu)?;
         // A generator alone says nothing about its steps.
         let schedule = Schedule::new(&file.config.diffusion.clone().unwrap_or_default())?;
-        let all: Vec<u32> = (0..schedule.steps() as u32).collect();
-        let tables = generator.step_inputs(&schedule, &all, &Device::Cpu)?.into_iter();
-        let tables: Vec<Table> = tables.map(|(value, rows)| Table { value, index: "t", rows }).collect();
+        let steps: Vec<u32> = (0..schedule.steps() as u32).collect();
+        let tables = generator.step_inputs(&schedule, &steps, &Device::Cpu)?;
         files.push(encode("generator", &generator.record()?, &tables)?);
     }
     if let Some(config) = &file.config.autoencoder {
-        files.push(encode("decoder", &file.decoder(name, &Device::Cpu)?.record(config)?, &[])?);
+        files.push(encode("decoder", &file.decoder(name, &Device::Cpu)?.record(config)?, &TensorMap::new())?);
     }
     if files.is_empty() { Err(ExportError::NoNetwork { file: name.to_string() }) } else { Ok(files) }
-}
-
-/// An input of a recording that an ONNX file looks up instead: row `index` (int64, one per sample) of `rows`.
-struct Table {
-    value: String,
-    index: &'static str,
-    rows: Tensor,
 }

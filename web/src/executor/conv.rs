@@ -36,6 +36,11 @@ impl ConvLayer {
         self.upsample * self.upsample
     }
 
+    /// Whether the result is a single pixel of each sample, and the convolution a product of matrix and vector.
+    fn is_to_one_pixel(&self) -> bool {
+        self.y[2..] == [1, 1]
+    }
+
     /// Batch, height and width of a phase.
     fn phase(&self) -> [usize; 3] {
         [self.y[0], self.y[2] / self.upsample, self.y[3] / self.upsample]
@@ -51,6 +56,8 @@ pub enum ConvKernel {
     Tiled(Tile),
     /// conv_winograd.wgsl, for 3x3 kernels of stride 1 without upsampling
     Winograd(Patches),
+    /// conv_summed.wgsl, for results of one pixel
+    Summed(Lanes),
 }
 
 /// The part of the result that a thread of conv_direct.wgsl computes.
@@ -160,6 +167,25 @@ impl Patches {
     }
 }
 
+/// The threads that share a sum in conv_summed.wgsl.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lanes(usize);
+
+impl Lanes {
+    /// From few to many. Powers of two, up to [`THREADS`].
+    pub const ALL: [Self; 2] = [Self(8), Self(THREADS)];
+
+    fn workgroups(&self, layer: &ConvLayer) -> usize {
+        layer.y[0] * layer.out_blocks().div_ceil(THREADS / self.0)
+    }
+
+    /// As few as fill the machine.
+    fn estimated(layer: &ConvLayer, enough: f64) -> Self {
+        let fills = |lanes: &Self| lanes.workgroups(layer) as f64 >= enough;
+        Self::ALL.into_iter().find(fills).unwrap_or(Self(THREADS))
+    }
+}
+
 impl fmt::Display for ConvKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -167,6 +193,7 @@ impl fmt::Display for ConvKernel {
             Self::Direct(Strip { pixels, blocks }) => f.pad(&format!("d{pixels}x{}", 4 * blocks)),
             Self::Tiled(tile) => f.pad(&format!("{}x{}", tile.tile_pixels(), 4 * tile.tile_blocks())),
             Self::Winograd(Patches { patches, blocks }) => f.pad(&format!("w{}x{}", 4 * patches, 4 * blocks)),
+            Self::Summed(Lanes(lanes)) => f.pad(&format!("s{lanes}")),
         }
     }
 }
@@ -182,6 +209,13 @@ impl ConvKernel {
             .into_iter()
             .chain(Tile::ALL.map(Self::Tiled))
             .chain(Patches::ALL.map(Self::Winograd))
+            .chain(Lanes::ALL.map(Self::Summed))
+    }
+
+    /// The kernels of which one should be the fastest for a layer. Others waste most of their threads on a single pixel.
+    pub fn candidates(layer: &ConvLayer) -> impl Iterator<Item = Self> {
+        let summed = layer.is_to_one_pixel();
+        Self::all().filter(move |kernel| kernel.fits(layer) && matches!(kernel, Self::Summed(_)) == summed)
     }
 
     /// Whether it computes this layer.
@@ -189,6 +223,7 @@ impl ConvKernel {
         match self {
             Self::Direct(_) | Self::Tiled(_) => true,
             Self::Winograd(_) => (layer.kernel, layer.stride, layer.upsample) == (3, 1, 1),
+            Self::Summed(_) => layer.is_to_one_pixel(),
         }
     }
 
@@ -197,11 +232,14 @@ impl ConvKernel {
     /// Results of few channels waste most of a tile. On software adapters workgroup memory is slow: the direct kernel is the fastest
     /// for every layer on lavapipe (`lddgan bench kernels --tune`).
     pub fn estimated(layer: &ConvLayer, software: bool) -> Self {
+        let enough = if software { ENOUGH_OF_SOFTWARE } else { ENOUGH };
+        if layer.is_to_one_pixel() {
+            return Self::Summed(Lanes::estimated(layer, enough));
+        }
         let tile = Tile::ALL.into_iter().min_by(|a, b| a.cost(layer).total_cmp(&b.cost(layer)));
         if let Some(tile) = tile.filter(|_| !software && layer.out_blocks() >= 4) {
             return Self::Tiled(tile);
         }
-        let enough = if software { ENOUGH_OF_SOFTWARE } else { ENOUGH };
         // Larger strips take seconds more to compile, which they save after many images: they are for those who measure.
         let strips = Strip::ALL.into_iter().filter(|strip| strip.blocks <= 2);
         let strip = strips.min_by(|a, b| a.cost(layer, enough).total_cmp(&b.cost(layer, enough)));
@@ -226,6 +264,10 @@ impl ConvKernel {
                 constants.extend([("PATCHES", patches), ("BLOCKS", blocks)]);
                 ("conv_winograd", kernel_text!("conv_winograd"))
             }
+            Self::Summed(Lanes(lanes)) => {
+                constants.push(("LANES", lanes));
+                ("conv_summed", kernel_text!("conv_summed"))
+            }
         };
         let constants = constants.into_iter().map(|(name, value)| (name, value as u32)).collect();
         let parts = COMMON.into_iter().chain([source]).collect();
@@ -237,6 +279,7 @@ impl ConvKernel {
             Self::Direct(strip) => strip.workgroups(layer),
             Self::Tiled(tile) => tile.workgroups(layer),
             Self::Winograd(patches) => patches.workgroups(layer),
+            Self::Summed(lanes) => lanes.workgroups(layer),
         }
     }
 }
@@ -258,6 +301,25 @@ mod tests {
                 "{tile:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_single_pixel_gets_threads_for_its_sum() {
+        let whole = |y: usize, x: usize, size: usize| ConvLayer {
+            x: [1, x, size, size],
+            y: [1, y, 1, 1],
+            kernel: size,
+            stride: size,
+            upsample: 1,
+        };
+        let (project, expand) = (whole(256, 16, 16), whole(4096, 256, 1));
+        assert_eq!(ConvKernel::estimated(&project, false), ConvKernel::Summed(Lanes(64)));
+        assert_eq!(ConvKernel::estimated(&expand, false), ConvKernel::Summed(Lanes(8)));
+        assert_eq!((Lanes(64).workgroups(&project), Lanes(8).workgroups(&expand)), (64, 128));
+        for layer in [project, expand] {
+            assert!(ConvKernel::candidates(&layer).all(|kernel| matches!(kernel, ConvKernel::Summed(_))));
+        }
+        assert!(ConvKernel::candidates(&self::layer(1, 64, 8)).all(|kernel| !matches!(kernel, ConvKernel::Summed(_))));
     }
 
     #[test]

@@ -34,6 +34,7 @@ fn evaluate(op: &Op, inputs: &[&Tensor]) -> Result<Option<Tensor>> {
         (Op::DepthToSpace(factor), [x]) => b.depth_to_space(x, *factor)?,
         (Op::Concat, [x, y]) => b.concat(x, y)?,
         (Op::AddPerChannel, [x, bias]) => b.add_per_channel(x, bias)?,
+        (Op::Multiply, [x, y]) => b.multiply(x, y)?,
         (Op::WeightedSum(factors), inputs) => {
             let terms: Vec<_> = factors.iter().copied().zip(inputs.iter().copied()).collect();
             b.weighted_sum(&terms)?

@@ -1,5 +1,6 @@
 //! Finds what a convolution can do on its way: an upsampling by two before a 3x3 kernel, and a constant bias per sample,
-//! a scale, a residual and an activation after it. The three projections of an attention become one convolution.
+//! a scale, a residual and an activation after it. The three projections of an attention become one convolution, and a product
+//! adds what is added to it.
 
 use candle_core::Tensor;
 use lddgan::Activation;
@@ -32,6 +33,16 @@ pub struct ProjectedAttention<'a> {
     pub nodes: [NodeId; 3],
 }
 
+/// y = a * b + bias, number by number.
+#[derive(Debug, Clone)]
+pub struct FusedProduct {
+    pub factors: [NodeId; 2],
+    /// As the factors, or vectors with a number for each channel of images.
+    pub bias: Option<NodeId>,
+    /// The node of the product, if it needs no dispatch of its own.
+    absorbed: Option<NodeId>,
+}
+
 /// How each node is executed.
 #[derive(Debug, Clone)]
 pub enum Plan<'a> {
@@ -39,6 +50,7 @@ pub enum Plan<'a> {
     Nothing,
     Conv(FusedConv<'a>),
     Attention(ProjectedAttention<'a>),
+    Product(FusedProduct),
     /// As an operation of its own.
     Alone,
 }
@@ -59,6 +71,9 @@ pub fn plan<'a>(graph: &'a Graph, constants: &'a [Option<Tensor>]) -> Vec<Plan<'
         } else if let Some(attention) = finder.attention(node) {
             attention.nodes.iter().for_each(|&node| absorbed[node] = true);
             Plan::Attention(attention)
+        } else if let Some(product) = finder.product(node) {
+            product.absorbed.iter().for_each(|&node| absorbed[node] = true);
+            Plan::Product(product)
         } else {
             Plan::Alone
         };
@@ -112,10 +127,34 @@ impl<'a> Finder<'a> {
 
     /// The convolution that ends with this node's value, if nobody else needs the value.
     fn part(&self, id: NodeId) -> Option<FusedConv<'a>> {
-        let alone = self.uses[id] == 1 && self.constants[id].is_none();
-        let mut fused = alone.then(|| self.fused_conv(id)).flatten()?;
+        let mut fused = self.is_read_once(id).then(|| self.fused_conv(id)).flatten()?;
         fused.absorbed.push(id);
         Some(fused)
+    }
+
+    /// Whether a value is computed at every run, for one reader alone.
+    fn is_read_once(&self, id: NodeId) -> bool {
+        self.uses[id] == 1 && self.constants[id].is_none()
+    }
+
+    /// The product that ends with this node's value.
+    fn product(&self, id: NodeId) -> Option<FusedProduct> {
+        let node = &self.graph.nodes[id];
+        match (&node.op, node.inputs.as_slice()) {
+            (Op::Multiply, &[a, b]) => Some(FusedProduct { factors: [a, b], bias: None, absorbed: None }),
+            (Op::AddPerChannel, &[x, bias]) => self.product_and(x, bias),
+            (Op::WeightedSum(factors), &[x, y]) if factors == &[1.0; 2] => {
+                self.product_and(x, y).or_else(|| self.product_and(y, x))
+            }
+            _ => None,
+        }
+    }
+
+    /// The sum of the product `id`, if it is one that nobody else needs, and a bias.
+    fn product_and(&self, id: NodeId, bias: NodeId) -> Option<FusedProduct> {
+        let node = &self.graph.nodes[id];
+        let (Op::Multiply, &[a, b]) = (&node.op, node.inputs.as_slice()) else { return None };
+        self.is_read_once(id).then_some(FusedProduct { factors: [a, b], bias: Some(bias), absorbed: Some(id) })
     }
 
     /// The attention of this node, if its inputs can be computed together: nobody else needs them, and their channels
@@ -127,7 +166,7 @@ impl<'a> Finder<'a> {
         let projection = |id: NodeId| {
             let node = &self.graph.nodes[id];
             let (Op::Conv2d(conv), &[input]) = (&node.op, node.inputs.as_slice()) else { return None };
-            let fits = self.uses[id] == 1 && self.constants[id].is_none() && node.shape[1].is_multiple_of(4);
+            let fits = self.is_read_once(id) && node.shape[1].is_multiple_of(4);
             (fits && conv.geometry == ConvGeometry::same(1) && conv.bias.is_some()).then_some((conv, input))
         };
         let [(query, input), (key, b), (value, c)] = [projection(query)?, projection(key)?, projection(value)?];
@@ -137,9 +176,8 @@ impl<'a> Finder<'a> {
     fn conv(&self, conv: &'a Conv2d, node: NodeId, input: NodeId) -> FusedConv<'a> {
         let fused = FusedConv::plain(conv, node, input);
         let before = &self.graph.nodes[input];
-        let alone = self.uses[input] == 1 && self.constants[input].is_none();
         match (&before.op, before.inputs.as_slice()) {
-            (Op::UpsampleNearest(2), &[x]) if alone && conv.geometry == ConvGeometry::same(3) => {
+            (Op::UpsampleNearest(2), &[x]) if self.is_read_once(input) && conv.geometry == ConvGeometry::same(3) => {
                 FusedConv { input: x, upsample: 2, absorbed: vec![input], ..fused }
             }
             _ => fused,

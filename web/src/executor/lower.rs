@@ -12,7 +12,7 @@ use super::constants::Constants;
 use super::conv::{ConvKernel, ConvLayer, THREADS};
 use super::executable::Options;
 use super::fold;
-use super::fusion::{FusedConv, Plan, plan};
+use super::fusion::{FusedConv, FusedProduct, Plan, plan};
 use super::layout::{NumberType, Shape};
 use super::params::{self, activation_code, fir_code};
 use super::parts;
@@ -76,6 +76,10 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
                 lowering.conv(y, fused)?
             }
             Plan::Attention(attention) => lowering.projected_attention(id, attention)?,
+            Plan::Product(product) => {
+                lowering.layer = lowering.layer(id, id)?;
+                lowering.multiply(product, lowering.shape(id)?)?
+            }
             Plan::Alone => {
                 lowering.layer = lowering.layer(id, id)?;
                 match lowering.node(id)? {
@@ -283,7 +287,9 @@ impl Lowering<'_> {
         let (weights, weight_type) = match variant {
             ConvKernel::Winograd(_) => self.constants.winograd(&fused.conv.weight)?,
             _ if fused.upsample > 1 => self.constants.phases(&fused.conv.weight)?,
-            ConvKernel::Direct(_) | ConvKernel::Tiled(_) => self.constants.weights(&fused.conv.weight)?,
+            ConvKernel::Direct(_) | ConvKernel::Tiled(_) | ConvKernel::Summed(_) => {
+                self.constants.weights(&fused.conv.weight)?
+            }
         };
         let reads = vec![
             input,
@@ -422,6 +428,24 @@ impl Lowering<'_> {
         };
         let reads = vec![self.operand(x)?, self.operand(bias)?];
         Ok(self.emit(self.pointwise(kernel!("add_per_channel"), reads, y), params))
+    }
+
+    fn multiply(&mut self, product: &FusedProduct, y: Shape) -> Result<ValueId> {
+        let [a, b] = product.factors;
+        let bias = match product.bias {
+            None => 0,
+            Some(bias) if self.shape(bias)? == y => 1,
+            Some(_) => 2,
+        };
+        let params = params::Multiply {
+            count: y.vectors() as u32,
+            batch: y.batch as u32,
+            blocks: y.blocks() as u32,
+            pixels: y.pixels() as u32,
+        };
+        // An absent bias is bound, but not read.
+        let reads = vec![self.operand(a)?, self.operand(b)?, self.operand(product.bias.unwrap_or(a))?];
+        Ok(self.emit(self.pointwise(kernel!("multiply", BIAS = bias), reads, y), params))
     }
 
     fn quantize(&mut self, x: NodeId, y: Shape, codebook: &Tensor) -> Result<ValueId> {

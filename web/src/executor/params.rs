@@ -32,6 +32,7 @@ params! {
     }
     ScaleShift { count: u32, batch: u32, blocks: u32, pixels: u32 }
     AddPerChannel { count: u32, batch: u32, blocks: u32, pixels: u32 }
+    Multiply { count: u32, batch: u32, blocks: u32, pixels: u32 }
     WeightedSum { count: u32, factors: [f32; 3] }
     PixelNorm { batch: u32, features: u32 }
     Fir { count: u32, in_height: u32, in_width: u32, out_height: u32, out_width: u32 }

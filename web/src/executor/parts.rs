@@ -5,7 +5,7 @@
 use super::program::{Operand, Program, Step, ValueId};
 
 /// Offsets of bindings are multiples of this by WebGPU's default limits.
-const ALIGNMENT: u64 = 256;
+pub const ALIGNMENT: u64 = 256;
 
 /// Drops those of the steps `concats`, each the concatenation of two values, that can be done without.
 pub fn place(program: &mut Program, concats: &[usize]) {

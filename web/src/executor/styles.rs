@@ -9,6 +9,9 @@ use lddgan::Activation;
 use lddgan::backend::{Graph, NodeId, Op};
 use lddgan::layers::Linear;
 
+use super::layout::{NumberType, Shape};
+use super::parts::ALIGNMENT;
+
 /// The styles of a graph.
 #[derive(Debug)]
 pub struct Styles<'a> {
@@ -79,15 +82,26 @@ impl<'a> Styles<'a> {
         self.inputs.iter().chain(layers).chain(self.places.keys()).copied()
     }
 
-    /// Whether nothing else needs these nodes.
+    /// Whether others can read an input where it lies, behind those before it.
+    fn are_aligned(&self, graph: &Graph) -> bool {
+        let shape = self.inputs.first().and_then(|&input| Shape::new(&graph.nodes[input].shape).ok());
+        let bytes = shape.map_or(0, |shape| shape.vectors() as u64 * NumberType::F32.vector_bytes());
+        self.inputs.len() == 1 || bytes.is_multiple_of(ALIGNMENT)
+    }
+
+    /// Whether nothing else needs these nodes, but for inputs that others can read.
     fn are_alone(&self, graph: &Graph) -> bool {
         let mut own = vec![false; graph.nodes.len()];
         self.nodes().for_each(|node| own[node] = true);
+        let mut reserved = own.clone();
+        if self.are_aligned(graph) {
+            self.inputs.iter().for_each(|&input| reserved[input] = false);
+        }
         let read_by_others = graph.nodes.iter().enumerate().any(|(id, node)| {
             let styled = |i: usize| i == 1 && matches!(node.op, Op::AdaptiveGroupNorm { .. });
             let taken = |(i, &input): (usize, &NodeId)| {
                 let style = self.places.contains_key(&input);
-                own[input] && if style { !styled(i) } else { !own[id] }
+                reserved[input] && if style { !styled(i) } else { !own[id] }
             };
             node.inputs.iter().enumerate().any(taken)
         });

@@ -40,7 +40,7 @@ impl ConvTimes {
         sha256([gpu.identity()].into_iter().chain(sources).collect::<String>().as_bytes())[..16].to_string()
     }
 
-    /// Times the convolutions of a graph that were not timed yet under every kernel, those with the most operations first,
+    /// Times the convolutions of a graph that were not timed yet under every kernel that may be the fastest, those with the most operations first,
     /// until `seconds` are over: the rest is left out. Whether there is anything new.
     pub async fn measure(&mut self, gpu: &Gpu, graph: &Graph, seconds: f64) -> Result<bool> {
         let clock = Clock::start();
@@ -53,13 +53,13 @@ impl ConvTimes {
         Ok(self.layers.len() > known)
     }
 
-    /// Times a convolution under every kernel, as long as `go_on` says so before each; whether all are timed now. Another
+    /// Times a convolution under [`ConvKernel::candidates`], as long as `go_on` says so before each; whether all are timed now. Another
     /// call for the same layer goes on from there.
     pub async fn measure_layer(&mut self, gpu: &Gpu, layer: &ConvLayer, go_on: impl Fn() -> bool) -> Result<bool> {
         let alone = recording(layer)?;
         let begun = self.begun.take().filter(|(begun, _)| begun == layer);
         let mut times = begun.map_or(Vec::new(), |(_, times)| times);
-        for kernel in ConvKernel::all().filter(|kernel| kernel.fits(layer)).skip(times.len()) {
+        for kernel in ConvKernel::candidates(layer).skip(times.len()) {
             if !go_on() {
                 self.begun = (!times.is_empty()).then_some((*layer, times));
                 return Ok(false);
@@ -175,7 +175,14 @@ mod tests {
 
     #[test]
     fn a_layer_by_itself_is_that_layer() {
-        for layer in [layer(5, 3, 1, 1), layer(4, 1, 1, 1), layer(4, 3, 2, 1), layer(7, 3, 1, 2), layer(4, 4, 4, 1)] {
+        for layer in [
+            layer(5, 3, 1, 1),
+            layer(4, 1, 1, 1),
+            layer(4, 3, 2, 1),
+            layer(7, 3, 1, 2),
+            layer(4, 4, 4, 1),
+            layer(5, 8, 8, 1),
+        ] {
             assert_eq!(layers(&recording(&layer).unwrap()).unwrap(), [layer]);
         }
     }
@@ -196,7 +203,10 @@ mod tests {
         assert!(begun.len() == 2 && !times.knows(&layer(4, 3, 1, 1)), "{begun:?}");
         assert!(pollster::block_on(times.measure(&gpu, &graph, f64::INFINITY)).unwrap());
         let (timed, kernels) = &times.layers[0];
-        assert_eq!((times.layers.len(), *timed, kernels.len()), (1, layer(4, 3, 1, 1), ConvKernel::all().count()));
+        assert_eq!(
+            (times.layers.len(), *timed, kernels.len()),
+            (1, layer(4, 3, 1, 1), ConvKernel::candidates(timed).count())
+        );
         assert!(kernels.iter().all(|(_, seconds)| seconds.is_finite()), "{kernels:?}");
         assert_eq!(kernels[..2], begun);
         let kept: ConvTimes = serde_json::from_str(&serde_json::to_string(&times).unwrap()).unwrap();

@@ -157,13 +157,17 @@ impl Lowering<'_> {
     pub fn compute_styles(&mut self, styles: &Styles) -> Result<()> {
         let rows = |shape: Shape| Shape { batch: styles.inputs.len() * shape.batch, ..shape };
         let one = self.shape(styles.inputs[0])?;
-        let mut x = self.value(rows(one).vectors(), NumberType::F32);
+        let whole = self.value(rows(one).vectors(), NumberType::F32);
         for (i, &input) in styles.inputs.iter().enumerate() {
             let Op::Input(name) = &self.graph.nodes[input].op else { continue };
             let offset = i as u64 * one.vectors() as u64 * NumberType::F32.vector_bytes();
-            self.add_input(name, Input { value: x, offset, shape: one })?;
+            self.add_input(name, Input { value: whole, offset, shape: one })?;
+            // What others read of it.
+            let part = self.value(one.vectors(), NumberType::F32);
+            self.program.parts.insert(part, (whole, offset));
+            self.values[input] = Some(part);
         }
-        let mut shape = rows(one);
+        let (mut x, mut shape) = (whole, rows(one));
         for nodes in &styles.layers {
             let y = rows(self.shape(nodes[0])?);
             self.layer = Layer { x: shape, y, flops: self.flops(nodes.iter()), unread: 0, conv: None };
