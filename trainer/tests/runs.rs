@@ -65,6 +65,53 @@ fn a_resumed_run_ends_with_the_same_bits() {
     }
 }
 
+/// From a Gaussian start, on encoded latents alone: the moments are those of the latents, are not trained, and a resumed run
+/// takes them from its checkpoint. A run that begins with another's generator takes its moments, too.
+#[test]
+fn latents_alone_train_a_generator_with_a_gaussian_start() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &[]));
+    let autoencoder = folder.path("ae").join(AUTOENCODER);
+    let latents = folder.path("latents.safetensors");
+    let mut encode = program(&["data", "encode", "--data"]);
+    encode.arg(folder.path("images")).arg("--autoencoder").arg(&autoencoder).arg("--out").arg(&latents);
+    assert!(succeed(&encode.output().unwrap()).contains("20 latents"));
+    let gaussian = std::fs::read_to_string(PRESET).unwrap();
+    let gaussian = gaussian.replace("z_dim = 6\n", "z_dim = 6\ngaussian_modes = 6\ntanh = false\n");
+    let gaussian =
+        gaussian.replace("time_embedding = 8\n", "time_embedding = 8\ngaussian_modes = 6\nlatent_size = 8\n");
+    let preset = folder.path("gaussian.toml");
+    std::fs::write(&preset, gaussian + "\n[diffusion]\nalpha_bar = [0.7, 0.3, 0.06, 0.0001]\n").unwrap();
+    let train = |out: &str, latents: &Path, more: &[&str]| {
+        let mut command = program(&["train", "gan", "--preset"]);
+        command.arg(&preset).arg("--latents").arg(latents).arg("--autoencoder").arg(&autoencoder);
+        command.arg("--out").arg(folder.path(out)).args(more).output().unwrap()
+    };
+    succeed(&train("whole", &latents, &[]));
+    succeed(&train("parts", &latents, &["--images", "8"]));
+    succeed(&train("parts", &latents, &["--resume"]));
+    assert_same_state(&folder.path("whole"), &folder.path("parts"));
+    let ordered = losses(&folder.path("whole")).iter().filter(|line| line.get("ordered/0").is_some()).count();
+    assert!(ordered > 0, "no line has the share of pairs of step 0 that were ordered right");
+
+    let moments = |run: &str| {
+        let file = bits(&folder.path(run).join("model.safetensors"));
+        file.into_iter().filter(|(name, _)| name.starts_with("generator.gaussian.")).collect::<Vec<_>>()
+    };
+    let before = moments("whole");
+    assert_eq!(before.iter().map(|(_, values)| values.len()).collect::<Vec<_>>(), [6 * 3 * 64, 3 * 64, 6]);
+    let started = folder.path("whole").join("model.safetensors");
+    succeed(&train("further", &latents, &["--generator", started.to_str().unwrap()]));
+    assert_eq!(moments("further"), before);
+
+    fail(&train("none", &folder.path("absent.safetensors"), &[]), &["absent.safetensors", "cannot be trained from"]);
+    std::fs::copy(&started, folder.path("other.safetensors")).unwrap();
+    fail(&train("none", &folder.path("other.safetensors"), &[]), &["other.safetensors", "another autoencoder"]);
+    let mut nothing = program(&["train", "gan", "--preset"]);
+    nothing.arg(&preset).arg("--autoencoder").arg(&autoencoder).arg("--out").arg(folder.path("none"));
+    fail(&nothing.output().unwrap(), &["--data"]);
+}
+
 /// Killed again and again at any moment, be it while it writes, a run ends as if nothing had happened.
 #[cfg(unix)]
 #[test]
