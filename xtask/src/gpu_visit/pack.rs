@@ -47,7 +47,7 @@ pub fn contents(call: Call, built: &Path, root: &Path, added: &[PathBuf]) -> Res
     contents.extend(scripts(&root.join("xtask/gpu-visit"))?);
     if call == Call::First {
         contents.extend(["operations", "check.sh"].map(|name| built.join(name)));
-        let models = ["faces64", "faces64.golden", "faces256", "faces256.golden"];
+        let models = ["faces64", "faces64.golden"];
         contents.extend(models.map(|name| root.join(format!("web/models/{name}.safetensors"))));
         contents.extend(["pytorch_gpu.py", "pytorch_peer.py"].map(|name| root.join("trainer/benches").join(name)));
     }
