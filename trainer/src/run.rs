@@ -47,8 +47,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     pub checkpoint_steps: Option<u64>,
     /// Checkpoints to keep: so many of the newest, and the best. That is the one of the highest PSNR of reconstructed
-    /// images (autoencoder), or of the least sliced Wasserstein distance between 64 generated images and 64 training
-    /// images (GAN)
+    /// images (autoencoder), or of the least Fréchet distance between 256 generated images and as many training images, in
+    /// 64 principal components (GAN)
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     pub keep: u64,
     /// Split the state in each checkpoint into files of this size
@@ -121,6 +121,8 @@ pub struct Snapshot {
     pub model: Vec<u8>,
     /// `None` where nothing tells how good it is.
     pub score: Option<Score>,
+    /// What is logged beside it.
+    pub figures: Vec<(&'static str, f64)>,
     /// What the model makes.
     pub picture: RgbImage,
 }
@@ -283,13 +285,13 @@ impl Run {
         let started = Instant::now();
         let model = format!("{}.safetensors", self.position.stage.model());
         if self.saved_step != Some(self.position.step) {
-            let Snapshot { state, model: bytes, score, picture } = snapshot(&self.position)?;
+            let Snapshot { state, model: bytes, score, figures, picture } = snapshot(&self.position)?;
             self.position.set_score(score);
             let checkpoint = Checkpoint { position: self.position.clone(), tensors: state };
             self.store.write(&checkpoint, (&model, &bytes))?;
             self.saved_step = Some(self.position.step);
             let score = score.map(|score| (score.metric.name(), score.value));
-            let line = self.line(score.as_slice());
+            let line = self.line(&score.into_iter().chain(figures).collect::<Vec<_>>());
             self.log().checkpoint(line, &picture);
         }
         self.publish(self.position.images, &model, &model)?;

@@ -91,6 +91,10 @@ fn latents_alone_train_a_generator_with_a_gaussian_start() {
     succeed(&train("parts", &latents, &["--images", "8"]));
     succeed(&train("parts", &latents, &["--resume"]));
     assert_same_state(&folder.path("whole"), &folder.path("parts"));
+    let judged = losses(&folder.path("whole")).into_iter().filter(|line| line.get("distance").is_some());
+    let figures = ["distance", "precision", "recall", "spread"];
+    let finite = |line: &serde_json::Value| figures.iter().all(|name| line[name].as_f64().is_some_and(f64::is_finite));
+    assert!(judged.map(|line| finite(&line)).eq([true, true]), "the first and the last checkpoint have figures");
     let ordered = losses(&folder.path("whole")).iter().filter(|line| line.get("ordered/0").is_some()).count();
     assert!(ordered > 0, "no line has the share of pairs of step 0 that were ordered right");
 

@@ -64,6 +64,7 @@ fn snapshot(trainer: &Trainer, position: &Position, data: &Path, validation: &Va
         state: trainer.state()?,
         model: file.to_bytes(DType::F32)?,
         score: Some(Score { metric: Metric::Psnr, value: psnr, count }),
+        figures: Vec::new(),
         picture: validation.picture(&trainer.encoder, &trainer.decoder)?,
     })
 }

@@ -64,8 +64,11 @@ impl std::fmt::Display for Stage {
 pub enum Metric {
     /// Of reconstructed images, in dB; the higher the better.
     Psnr,
-    /// Sliced Wasserstein distance of generated images, times 1000; the lower the better.
+    /// Sliced Wasserstein distance of generated images, times 1000, as runs were judged by before there was a `Distance`; the
+    /// lower the better.
     Swd,
+    /// Fréchet distance of generated images in principal components, see [`crate::eval::table`]; the lower the better.
+    Distance,
 }
 
 impl Metric {
@@ -74,6 +77,7 @@ impl Metric {
         match self {
             Self::Psnr => "psnr",
             Self::Swd => "swd",
+            Self::Distance => "distance",
         }
     }
 }
@@ -94,7 +98,7 @@ impl Score {
         !comparable
             || match self.metric {
                 Metric::Psnr => self.value > other.value,
-                Metric::Swd => self.value < other.value,
+                Metric::Swd | Metric::Distance => self.value < other.value,
             }
     }
 }
@@ -104,6 +108,7 @@ impl std::fmt::Display for Score {
         match self.metric {
             Metric::Psnr => write!(f, "PSNR {:.2} dB ({} images)", self.value, self.count),
             Metric::Swd => write!(f, "SWD {:.1} ({} images)", self.value, self.count),
+            Metric::Distance => write!(f, "distance {:.1} ({} images)", self.value, self.count),
         }
     }
 }
@@ -230,6 +235,8 @@ mod tests {
         assert!(score(Metric::Psnr, 30.0, 16).beats(&score(Metric::Psnr, 29.0, 16)));
         assert!(!score(Metric::Psnr, 29.0, 16).beats(&score(Metric::Psnr, 29.0, 16)));
         assert!(score(Metric::Swd, 20.0, 64).beats(&score(Metric::Swd, 21.0, 64)));
+        assert!(score(Metric::Distance, 20.0, 64).beats(&score(Metric::Distance, 21.0, 64)));
+        assert!(score(Metric::Distance, 99.0, 64).beats(&score(Metric::Swd, 21.0, 64)));
         assert!(score(Metric::Swd, 99.0, 64).beats(&score(Metric::Swd, 21.0, 10)));
     }
 }

@@ -16,7 +16,7 @@ use super::step::{Losses, Setup, Step, Trainer, reconstruction_weight};
 use crate::checkpoint::{Before, Metric, Position, Score, Stage};
 use crate::data::ImageSet;
 use crate::distributed::{self, Processes};
-use crate::eval::swd;
+use crate::eval::table::{Row, Table};
 use crate::memory;
 use crate::precision::Precision;
 use crate::preset::Preset;
@@ -27,7 +27,12 @@ use crate::{files, grid};
 /// Samples that the discriminator compares with each other.
 const GROUP: usize = 4;
 /// Images in the picture of a checkpoint, made from the seeds 0, 1, ….
-const PICTURE_IMAGES: u64 = 64;
+const PICTURE_IMAGES: usize = 64;
+/// Images that a checkpoint is judged by, made from the same seeds, and the least that figures can be of.
+const SCORED_IMAGES: usize = 256;
+const LEAST_SCORED: usize = 4;
+/// Images made at a time; the pictures are whole batches.
+const BATCH: usize = 16;
 
 /// Options of `lddgan train gan`.
 #[derive(Debug, Clone, clap::Args)]
@@ -127,27 +132,18 @@ fn model_file(trainer: &Trainer, autoencoder: &ModelFile, position: &Position) -
     ModelFile { config, provenance: provenance(autoencoder, position), tensors }
 }
 
-/// Some training images, which generated ones are compared with: as many as the picture of a checkpoint shows.
-fn sample(images: &ImageSet, device: &Device) -> Result<ImageSet> {
-    let count = images.len().min(PICTURE_IMAGES as usize);
-    // Spread evenly: a set may be in some order.
-    let indices: Vec<u32> = (0..count).map(|i| (i * images.len() / count) as u32).collect();
-    let mut sample = ImageSet::new(images.size());
-    sample.append(&images.batch(&indices, device)?)?;
-    Ok(sample)
-}
-
 /// Reconstructions of some training images, where the images themselves are not at hand.
-fn decoded_sample(autoencoder: &ModelFile, file: &str, latents: &Latents, device: &Device) -> Result<ImageSet> {
+fn reconstructions(autoencoder: &ModelFile, file: &str, latents: &Latents, device: &Device) -> Result<ImageSet> {
     let decoder = autoencoder.decoder(file, device)?;
-    let count = latents.len().min(PICTURE_IMAGES as usize);
+    let count = latents.len().min(SCORED_IMAGES);
     let indices: Vec<u32> = (0..count).map(|i| (i * latents.len() / count) as u32).collect();
-    let latents = latents.unscaled(&indices)?;
-    let quantized = decoder.quantize(&mut CandleBackend, &latents)?;
-    let images = decoder.forward(&mut CandleBackend, &quantized)?;
-    let mut sample = ImageSet::new(images.dim(2)?);
-    sample.append(&images)?;
-    Ok(sample)
+    let mut images = ImageSet::new(autoencoder.config.autoencoder.as_ref().map_or(0, |config| config.image_size));
+    for indices in indices.chunks(BATCH) {
+        let latents = latents.unscaled(indices)?;
+        let quantized = decoder.quantize(&mut CandleBackend, &latents)?;
+        images.append(&decoder.forward(&mut CandleBackend, &quantized)?)?;
+    }
+    Ok(images)
 }
 
 /// The latents to train on: kept in a file, or those of the images.
@@ -173,23 +169,30 @@ fn encoded(
     }
 }
 
-/// The sliced Wasserstein distance between generated and training images; too small images have none.
-fn score(real: &ImageSet, generated: &Tensor) -> Result<Option<Score>> {
-    if swd::levels(real.size()).is_err() {
-        return Ok(None);
+/// What generated images are measured against; nothing, where there are too few real ones.
+struct Judge {
+    table: Option<Table>,
+    /// How many images are compared with as many.
+    count: usize,
+}
+
+impl Judge {
+    fn new(real: &ImageSet) -> Result<Self> {
+        let count = real.len().min(SCORED_IMAGES);
+        let table = (count >= LEAST_SCORED).then(|| Table::of(real, count)).transpose()?;
+        Ok(Self { table, count })
     }
-    let mut images = ImageSet::new(real.size());
-    images.append(generated)?;
-    let distances = swd::distances(real, &images, 0)?;
-    let value = distances.iter().map(|(_, distance)| distance).sum::<f64>() / distances.len() as f64;
-    Ok(Some(Score { metric: Metric::Swd, value, count: real.len().min(images.len()) }))
+
+    fn row(&self, generated: &ImageSet) -> Result<Option<Row>> {
+        Ok(self.table.as_ref().map(|table| table.row(generated)).transpose()?)
+    }
 }
 
 /// What goes into a checkpoint.
 fn snapshot(
     trainer: &Trainer,
     autoencoder: &ModelFile,
-    real: &ImageSet,
+    judge: &Judge,
     position: &Position,
     device: &Device,
 ) -> Result<Snapshot> {
@@ -197,10 +200,24 @@ fn snapshot(
     // The picture is made from the file, so that it shows what the file holds.
     let name = "the model file of the checkpoint";
     let model = ModelFile::from_bytes(&bytes, name)?.model(name, device)?;
-    let seeds: Vec<u64> = (0..PICTURE_IMAGES).collect();
-    let images = model.sample_seeds(&seeds, device)?.image;
-    let picture = grid::arrange(&grid::to_images(&images)?, 8);
-    Ok(Snapshot { state: trainer.state()?, model: bytes, score: score(real, &images)?, picture })
+    let seeds: Vec<u64> = (0..judge.count.max(PICTURE_IMAGES) as u64).collect();
+    let mut pictures = Vec::new();
+    let mut scored = ImageSet::new(position.preset.autoencoder.image_size);
+    for (batch, seeds) in seeds.chunks(BATCH).enumerate() {
+        let images = model.sample_seeds(seeds, device)?.image;
+        if batch * BATCH < PICTURE_IMAGES {
+            pictures.extend(grid::to_images(&images)?);
+        }
+        let left = judge.count.saturating_sub(batch * BATCH).min(seeds.len());
+        if left > 0 {
+            scored.append(&images.narrow(0, 0, left)?)?;
+        }
+    }
+    let row = judge.row(&scored)?;
+    let score = row.map(|row| Score { metric: Metric::Distance, value: row.distance, count: judge.count });
+    let figures = row.map_or_else(Vec::new, |row| row.named()[1..].to_vec());
+    let picture = grid::arrange(&pictures, 8);
+    Ok(Snapshot { state: trainer.state()?, model: bytes, score, figures, picture })
 }
 
 /// What is shown while training.
@@ -255,9 +272,9 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let encoded = encoded(options, &run, &autoencoder, &file, images.as_ref(), device)?;
     let latents = Latents::new(encoded, preset.train_gan.latent_normalization)?;
     autoencoder.config.latent_scale = latents.scale.clone();
-    let real = match &images {
-        Some(images) => sample(images, device)?,
-        None => decoded_sample(&autoencoder, &file, &latents, device)?,
+    let judge = match &images {
+        Some(images) => Judge::new(images)?,
+        None => Judge::new(&reconstructions(&autoencoder, &file, &latents, device)?)?,
     };
     drop(images);
 
@@ -282,7 +299,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let share = processes.share();
     while !run.finished(total)? {
         if run.checkpoint_due() {
-            run.save(|position| snapshot(&trainer, &autoencoder, &real, position, device))?;
+            run.save(|position| snapshot(&trainer, &autoencoder, &judge, position, device))?;
             progress.note(&format!("checkpoint at {}", run.summary()));
         }
         let samples = share(run.position.images..run.position.images + batch as u64);
@@ -307,7 +324,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     if !processes.is_first() {
         return Ok(());
     }
-    run.save(|position| snapshot(&trainer, &autoencoder, &real, position, device))
+    run.save(|position| snapshot(&trainer, &autoencoder, &judge, position, device))
         .context("the last checkpoint could not be written")?;
     let discriminator = discriminator_file(&trainer, &autoencoder, &run.position).to_bytes(DType::F16)?;
     files::write_atomic(&run.file("discriminator.safetensors"), &discriminator)?;
