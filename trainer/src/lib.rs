@@ -18,6 +18,7 @@ pub mod network;
 mod noise;
 pub mod precision;
 pub mod preset;
+mod principal;
 pub mod progress;
 pub mod run;
 pub mod sampling;

@@ -1,11 +1,10 @@
 //! Principal components of reduced images: features that need no weights, in which distances are those of the images.
 
 use candle_core::{DType, Device, Tensor};
-use lddgan::noise::Stream;
-use nalgebra::{DMatrix, SymmetricEigen};
 
 use super::{EvalError, need, resample};
 use crate::data::ImageSet;
+use crate::principal::Axes;
 
 /// Side of the images that the components are of.
 const SIDE: usize = 64;
@@ -13,11 +12,6 @@ const SIDE: usize = 64;
 const COUNT: usize = 64;
 /// Images that they are found with, at most; spread evenly over the set.
 const MOST_IMAGES: usize = 8192;
-/// Directions that are iterated, so that the ones kept converge, and how often.
-const BLOCK: usize = 128;
-const ITERATIONS: usize = 5;
-/// Directions with less of the variance than this, relative to the first one, are rounding errors.
-const RESOLUTION: f64 = 1e-6;
 /// Images reduced at a time.
 const BATCH: usize = 64;
 
@@ -33,26 +27,15 @@ impl Components {
     /// What [`Self::project`] gives, as it is named beside figures.
     pub const NAME: &'static str = "64 principal components of 64x64 pixels";
 
-    /// By subspace iteration (Halko, Martinsson and Tropp, arXiv 0909.4061) from directions that are always the same.
     pub fn fit(images: &ImageSet) -> Result<Self, EvalError> {
         need("principal components", 2, images.len())?;
         let indices = images.spread(MOST_IMAGES);
         let batches = indices.chunks(BATCH).map(|indices| reduce(&images.batch(indices, &Device::Cpu)?, SIDE));
         let rows = Tensor::cat(&batches.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
         let mean = rows.mean_keepdim(0)?;
-        let rows = rows.broadcast_sub(&mean)?;
-        let size = rows.dim(1)?;
-        let start = Stream::new(0, 0, "principal components").normals(size * BLOCK);
-        let mut directions = Tensor::from_vec(start, (size, BLOCK), &Device::Cpu)?;
-        for _ in 0..ITERATIONS {
-            let stretched = rows.t()?.matmul(&rows.matmul(&directions)?)?.to_dtype(DType::F64)?;
-            let axes = Axes::of(&stretched)?;
-            let scaled = axes.directions.broadcast_div(&axes.lengths.unsqueeze(0)?)?;
-            directions = stretched.matmul(&scaled)?.to_dtype(DType::F32)?;
-        }
-        let axes = Axes::of(&rows.matmul(&directions)?.to_dtype(DType::F64)?)?;
-        let kept = axes.directions.narrow(1, 0, COUNT.min(axes.directions.dim(1)?))?;
-        Ok(Self { mean, directions: directions.matmul(&kept.to_dtype(DType::F32)?)? })
+        let axes = Axes::longest(&rows.broadcast_sub(&mean)?, COUNT);
+        let axes = axes.map_err(|error| EvalError::features(Self::NAME, &format!("of the real images: {error}")))?;
+        Ok(Self { mean, directions: axes.directions })
     }
 
     /// Images (N, 3, H, W) along the components, (N, K).
@@ -74,41 +57,11 @@ pub fn reduce(images: &Tensor, side: usize) -> candle_core::Result<Tensor> {
     reduced.flatten_from(1)
 }
 
-/// The axes of the ellipsoid that rows describe.
-struct Axes {
-    /// (D, K), orthonormal, the longest first, those without length left out.
-    directions: Tensor,
-    /// (K), roots of the sums of squares along them.
-    lengths: Tensor,
-}
-
-impl Axes {
-    /// Of `rows` (N, D) in f64, which are not centred here.
-    fn of(rows: &Tensor) -> Result<Self, EvalError> {
-        let size = rows.dim(1)?;
-        let products = rows.t()?.matmul(rows)?.flatten_all()?.to_vec1::<f64>()?;
-        let eigen = SymmetricEigen::try_new(DMatrix::from_vec(size, size, products), f64::EPSILON, 1000 * size);
-        let eigen =
-            eigen.ok_or_else(|| EvalError::features(Components::NAME, "cannot be found for the real images"))?;
-        let mut order: Vec<usize> = (0..size).collect();
-        order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
-        let lengths: Vec<f64> = order.iter().map(|&i| eigen.eigenvalues[i].max(0.0).sqrt()).collect();
-        let longest = lengths.first().copied().unwrap_or_default();
-        let kept = lengths.iter().take_while(|&&length| length > RESOLUTION * longest).count();
-        if kept == 0 {
-            return Err(EvalError::features(Components::NAME, "the real images are all the same"));
-        }
-        let columns: Vec<f64> =
-            order[..kept].iter().flat_map(|&i| eigen.eigenvectors.column(i).data.into_slice().to_vec()).collect();
-        Ok(Self {
-            directions: Tensor::from_vec(columns, (kept, size), &Device::Cpu)?.t()?.contiguous()?,
-            lengths: Tensor::new(&lengths[..kept], &Device::Cpu)?,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use lddgan::noise::Stream;
+    use nalgebra::DMatrix;
+
     use super::*;
 
     fn images(rows: &Tensor) -> ImageSet {

@@ -1,52 +1,34 @@
 //! The normal distribution of the training latents that generator and discriminator are given, see
 //! [`lddgan::networks::Gaussian`].
 
-use candle_core::{Device, Tensor};
-use lddgan::Result;
-use lddgan::noise::Stream;
+use candle_core::{DType, Device, Tensor};
 use lddgan::parameters::TensorMap;
-use nalgebra::{DMatrix, SymmetricEigen};
+use lddgan::{Error, Result};
 
 use super::latents::Latents;
 use crate::preset::Preset;
-
-/// Directions that are followed beside those that are wanted, so that the last of these are right, too.
-const SPARE: usize = 32;
-/// Multiplications with the covariance; each makes a direction's share grow by its variance.
-const ITERATIONS: usize = 8;
+use crate::principal::Axes;
 
 /// Mean, principal directions and variances of scaled latents, as tensors of these names.
 #[derive(Debug, Clone)]
 pub struct Moments(TensorMap);
 
 impl Moments {
-    /// Of latents (N, C, H, W), on their first `modes` principal directions, by subspace iteration.
+    /// Of latents (N, C, H, W), on their first `modes` principal directions. An error if they vary in fewer.
     pub fn of(latents: &Tensor, modes: usize) -> Result<Self> {
         let latents = latents.to_device(&Device::Cpu)?;
         let (count, channels, height, width) = latents.dims4()?;
-        let numbers = channels * height * width;
         let rows = latents.flatten_from(1)?;
-        let mean = rows.mean(0)?;
-        let centred = rows.broadcast_sub(&mean)?;
-        let directions = numbers.min(modes + SPARE);
-        let covariance =
-            |q: &Tensor| -> Result<Tensor> { Ok((centred.t()?.matmul(&centred.matmul(q)?)? / count as f64)?) };
-        let start = Stream::new(0, 0, "directions").normals(numbers * directions);
-        let mut q = orthonormal(&Tensor::from_vec(start, (numbers, directions), &Device::Cpu)?)?;
-        for _ in 0..ITERATIONS {
-            q = orthonormal(&covariance(&q)?)?;
+        let mean = rows.mean_keepdim(0)?;
+        let Axes { directions, lengths } = Axes::longest(&rows.broadcast_sub(&mean)?, modes)?;
+        if lengths.len() < modes {
+            let reason = format!("{modes}, but the {count} training latents vary in {} directions", lengths.len());
+            return Err(Error::Config { field: "generator.gaussian_modes".to_string(), reason });
         }
-        // Within the subspace, the covariance is small enough for an exact solution.
-        let eigen = SymmetricEigen::new(matrix(&q.t()?.matmul(&covariance(&q)?)?)?);
-        let mut order: Vec<usize> = (0..directions).collect();
-        order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
-        order.truncate(modes);
-        let variances: Vec<f32> = order.iter().map(|&i| eigen.eigenvalues[i].max(0.0) as f32).collect();
-        let vectors = DMatrix::from_fn(directions, order.len(), |row, column| eigen.eigenvectors[(row, order[column])]);
-        let vectors = tensor(&vectors)?;
+        let variances: Vec<f32> = lengths.iter().map(|length| (length * length / count as f64) as f32).collect();
         Ok(Self::new(
             mean.reshape((channels, height, width))?,
-            q.matmul(&vectors)?.t()?.reshape((order.len(), channels, height, width))?,
+            directions.t()?.reshape((modes, channels, height, width))?,
             Tensor::new(variances, &Device::Cpu)?,
         ))
     }
@@ -59,9 +41,9 @@ impl Moments {
         let mut directions = vec![0f32; modes * numbers];
         directions.iter_mut().step_by(numbers + 1).for_each(|value| *value = 1.0);
         Ok(Self::new(
-            Tensor::zeros((channels, size, size), candle_core::DType::F32, &Device::Cpu)?,
+            Tensor::zeros((channels, size, size), DType::F32, &Device::Cpu)?,
             Tensor::from_vec(directions, (modes, channels, size, size), &Device::Cpu)?,
-            Tensor::ones(modes, candle_core::DType::F32, &Device::Cpu)?,
+            Tensor::ones(modes, DType::F32, &Device::Cpu)?,
         ))
     }
 
@@ -93,24 +75,10 @@ impl Latents {
     }
 }
 
-/// An orthonormal basis of the columns.
-fn orthonormal(columns: &Tensor) -> Result<Tensor> {
-    tensor(&matrix(columns)?.qr().q())
-}
-
-fn matrix(tensor: &Tensor) -> Result<DMatrix<f64>> {
-    let (rows, columns) = tensor.dims2()?;
-    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-    Ok(DMatrix::from_row_iterator(rows, columns, values.into_iter().map(f64::from)))
-}
-
-fn tensor(matrix: &DMatrix<f64>) -> Result<Tensor> {
-    let values: Vec<f32> = matrix.transpose().iter().map(|&value| value as f32).collect();
-    Ok(Tensor::from_vec(values, matrix.shape(), &Device::Cpu)?)
-}
-
 #[cfg(test)]
 mod tests {
+    use lddgan::noise::Stream;
+
     use super::*;
 
     /// Independent numbers with the deviations 4, 2, 1 and 0.1, turned by a known rotation in the plane of the first two.
@@ -132,6 +100,8 @@ mod tests {
         for (found, expected) in values("variances").iter().zip([16.0, 4.0]) {
             assert!((found / expected - 1.0).abs() < 0.05, "{found} {expected}");
         }
+        let error = Moments::of(&latents, 5).unwrap_err().to_string();
+        assert!(error.contains("gaussian_modes") && error.contains("4 directions"), "{error}");
         let first = &values("directions")[..4];
         assert!((first[0] * cosine + first[1] * sine).abs() > 0.999, "{first:?}");
         assert!((first.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
