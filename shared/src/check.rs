@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::model_file::safe_name;
 use crate::parameters::TensorMap;
 use crate::sampler::{Model, Trajectory};
 
@@ -23,6 +24,7 @@ const EQUAL_PSNR: f64 = 999.0;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     /// The model's name, to show.
+    #[serde(deserialize_with = "safe_name")]
     pub model: String,
     /// SHA-256 of the model file, in hexadecimal.
     pub sha256: String,
@@ -143,15 +145,18 @@ impl Golden {
         let max_error = differences().fold(0.0, |max, x| if x.is_nan() { f64::INFINITY } else { x.max(max) });
         let mean_error = differences().sum::<f64>() / count;
         let squares = differences().map(|x| x * x).sum::<f64>() / count;
-        let psnr = (name == "image").then(|| (10.0 * (4.0 / squares).log10()).min(EQUAL_PSNR));
+        // The PSNR of what is no number is no number, and passes no comparison; `min` would pass over it.
+        let psnr = (name == "image").then(|| (10.0 * (4.0 / squares).log10()).clamp(f64::NEG_INFINITY, EQUAL_PSNR));
         let passed = match psnr {
             Some(psnr) => psnr >= IMAGE_PSNR,
             None if name.starts_with("latent/") => max_error <= LATENT_TOLERANCE,
             None => max_error == 0.0,
         };
+        // JSON has finite numbers alone: errors become the largest, a PSNR the least.
         let finite = |x: f64| if x.is_finite() { x } else { f64::MAX };
         let (max_error, mean_error) = (finite(max_error), finite(mean_error));
-        Ok(Stage { name: name.to_string(), max_error, mean_error, psnr: psnr.map(finite), passed })
+        let psnr = psnr.map(|psnr| if psnr.is_finite() { psnr } else { f64::MIN });
+        Ok(Stage { name: name.to_string(), max_error, mean_error, psnr, passed })
     }
 }
 
@@ -197,6 +202,24 @@ mod tests {
         assert!(passed("latent/1", &[3.0009, 4.0]) && !passed("latent/1", &[3.002, 4.0]));
         assert!(!passed("latent/0", &[f32::NAN, 6.0]));
         assert!(passed("image", &[0.019, 1.019]) && !passed("image", &[0.021, 1.021]));
+    }
+
+    /// Whichever side they are on, and whatever else agrees.
+    #[test]
+    fn values_that_are_not_finite_fail() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for (name, other) in [("image", 1.0), ("latent/0", 6.0), ("latent/1", 4.0), ("x", 2.0)] {
+                let mut broken = golden();
+                set(&mut broken, name, &[value, other]);
+                for (expected, found) in [(golden(), &broken), (broken.clone(), &golden()), (broken.clone(), &broken)] {
+                    let stages = expected.compare(&found.stages).unwrap();
+                    let stage = stages.iter().find(|stage| stage.name == name).unwrap();
+                    assert!(!stage.passed && stage.max_error > 1e300, "{name} {value}: {stage:?}");
+                    assert!(stage.psnr.is_none_or(|psnr| psnr < 0.0), "{stage:?}");
+                    serde_json::from_str::<Stage>(&serde_json::to_string(stage).unwrap()).unwrap();
+                }
+            }
+        }
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub struct FileConfig {
 /// How the weights came about.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// A name to show.
+    /// A name to show, and for files that are made with the model: see [`safe_name`].
+    #[serde(deserialize_with = "safe_name")]
     pub name: String,
     /// The training images.
     pub data: String,
@@ -51,6 +52,23 @@ pub struct Provenance {
     pub metrics: BTreeMap<String, f64>,
     /// Git revision of the trainer.
     pub revision: String,
+}
+
+/// The longest name of a model, in characters.
+const MAX_NAME: usize = 100;
+
+/// Reads a name that becomes part of paths and is shown on terminals: letters and digits of ASCII, `.`, `_` and `-` stay,
+/// everything else becomes `_`, a leading `.` too, so that it can neither leave a folder nor hide in one.
+pub(crate) fn safe_name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let safe = |(index, c): (usize, char)| match c {
+        '.' if index > 0 => c,
+        '_' | '-' => c,
+        c if c.is_ascii_alphanumeric() => c,
+        _ => '_',
+    };
+    let name: String = name.chars().take(MAX_NAME).enumerate().map(safe).collect();
+    Ok(if name.is_empty() { "model".to_string() } else { name })
 }
 
 /// What is stored under [`KEY`].
@@ -73,12 +91,13 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
-    /// The bytes of the file, with weights in `dtype` (f16 or f32).
+    /// The bytes of the file, with weights in `dtype` (f16 or f32). Weights that are not finite in it are an error.
     pub fn to_bytes(&self, dtype: DType) -> Result<Vec<u8>> {
         let convert = |(name, tensor): (&String, &Tensor)| -> Result<_> {
             Ok((name.clone(), tensor.to_device(&Device::Cpu)?.to_dtype(dtype)?.contiguous()?))
         };
         let tensors = self.tensors.iter().map(convert).collect::<Result<TensorMap>>()?;
+        refuse_not_finite(&tensors, &self.provenance.name)?;
         let fail = |error: serde_json::Error| Error::ModelFile {
             file: self.provenance.name.clone(),
             reason: format!("its metadata cannot be written: {error}"),
@@ -91,8 +110,15 @@ impl ModelFile {
         Ok(safetensors::serialize(&tensors, Some(metadata)).map_err(candle_core::Error::from)?)
     }
 
-    /// Reads and verifies a file; `file` is its name in errors.
+    /// Reads and verifies a file; `file` is its name in errors. Weights that are not finite are an error.
     pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Self> {
+        let read = Self::from_bytes_to_inspect(bytes, file)?;
+        refuse_not_finite(&read.tensors, file)?;
+        Ok(read)
+    }
+
+    /// As [`Self::from_bytes`], also where weights are not finite, of which nothing useful can be computed.
+    pub fn from_bytes_to_inspect(bytes: &[u8], file: &str) -> Result<Self> {
         let fail = |reason: String| Error::ModelFile { file: file.to_string(), reason };
         let (_, header) = safetensors::SafeTensors::read_metadata(bytes)
             .map_err(|error| fail(format!("not a whole safetensors file ({error}); download or copy it again")))?;
@@ -201,6 +227,28 @@ impl ModelFile {
     }
 }
 
+/// The number of values in a tensor that are not finite.
+pub fn count_not_finite(tensor: &Tensor) -> Result<usize> {
+    let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    Ok(values.into_iter().filter(|value| !value.is_finite()).count())
+}
+
+fn refuse_not_finite(tensors: &TensorMap, file: &str) -> Result<()> {
+    for (name, tensor) in tensors {
+        let count = count_not_finite(tensor)?;
+        if count > 0 {
+            let reason = format!(
+                "tensor {name} has {count} of {} values that are infinite or not a number in {}: training diverged, or the \
+                 values do not fit the type",
+                tensor.elem_count(),
+                tensor.dtype().as_str()
+            );
+            return Err(Error::ModelFile { file: file.to_string(), reason });
+        }
+    }
+    Ok(())
+}
+
 /// SHA-256 over the configuration and, in the order of their names, every tensor's name, type, shape and values.
 fn hash(config: &RawValue, tensors: &TensorMap) -> String {
     use safetensors::View;
@@ -231,6 +279,55 @@ mod tests {
             let bytes = [&length[..], header.as_bytes(), &vec![0; bits]].concat();
             let error = ModelFile::from_bytes(&bytes, "file").unwrap_err().to_string();
             assert_eq!(error, format!("file: tensor a is {name}, not f16 or f32"));
+        }
+    }
+
+    fn file(name: &str, values: &[f32]) -> ModelFile {
+        let tensors = [("generator.a".to_string(), Tensor::new(values, &Device::Cpu).unwrap())].into();
+        let provenance = Provenance { name: name.to_string(), ..Default::default() };
+        ModelFile { config: FileConfig::default(), provenance, tensors }
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_are_neither_written_nor_read() {
+        for values in [[1.0, f32::NAN], [f32::INFINITY, 1.0], [f32::NEG_INFINITY, f32::NAN]] {
+            let error = file("m", &values).to_bytes(DType::F32).unwrap_err().to_string();
+            assert!(error.contains("generator.a"), "{error}");
+        }
+        // The largest number of f16 is 65504.
+        assert!(file("m", &[65504.0, 0.0]).to_bytes(DType::F16).is_ok());
+        assert!(file("m", &[7e4, 0.0]).to_bytes(DType::F16).unwrap_err().to_string().contains("f16"));
+
+        let tensors: TensorMap = file("m", &[0.0, f32::NAN]).tensors;
+        let config = serde_json::value::to_raw_value(&FileConfig::default()).unwrap();
+        let sha256 = hash(&config, &tensors);
+        let metadata = Metadata { version: VERSION, config, provenance: Provenance::default(), sha256 };
+        let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(&metadata).unwrap())]);
+        let bytes = safetensors::serialize(&tensors, Some(metadata)).unwrap();
+        let error = ModelFile::from_bytes(&bytes, "file").unwrap_err().to_string();
+        assert!(error.starts_with("file: tensor generator.a has 1 of 2 values"), "{error}");
+        let read = ModelFile::from_bytes_to_inspect(&bytes, "file").unwrap();
+        assert_eq!(count_not_finite(&read.tensors["generator.a"]).unwrap(), 1);
+    }
+
+    #[test]
+    fn names_are_safe_in_paths_and_on_terminals() {
+        let long = "a".repeat(MAX_NAME + 1);
+        for (name, expected) in [
+            ("faces256", "faces256"),
+            ("a.b_c-9", "a.b_c-9"),
+            ("../../escaped", "_._.._escaped"),
+            ("/etc/passwd", "_etc_passwd"),
+            ("..", "_."),
+            (".hidden", "_hidden"),
+            ("C:\\x", "C__x"),
+            ("a\u{1b}[31m\nb\0", "a__31m_b_"),
+            ("Gesichter für alle", "Gesichter_f_r_alle"),
+            ("", "model"),
+            (long.as_str(), &long[1..]),
+        ] {
+            let bytes = file(name, &[1.0]).to_bytes(DType::F32).unwrap();
+            assert_eq!(ModelFile::from_bytes(&bytes, "file").unwrap().provenance.name, expected);
         }
     }
 }

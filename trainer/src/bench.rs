@@ -11,8 +11,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Protocol {
     /// Images computed at a time
-    #[arg(long, default_value_t = 100)]
-    pub batch: usize,
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
     /// Calls before the first that counts
     #[arg(long, default_value_t = 10)]
     pub warm_up: usize,
@@ -38,6 +38,11 @@ pub struct Timing {
 }
 
 impl Protocol {
+    /// Images computed at a time.
+    pub fn batch(&self) -> usize {
+        self.batch as usize
+    }
+
     /// Times `call`, which must wait until its results are there.
     pub fn time(&self, mut call: impl FnMut() -> Result<()>) -> Result<Timing> {
         let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} trials, {eta} left")?;
@@ -59,7 +64,7 @@ impl Protocol {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        Ok(Timing::new(self.batch, seconds))
+        Ok(Timing::new(self.batch(), seconds))
     }
 }
 

@@ -133,9 +133,18 @@ fn new_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
+/// How the files begin that stand in for large ones in a clone without Git LFS.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
 /// The content of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    std::fs::read(path).map_err(FileError::new(path, "cannot be read"))
+    let fail = || FileError::new(path, "cannot be read");
+    let bytes = std::fs::read(path).map_err(fail())?;
+    if bytes.starts_with(LFS_POINTER) {
+        let reason = "it is a Git LFS pointer, not the file itself: get that with `git lfs pull`, or download it";
+        return Err(fail()(std::io::Error::other(reason)));
+    }
+    Ok(bytes)
 }
 
 /// The last part of a path, to show.

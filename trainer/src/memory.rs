@@ -1,6 +1,55 @@
-//! What to say when a GPU's memory is full.
+//! What fits into memory, and what to say when it does not.
 
-use anyhow::{Error, anyhow};
+use anyhow::{Error, Result, anyhow, bail};
+use lddgan::Model;
+
+/// Bytes of the machine's memory that this program can still take, of a container's if that has less; `None` where the
+/// system does not say.
+pub fn available() -> Option<u64> {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let machine = Some(system.available_memory()).filter(|&bytes| bytes > 0);
+    let container = system.cgroup_limits().map(|limits| limits.free_memory);
+    machine.into_iter().chain(container).min()
+}
+
+/// Whether so many images can be made at a time with Candle in so many bytes of memory. The error says how many can.
+pub fn check_batch(model: &Model, batch: usize, available: u64) -> Result<()> {
+    let bytes = |batch: usize| sampling_bytes(model, batch);
+    let needed = bytes(batch)?;
+    if needed <= available {
+        return Ok(());
+    }
+    let (needed, available_gib) = (gib(needed), gib(available));
+    let images = if batch == 1 { "one image".to_string() } else { format!("{batch} images at a time") };
+    let said = format!("{images} would take about {needed} of memory, and {available_gib} are free");
+    let (mut fits, mut too_many) = (0, batch);
+    while too_many - fits > 1 {
+        let middle = fits + (too_many - fits) / 2;
+        if bytes(middle)? <= available { fits = middle } else { too_many = middle }
+    }
+    match fits {
+        0 => bail!("{said}: even one does not fit"),
+        fits => bail!("{said}: --batch {fits} fits"),
+    }
+}
+
+/// Bytes that Candle takes at most to make so many images, weights aside. Beyond some, each image takes as much as the one
+/// before.
+fn sampling_bytes(model: &Model, batch: usize) -> Result<u64> {
+    const SOME: usize = 64;
+    let bytes = |batch: usize| Ok(model.record(batch)?.bytes());
+    if batch <= SOME {
+        return bytes(batch);
+    }
+    let some = bytes(SOME)?;
+    let each = some.saturating_sub(bytes(SOME - 1)?);
+    Ok(each.saturating_mul((batch - SOME) as u64).saturating_add(some))
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
+}
 
 /// CUDA's error, as it comes through Candle and cuDNN.
 fn is_out_of_memory(error: &Error) -> bool {
@@ -26,6 +75,30 @@ pub fn explain(error: Error, field: &str, batch: usize, fits: impl Fn(usize) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
+    use lddgan::networks::{Decoder, Generator};
+    use lddgan::parameters::Parameters;
+
+    use crate::preset::Preset;
+
+    #[test]
+    fn batches_that_do_not_fit_are_refused_with_the_largest_that_does() {
+        let config = Preset::load("faces64").unwrap().model_config();
+        let parameters = Parameters::new(0, &Device::Cpu);
+        let vb = parameters.var_builder();
+        let generator = Generator::new(vb.pp("generator"), &config.generator).unwrap();
+        let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder).unwrap();
+        let model = Model::new(config, generator, decoder, &Device::Cpu).unwrap();
+        let bytes = |batch: usize| model.record(batch).unwrap().bytes();
+        assert_eq!(sampling_bytes(&model, 100).unwrap(), bytes(100));
+        assert!(check_batch(&model, 16, bytes(16)).is_ok());
+        let error = |batch: usize, available: u64| check_batch(&model, batch, available).unwrap_err().to_string();
+        assert!(
+            error(100, bytes(7)).contains("100 images at a time") && error(100, bytes(7)).ends_with("--batch 7 fits")
+        );
+        assert!(error(usize::MAX >> 40, bytes(13) + 1).ends_with("--batch 13 fits"));
+        assert!(error(1, bytes(1) - 1).ends_with("even one does not fit"));
+    }
 
     #[test]
     fn the_largest_batch_that_fits_is_named() {

@@ -215,9 +215,10 @@ impl Network {
         ensure!(t.len() == batch, "the input `t` has {} steps for a batch of {batch}", t.len());
         // A network alone says nothing about its steps; without a Gaussian, nothing depends on more than their numbers.
         let schedule = Schedule::new(&file.config.diffusion.clone().unwrap_or_default())?;
+        let known = file.config.diffusion.is_some() || self.has_gaussian(file);
+        let count = if known { schedule.steps() } else { MAX_STEPS };
         let last = t.iter().max().copied().unwrap_or(0) as usize;
-        let known = last < schedule.steps() || !self.has_gaussian(file);
-        ensure!(known, "the input `t` has a step {last} of {}", schedule.steps());
+        ensure!(last < count, "the input `t` has a step {last}: they go from 0 to {}", count - 1);
         Ok(match self {
             Self::Generator(generator) => generator.step_inputs(&schedule, &t, &Device::Cpu)?,
             Self::Discriminator(discriminator) => discriminator.step_inputs(&schedule, &t, &Device::Cpu)?,
@@ -279,10 +280,19 @@ impl Network {
     }
 }
 
+/// Denoising steps that a diffusion can have at most, see [`lddgan::DiffusionConfig::validate`].
+const MAX_STEPS: usize = 1000;
+
 /// The steps `t` of a batch.
 fn steps(t: &Tensor) -> Result<Vec<u32>> {
-    let steps = t.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
-    steps.into_iter().map(|t| u32::try_from(t).with_context(|| format!("t = {t} is no step"))).collect()
+    let steps = t.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    let step = |t: f64| {
+        let whole = t.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&t);
+        whole
+            .then_some(t as u32)
+            .with_context(|| format!("the input `t` has {t}, which is no step: a whole number from 0 on"))
+    };
+    steps.into_iter().map(step).collect()
 }
 
 fn on_gpu(network: &Network, inputs: &TensorMap) -> Result<TensorMap> {

@@ -1,7 +1,11 @@
 //! Presets: everything that a training run is made from, in a TOML file.
 
+use std::ops::Bound::{self, Excluded, Included, Unbounded};
+use std::ops::RangeBounds;
 use std::path::Path;
 
+use lddgan::networks::{Decoder, Discriminator, Encoder, Generator};
+use lddgan::parameters::Shapes;
 use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
@@ -181,23 +185,100 @@ impl Preset {
     }
 
     fn validate(&self) -> Result<(), String> {
-        self.model_config().validate().map_err(|error| error.to_string())?;
+        self.numbers().into_iter().try_for_each(|number| number.validate())?;
+        self.validate_networks()?;
+        self.validate_gan()?;
+        self.train_autoencoder.as_ref().map_or(Ok(()), |training| self.validate_autoencoder(training))
+    }
+
+    /// Every number of the training, with the range that it must be in.
+    fn numbers(&self) -> Vec<Number> {
         let gan = &self.train_gan;
-        if gan.batch == 0 || !gan.batch.is_multiple_of(gan.batch.min(4)) {
-            return Err(format!("train_gan.batch: {} is no multiple of 4", gan.batch));
+        let mut numbers = vec![
+            Number("train_gan.batch", gan.batch as f64, BATCH),
+            Number("train_gan.generator_learning_rate", gan.generator_learning_rate, RATE),
+            Number("train_gan.discriminator_learning_rate", gan.discriminator_learning_rate, RATE),
+            Number("train_gan.r1_gamma", gan.r1_gamma, WEIGHT),
+            Number("train_gan.lazy_reg", gan.lazy_reg as f64, COUNT),
+            Number("train_gan.ema_decay", gan.ema_decay, DECAY),
+            Number("train_gan.reconstruction", gan.reconstruction, WEIGHT),
+        ];
+        if let LatentNormalization::Fixed(scale) = gan.latent_normalization {
+            numbers.push(Number("train_gan.latent_normalization.fixed", f64::from(scale), POSITIVE));
         }
-        if gan.lazy_reg == 0 {
-            return Err("train_gan.lazy_reg must be at least 1".to_string());
+        let optional = |field, value: Option<f64>, range| value.map(|value| Number(field, value, range));
+        numbers.extend(optional("train_gan.final_learning_rate", gan.final_learning_rate, FINAL_RATE));
+        let last = gan.final_generator_learning_rate;
+        numbers.extend(optional("train_gan.final_generator_learning_rate", last, FINAL_RATE));
+        numbers.extend(optional("train_gan.gradient_clip", gan.gradient_clip, POSITIVE));
+        let Some(training) = &self.train_autoencoder else { return numbers };
+        numbers.extend([
+            Number("train_autoencoder.batch", training.batch as f64, BATCH),
+            Number("train_autoencoder.learning_rate", training.learning_rate, RATE),
+            Number("train_autoencoder.discriminator_learning_rate", training.discriminator_learning_rate, RATE),
+            Number("train_autoencoder.commitment", training.commitment, WEIGHT),
+            Number("train_autoencoder.latent_noise", training.latent_noise, WEIGHT),
+            Number("train_autoencoder.structure", training.structure, WEIGHT),
+            Number("train_autoencoder.perceptual", training.perceptual, WEIGHT),
+            Number("train_autoencoder.adversarial", training.adversarial, WEIGHT),
+            Number("train_autoencoder.discriminator_channels", training.discriminator_channels as f64, WIDTH),
+            Number("train_autoencoder.discriminator_layers", training.discriminator_layers as f64, LAYERS),
+        ]);
+        numbers.extend(optional("train_autoencoder.final_learning_rate", training.final_learning_rate, FINAL_RATE));
+        numbers.extend(optional("train_autoencoder.gradient_clip", training.gradient_clip, POSITIVE));
+        let restart = training.restart_codes_after.map(f64::from);
+        numbers.extend(optional("train_autoencoder.restart_codes_after", restart, COUNT));
+        numbers
+    }
+
+    /// Whether the networks can be built, fit each other and do what the settings say.
+    fn validate_networks(&self) -> Result<(), String> {
+        let (generator, autoencoder, discriminator) = (&self.generator, &self.autoencoder, &self.discriminator);
+        self.model_config().validate().map_err(|error| error.to_string())?;
+        discriminator.validate().map_err(|error| error.to_string())?;
+        if autoencoder.image_channels != 3 {
+            let channels = autoencoder.image_channels;
+            return Err(format!(
+                "autoencoder.image_channels: {channels}, but training images are read in RGB: set it to 3"
+            ));
         }
-        if self.discriminator.latent_channels != self.generator.latent_channels {
+        attention_occurs("generator", &generator.attention, generator.latent_size, generator.multipliers.len())?;
+        for (field, coder) in
+            [("autoencoder.encoder", &autoencoder.encoder), ("autoencoder.decoder", &autoencoder.decoder)]
+        {
+            if let Some(coder) = coder {
+                let size = autoencoder.image_size / autoencoder.patch;
+                attention_occurs(field, &coder.attention, size, coder.multipliers.len())?;
+            }
+        }
+        if discriminator.latent_channels != generator.latent_channels {
             return Err("discriminator.latent_channels differs from generator.latent_channels".to_string());
         }
-        let denoising = self.discriminator.gaussian_modes > 0;
-        if denoising && self.discriminator.latent_size != self.generator.latent_size {
+        let denoising = discriminator.gaussian_modes > 0;
+        if denoising && discriminator.latent_size != generator.latent_size {
             return Err("discriminator.latent_size differs from generator.latent_size".to_string());
         }
-        if denoising && self.discriminator.gaussian_modes != self.generator.gaussian_modes {
+        if denoising && discriminator.gaussian_modes != generator.gaussian_modes {
             return Err("discriminator.gaussian_modes differs from generator.gaussian_modes".to_string());
+        }
+        self.build_networks().map_err(|error| error.to_string())
+    }
+
+    /// Builds all networks without weights, which finds sizes that do not fit, such as groups that do not divide channels.
+    fn build_networks(&self) -> lddgan::Result<()> {
+        let shapes = Shapes::new();
+        let vb = shapes.var_builder();
+        Generator::new(vb.pp("generator"), &self.generator)?;
+        Discriminator::new(vb.pp("discriminator"), &self.discriminator)?;
+        Encoder::new(vb.pp("encoder"), &self.autoencoder)?;
+        Decoder::new(vb.pp("decoder"), &self.autoencoder)?;
+        Ok(())
+    }
+
+    fn validate_gan(&self) -> Result<(), String> {
+        let gan = &self.train_gan;
+        if !gan.batch.is_multiple_of(gan.batch.min(4)) {
+            return Err(format!("train_gan.batch: {} must be less than 4 or a multiple of 4", gan.batch));
         }
         if gan.final_learning_rate.is_some() && gan.final_generator_learning_rate.is_some() {
             return Err("train_gan: either final_learning_rate or final_generator_learning_rate".to_string());
@@ -205,9 +286,10 @@ impl Preset {
         if gan.translation as usize >= self.generator.latent_size {
             return Err("train_gan.translation must be less than generator.latent_size".to_string());
         }
-        validate_clip("train_gan", gan.gradient_clip)?;
-        let Some(training) = &self.train_autoencoder else { return Ok(()) };
-        validate_clip("train_autoencoder", training.gradient_clip)?;
+        Ok(())
+    }
+
+    fn validate_autoencoder(&self, training: &AutoencoderTraining) -> Result<(), String> {
         if !self.autoencoder.kind.is_learned() {
             return Err("train_autoencoder: an autoencoder of this kind has nothing to train".to_string());
         }
@@ -222,17 +304,52 @@ impl Preset {
                 "train_autoencoder.structure: needs images or crops of at least 16 pixels, a multiple of 4".to_string()
             );
         }
-        if training.batch == 0 || !training.discriminator_channels.is_multiple_of(8) {
-            return Err("train_autoencoder: needs batch >= 1 and discriminator_channels a multiple of 8".to_string());
+        if !training.discriminator_channels.is_multiple_of(8) {
+            return Err("train_autoencoder.discriminator_channels must be a multiple of 8".to_string());
         }
         Ok(())
     }
 }
 
-fn validate_clip(section: &str, clip: Option<f64>) -> Result<(), String> {
-    match clip {
-        Some(clip) if !(clip.is_finite() && clip > 0.0) => Err(format!("{section}.gradient_clip: {clip} is no norm")),
-        _ => Ok(()),
+/// The name of a setting, its value, and the range that it must be in.
+struct Number(&'static str, f64, (Bound<f64>, Bound<f64>));
+
+const RATE: (Bound<f64>, Bound<f64>) = (Excluded(0.0), Included(1.0));
+const FINAL_RATE: (Bound<f64>, Bound<f64>) = (Included(0.0), Included(1.0));
+const WEIGHT: (Bound<f64>, Bound<f64>) = (Included(0.0), Included(1e6));
+const POSITIVE: (Bound<f64>, Bound<f64>) = (Excluded(0.0), Included(1e9));
+const DECAY: (Bound<f64>, Bound<f64>) = (Included(0.0), Excluded(1.0));
+const BATCH: (Bound<f64>, Bound<f64>) = (Included(1.0), Included(65536.0));
+const COUNT: (Bound<f64>, Bound<f64>) = (Included(1.0), Included(1e9));
+const WIDTH: (Bound<f64>, Bound<f64>) = (Included(8.0), Included(4096.0));
+const LAYERS: (Bound<f64>, Bound<f64>) = (Included(0.0), Included(8.0));
+
+impl Number {
+    fn validate(&self) -> Result<(), String> {
+        let Self(field, value, range) = self;
+        if range.contains(value) {
+            return Ok(());
+        }
+        let least = match range.0 {
+            Included(least) => format!("at least {least}"),
+            Excluded(least) => format!("more than {least}"),
+            Unbounded => String::new(),
+        };
+        let most = match range.1 {
+            Included(most) => format!("at most {most}"),
+            Excluded(most) => format!("less than {most}"),
+            Unbounded => String::new(),
+        };
+        Err(format!("{field}: {value} must be {least} and {most}"))
+    }
+}
+
+/// Whether feature maps of these sizes occur in a network whose levels each have half the size of the one before.
+fn attention_occurs(network: &str, attention: &[usize], size: usize, levels: usize) -> Result<(), String> {
+    let sizes: Vec<usize> = (0..levels).map(|level| size >> level).collect();
+    match attention.iter().find(|size| !sizes.contains(size)) {
+        Some(size) => Err(format!("{network}.attention: {size} is none of its feature maps' sizes, {sizes:?}")),
+        None => Ok(()),
     }
 }
 
@@ -255,16 +372,62 @@ mod tests {
         assert!(error.contains("bach"), "{error}");
     }
 
+    /// The message of a preset with one value changed; `None` if it is valid.
+    fn refused(built_in: &str, section: &str, field: &str, value: impl Into<toml::Value>) -> Option<String> {
+        let text = BUILT_IN.iter().find(|(name, _)| *name == built_in).unwrap().1;
+        let mut preset: toml::Table = text.parse().unwrap();
+        let mut table = &mut preset;
+        for part in section.split('.') {
+            table = table[part].as_table_mut().unwrap();
+        }
+        table.insert(field.to_string(), value.into());
+        toml::Value::Table(preset).try_into::<Preset>().unwrap().validate().err()
+    }
+
+    /// Every number with a fraction that presets know, those that are left out of the built-in ones too.
     #[test]
-    fn gradients_are_clipped_at_a_positive_norm() {
-        for (clip, valid) in [("0.5", true), ("0.0", false), ("-1.0", false), ("inf", false)] {
-            let file = tempfile::NamedTempFile::new().unwrap();
-            let clip = format!("gradient_clip = {clip}\nbatch = ");
-            std::fs::write(file.path(), BUILT_IN[0].1.replace("batch = ", &clip)).unwrap();
-            match Preset::load(file.path().to_str().unwrap()) {
-                Ok(preset) => assert!(valid && preset.train_gan.gradient_clip == Some(0.5), "{clip}"),
-                Err(error) => assert!(!valid && error.to_string().contains("train_gan.gradient_clip"), "{error}"),
+    fn no_number_is_taken_that_makes_no_sense() {
+        let text = toml::to_string(&Preset::load("faces256").unwrap()).unwrap();
+        let preset: toml::Table = text.parse().unwrap();
+        let mut fields = vec![("train_gan", "final_learning_rate"), ("train_gan", "gradient_clip")];
+        for section in ["train_autoencoder", "train_gan"] {
+            let floats = preset[section].as_table().unwrap().iter().filter(|(_, value)| value.is_float());
+            fields.extend(floats.map(|(field, _)| (section, field.as_str())));
+        }
+        assert!(fields.len() >= 15, "{fields:?}");
+        for (section, field) in fields {
+            for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1e-9, 1e30] {
+                let said = refused("faces256", section, field, value).unwrap_or_default();
+                assert!(said.starts_with(&format!("{section}.{field}: ")), "{section}.{field} = {value}: {said:?}");
             }
         }
+        for (field, value) in
+            [("ema_decay", 1.0), ("generator_learning_rate", 0.0), ("discriminator_learning_rate", 2.0)]
+        {
+            assert!(refused("faces256", "train_gan", field, value).unwrap().contains(field));
+        }
+        for (field, value) in [("ema_decay", 0.0), ("r1_gamma", 0.0), ("final_generator_learning_rate", 0.0)] {
+            assert_eq!(refused("faces256", "train_gan", field, value), None);
+        }
+    }
+
+    #[test]
+    fn networks_that_cannot_be_built_or_trained_are_refused() {
+        let attention = |sizes: [i64; 1]| toml::Value::from(sizes.to_vec());
+        for (section, field, value, said) in [
+            ("generator", "attention", attention([5]), "generator.attention: 5 is none"),
+            ("autoencoder.decoder", "attention", attention([256]), "autoencoder.decoder.attention: 256 is none"),
+            ("autoencoder", "image_channels", 1.into(), "set it to 3"),
+            ("autoencoder.decoder", "groups", 3.into(), "3"),
+            ("discriminator", "layers", 0.into(), "layers"),
+            ("train_gan", "batch", 0.into(), "train_gan.batch: 0 must be at least 1"),
+            ("train_gan", "batch", 6.into(), "multiple of 4"),
+            ("train_gan", "lazy_reg", 0.into(), "train_gan.lazy_reg: 0 must be at least 1"),
+            ("train_autoencoder", "discriminator_channels", 12.into(), "multiple of 8"),
+        ] {
+            let found = refused("faces256", section, field, value).unwrap_or_default();
+            assert!(found.contains(said), "{section}.{field}: {found:?}");
+        }
+        assert_eq!(refused("faces256", "generator", "attention", attention([4])), None);
     }
 }

@@ -10,12 +10,14 @@ use lddgan_web::{Gpu, GpuSampler};
 use crate::data::ImageSet;
 use crate::eval::bar;
 use crate::network::{self, BackendName, Dtype, needs_wgpu};
-use crate::tuning;
+use crate::{memory, tuning};
 
 /// A model on a backend.
 pub struct Sampler {
     pub model: Model,
     place: Place,
+    /// The largest batch that is known to fit into memory.
+    fits: usize,
 }
 
 enum Place {
@@ -32,7 +34,7 @@ impl Sampler {
             BackendName::Cpu | BackendName::Cuda => Place::Candle(device),
             BackendName::Wgpu => Place::Wgpu(Box::new(GpuSampler::new(pollster::block_on(Gpu::new())?, usize::MAX))),
         };
-        Ok(Self { model, place })
+        Ok(Self { model, place, fits: 0 })
     }
 
     /// The device, as a person should see it.
@@ -74,6 +76,7 @@ impl Sampler {
 
     /// The images of these seeds or recipes, (N, C, H, W).
     pub fn images<R: Copy + Into<Recipe>>(&mut self, recipes: &[R]) -> Result<Tensor> {
+        self.check_memory(recipes.len())?;
         match &mut self.place {
             Place::Candle(device) => Ok(self.model.sample_seeds(recipes, device)?.image),
             Place::Wgpu(sampler) => {
@@ -81,6 +84,17 @@ impl Sampler {
                 outputs.into_iter().next().context("the model made no image")
             }
         }
+    }
+
+    /// Refuses batches that would exhaust the machine's memory, which ends a program without a word. A GPU's own memory is
+    /// checked by its driver.
+    fn check_memory(&mut self, batch: usize) -> Result<()> {
+        let on_cpu = matches!(self.place, Place::Candle(Device::Cpu));
+        if on_cpu && batch > self.fits {
+            memory::available().map_or(Ok(()), |available| memory::check_batch(&self.model, batch, available))?;
+            self.fits = batch;
+        }
+        Ok(())
     }
 
     /// The images of `count` seeds from `first` on, `batch` at a time, rounded to 8 bits.
@@ -101,6 +115,7 @@ impl Sampler {
 
     /// All that comes about on the way to the images.
     pub fn trajectory(&mut self, seeds: &[u64]) -> Result<Trajectory<Tensor>> {
+        self.check_memory(seeds.len())?;
         match &mut self.place {
             Place::Candle(device) => Ok(self.model.sample_seeds(seeds, device)?),
             Place::Wgpu(sampler) => {

@@ -138,7 +138,7 @@ fn a_model_is_measured() {
     };
     let weights = bits(&model);
     let mut reports = Vec::new();
-    for more in [&["--count", "6"][..], &["--count", "6", "--update-model", "--batch", "1"]] {
+    for more in [&["--count", "12"][..], &["--count", "12", "--update-model", "--batch", "1"]] {
         let said = succeed(&eval(more));
         assert!(said.contains("features: 64 principal components of 64x64 pixels"), "{said}");
         reports.push(serde_json::from_slice::<serde_json::Value>(&std::fs::read(&json).unwrap()).unwrap());
@@ -146,7 +146,7 @@ fn a_model_is_measured() {
     let report = &reports[0];
     let figures = |group: usize| report["measured"][group]["figures"].as_object().unwrap();
     let value = |group: usize, name: &str| figures(group)[name].as_f64().unwrap();
-    assert_eq!((&report["generated_images"], &report["real_images"]), (&6.into(), &10.into()), "{report}");
+    assert_eq!((&report["generated_images"], &report["real_images"]), (&12.into(), &10.into()), "{report}");
     assert_eq!(figures(0).keys().collect::<Vec<_>>(), ["swd", "swd 16px"]);
     let names: Vec<_> = figures(1).keys().collect();
     assert_eq!(names, ["coverage", "density", "distance", "precision", "recall", "spread"]);
@@ -155,14 +155,14 @@ fn a_model_is_measured() {
     // The figures are in the model file, beside the same weights.
     assert_eq!(weights, bits(&model));
     let metrics = ModelFile::from_bytes(&std::fs::read(&model).unwrap(), "model").unwrap().provenance.metrics;
-    let swd = metrics["swd (times 1000, 6 generated and 6 real images)"];
+    let swd = metrics["swd (times 1000, 10 generated and 10 real images)"];
     assert!((swd - value(0, "swd")).abs() < 1e-9, "{metrics:?}");
-    let recall = "recall (64 principal components of 64x64 pixels, 6 generated and 10 real images)";
+    let recall = "recall (64 principal components of 64x64 pixels, 12 generated and 10 real images)";
     assert!(metrics.contains_key(recall), "{metrics:?}");
 
     // The real images beside themselves.
     let images = folder.path("images").display().to_string();
-    succeed(&eval(&["--count", "6", "--metrics", "distance,spread", "--validation", &images]));
+    succeed(&eval(&["--count", "10", "--metrics", "distance,spread", "--validation", &images]));
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     let same = &report["validation"]["measured"][0]["figures"];
     assert!(same["distance"].as_f64().unwrap().abs() < 1e-3 && same["spread"] == 1.0, "{report}");
@@ -170,7 +170,9 @@ fn a_model_is_measured() {
     fail(&eval(&["--metrics", "swd,fid"]), &["fid", "--features", "--inception"]);
     fail(&eval(&["--features", &images]), &["images"]);
     fail(&eval(&["--features", &format!("{images}/1.png")]), &["1.png", "no ONNX network"]);
-    fail(&eval(&["--metrics", "recall", "--count", "3"]), &["recall needs at least 4 images", "not 3"]);
+    fail(&eval(&["--metrics", "recall", "--count", "3"]), &["recall needs at least 10 images", "not 3"]);
+    let warned = String::from_utf8(eval(&["--metrics", "recall", "--count", "10"]).stderr).unwrap();
+    assert!(warned.contains("recall of 10 images: compare with figures of as many only"), "{warned}");
     let foreign = model.display().to_string();
     fail(&eval(&["--metrics", "kid", "--inception", &foreign]), &["missing: Conv2d_1a_3x3.conv.weight"]);
 }
@@ -264,7 +266,7 @@ fn weights_of_the_perceptual_loss_that_cannot_be_used_are_named() {
 #[cfg(unix)]
 fn recipe(folder: &Folder, more: &[&str]) -> Command {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/recipe.sh"));
-    command.args(["--lddgan", env!("CARGO_BIN_EXE_lddgan"), "--count", "8"]);
+    command.args(["--lddgan", env!("CARGO_BIN_EXE_lddgan"), "--count", "10"]);
     command.arg("--data").arg(folder.path("images")).arg("--validation").arg(folder.path("images"));
     command.arg("--out").arg(folder.path("recipe")).args(more);
     command

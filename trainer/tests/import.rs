@@ -8,6 +8,7 @@ use std::process::Output;
 
 use candle_core::{DType, Device, Tensor};
 use lddgan::ModelFile;
+use lddgan_trainer::import::pytorch::PytorchFile;
 
 use common::{fail, program, succeed};
 
@@ -81,6 +82,11 @@ fn broken_and_hostile_checkpoints_are_refused() {
     std::fs::write(path("text.pth"), "no checkpoint").unwrap();
     refused(&import(&preset, &path("text.pth"), &out), &out, &["text.pth", "no PyTorch checkpoint"]);
     refused(&import(&preset, &path("absent.pth"), &out), &out, &["absent.pth"]);
+    std::fs::write(path("lfs.pth"), "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n").unwrap();
+    refused(&import(&preset, &path("lfs.pth"), &out), &out, &["lfs.pth", "Git LFS pointer"]);
+    // {"optimizer": {}, "epoch": 3}
+    checkpoint(&path("keys.pth"), b"\x80\x02}(X\x09\0\0\0optimizer}X\x05\0\0\0epochK\x03u.");
+    refused(&import(&preset, &path("keys.pth"), &out), &out, &["keys.pth", "`netG_dict`", "optimizer, epoch"]);
 
     // What `os.system` would be given, were it called.
     let witness = path("executed");
@@ -149,5 +155,85 @@ fn one_network_is_imported_and_run() {
     wrong("x_t", zeros(&[8, 4, 16]));
     wrong("x_tp1", zeros(&[4, 4, 16, 16]));
     wrong("t", zeros(&[3]));
+    let t = |value: f32| Some(Tensor::full(value, 8, &Device::Cpu).unwrap());
+    for no_step in [2.7, -1.0, f32::NAN, f32::INFINITY, 1e4] {
+        wrong("t", t(no_step));
+    }
     wrong("t", None);
+}
+
+/// A checkpoint with the names of `like` changed by `rename`, and with what `more` adds to the pickle of the whole.
+fn renamed(path: &Path, like: &Path, key: &str, rename: impl Fn(&str) -> Vec<String>, more: &[u8]) {
+    let file = PytorchFile::open(like).unwrap();
+    let state = file.state_dict(&[key]).unwrap();
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
+    let number = |number: usize| [b"J", &(number as u32).to_le_bytes()[..]].concat();
+    let mut pickle = [b"\x80\x02}(", &text(key)[..], b"}("].concat();
+    for (index, (name, shape)) in state.shapes().enumerate() {
+        let values = state.tensor(name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        archive.start_file(format!("archive/data/{index}"), stored).unwrap();
+        archive.write_all(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()).unwrap();
+        let sizes: Vec<u8> = shape.iter().flat_map(|&size| number(size)).collect();
+        let strides = (0..shape.len()).flat_map(|i| number(shape[i + 1..].iter().product())).collect::<Vec<u8>>();
+        for name in rename(name) {
+            pickle.extend(text(&name));
+            pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+            pickle.extend([text("storage"), b"ctorch\nFloatStorage\n".to_vec(), text(&index.to_string())].concat());
+            pickle.extend([text("cpu"), number(values.len()), b"tQK\0(".to_vec()].concat());
+            pickle.extend([&sizes, &b"t("[..], &strides, b"ttR"].concat());
+        }
+    }
+    pickle.extend([b"u", more, b"u."].concat());
+    archive.start_file("archive/data.pkl", stored).unwrap();
+    archive.write_all(&pickle).unwrap();
+    archive.finish().unwrap();
+}
+
+/// Compiled and distributed models put prefixes before names, objects of the training program lie beside the weights.
+#[test]
+fn what_training_programs_add_to_checkpoints_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (preset, generator) = (fixture("imported.toml"), fixture("train-step/netG_init.pth"));
+    let plain = import(&preset, &generator, &path("plain.safetensors"));
+    succeed(&plain);
+    let weights = |file: &str| std::fs::read(path(file)).unwrap();
+    // The note of where it was imported from has as many bytes.
+    let expected = weights("plain.safetensors").len();
+
+    let own = |name: &str| name.trim_start_matches("module.").to_string();
+    for prefix in ["", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."] {
+        renamed(&path("netG_init.pth"), &generator, "netG_dict", |name| vec![format!("{prefix}{}", own(name))], b"");
+        succeed(&import(&preset, &path("netG_init.pth"), &path("out.safetensors")));
+        assert_eq!(weights("out.safetensors").len(), expected, "{prefix}");
+        assert!(weights("out.safetensors") == weights("plain.safetensors"), "{prefix}");
+    }
+
+    let mode = b"X\x04\0\0\0modec__main__\nMode\nX\x01\0\0\0a\x85R";
+    renamed(&path("netG_init.pth"), &generator, "netG_dict", |name| vec![name.to_string()], mode);
+    let output = import(&preset, &path("netG_init.pth"), &path("out.safetensors"));
+    succeed(&output);
+    assert!(weights("out.safetensors") == weights("plain.safetensors"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("netG_init.pth: passed over objects of __main__.Mode; nothing of them was run"), "{said}");
+}
+
+#[test]
+fn averages_of_weights_beside_an_autoencoder_are_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let autoencoder = fixture("autoencoder-kl-f2/16x16x4_551.ckpt");
+    let import = |weights: &Path, out: &Path| {
+        let mut command = program(&["import", "--network", "autoencoder", "--config"]);
+        command.arg(fixture("autoencoder-kl-f2/config.yaml")).arg("--weights").arg(weights).arg("--out").arg(out);
+        succeed(&command.output().unwrap());
+        ModelFile::from_bytes(&std::fs::read(out).unwrap(), "autoencoder").unwrap()
+    };
+    let expected = import(&autoencoder, &path("plain.safetensors"));
+    let with_averages = |name: &str| vec![name.to_string(), format!("model_ema.{}", name.replace('.', ""))];
+    renamed(&path("ema.ckpt"), &autoencoder, "state_dict", with_averages, b"");
+    let found = import(&path("ema.ckpt"), &path("ema.safetensors"));
+    assert_eq!(found.tensors.keys().collect::<Vec<_>>(), expected.tensors.keys().collect::<Vec<_>>());
 }

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use candle_core::DType;
 use lddgan::noise::Stream;
-use lddgan_trainer::import;
+use lddgan_trainer::import::{self, pytorch::PytorchFile};
 use lddgan_trainer::preset::Preset;
 use page::Page;
 
@@ -72,9 +72,11 @@ fn shipped_model(name: &str) -> Vec<u8> {
 #[test]
 fn an_imported_model_makes_the_same_faces() {
     let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    let checkpoint = |name: &str| PytorchFile::open(&fixture(name)).expect("the checkpoint is whole");
     let preset = Preset::load(&fixture("imported.toml").to_string_lossy()).expect("the preset is valid");
-    let (generator, autoencoder) = ("train-step/netG_init.pth", "autoencoder-kl-f2/16x16x4_551.ckpt");
-    let file = import::model(&preset, &fixture(generator), &fixture(autoencoder)).expect("the checkpoints are whole");
+    let generator = checkpoint("train-step/netG_init.pth");
+    let autoencoder = checkpoint("autoencoder-kl-f2/16x16x4_551.ckpt");
+    let file = import::model(&preset, &generator, &autoencoder).expect("the checkpoints fit the preset");
     let bytes = file.to_bytes(DType::F16).expect("tensors can be written to memory");
     let page = Page::with_model("imported", &bytes, "?seed=0&count=1&model=imported&executor=webgpu");
     page.finish();

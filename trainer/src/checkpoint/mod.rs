@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::FileError;
 use crate::preset::Preset;
 
-pub use store::Store;
+pub use store::{Store, read};
 
 const KEY: &str = "lddgan-state";
 

@@ -127,7 +127,7 @@ fn rename_damaged(folder: &Path) -> Result<(), FileError> {
 
 /// Reads the checkpoint in `folder`, if its files are what was written. The model file may have stayed behind where the folder
 /// was carried to another machine: the state is enough to make it again.
-fn read(folder: &Path) -> Result<Checkpoint, CheckpointError> {
+pub fn read(folder: &Path) -> Result<Checkpoint, CheckpointError> {
     let path = folder.join(SUMS);
     let sums = files::read(&path)?;
     let mut state = Vec::new();

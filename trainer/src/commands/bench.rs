@@ -19,7 +19,7 @@ use lddgan_trainer::precision::Precision;
 use lddgan_trainer::preset::Preset;
 use lddgan_trainer::run::training_device;
 use lddgan_trainer::tuning::tuned;
-use lddgan_trainer::{files, revision};
+use lddgan_trainer::{files, memory, revision};
 use lddgan_web::executor::{ConvLayer, ConvTimes, Options};
 use lddgan_web::{Executor, Gpu};
 use serde::Serialize;
@@ -110,10 +110,13 @@ fn sample(options: &Sample) -> Result<()> {
     ensure!(wgpu || options.dtype == Dtype::F32, needs_wgpu("--dtype f16"));
     let device = device(options.backend)?;
     let (name, model) = options.source.model(&device)?;
-    let seeds: Vec<u64> = (0..options.protocol.batch as u64).collect();
+    let seeds: Vec<u64> = (0..options.protocol.batch() as u64).collect();
     let (device, seconds) = match options.backend {
         BackendName::Wgpu => pollster::block_on(sample_on_gpu(&model, &seeds, options))?,
         BackendName::Cpu | BackendName::Cuda => {
+            if let (BackendName::Cpu, Some(available)) = (options.backend, memory::available()) {
+                memory::check_batch(&model, seeds.len(), available)?;
+            }
             let inputs = model.inputs(&seeds, &device)?;
             let call = || {
                 model.sample(&mut CandleBackend, &inputs)?.image.device().synchronize()?;
@@ -178,10 +181,10 @@ fn train(options: &Train) -> Result<()> {
         moments: Some(&moments),
     })?;
     let config = &preset.generator;
-    let shape = (options.protocol.batch, config.latent_channels, config.latent_size, config.latent_size);
+    let shape = (options.protocol.batch(), config.latent_channels, config.latent_size, config.latent_size);
     let latents = Stream::new(0, 0, "latents").normals(shape.0 * shape.1 * shape.2 * shape.3);
     let latents = Tensor::from_vec(latents, shape, &device)?;
-    let samples: Vec<u64> = (0..options.protocol.batch as u64).collect();
+    let samples: Vec<u64> = (0..options.protocol.batch() as u64).collect();
     let mut number = 0;
     let seconds = options.protocol.time(|| {
         let step = Step { penalty: number % preset.train_gan.lazy_reg == 0, reconstruction_weight: 0.5 };

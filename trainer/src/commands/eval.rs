@@ -103,6 +103,9 @@ pub fn eval(options: &Eval) -> Result<()> {
             seed: options.seed,
         },
     )?;
+    for warning in evaluation.warnings() {
+        eprintln!("warning: {warning}");
+    }
     let generated = sampler.image_set(options.seed, count, options.batch)?;
     let report = Report {
         model: &file.provenance.name,

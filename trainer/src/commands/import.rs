@@ -7,7 +7,8 @@ use candle_core::{DType, Tensor};
 use clap::Args;
 use lddgan::parameters::TensorMap;
 use lddgan::{ModelFile, Provenance};
-use lddgan_trainer::import::{self, load_from, settings};
+use lddgan_trainer::import::pytorch::PytorchFile;
+use lddgan_trainer::import::{self, settings};
 use lddgan_trainer::network::{self, BackendName, NetworkName};
 use lddgan_trainer::preset::Preset;
 use lddgan_trainer::{files, revision};
@@ -46,7 +47,7 @@ pub struct Import {
 pub fn import(options: &Import) -> Result<()> {
     let file = match (&options.preset, &options.generator, &options.autoencoder) {
         (Some(preset), Some(generator), Some(autoencoder)) => {
-            import::model(&Preset::load(preset)?, generator, autoencoder)?
+            import::model(&Preset::load(preset)?, &open(generator)?, &open(autoencoder)?)?
         }
         _ => import_network(options)?,
     };
@@ -58,12 +59,22 @@ pub fn import(options: &Import) -> Result<()> {
     Ok(())
 }
 
+/// Reads a checkpoint, and says what in it is passed over.
+fn open(path: &Path) -> Result<PytorchFile> {
+    let file = PytorchFile::open(path)?;
+    if !file.foreign().is_empty() {
+        let names = file.foreign().iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        eprintln!("note: {}: passed over objects of {names}; nothing of them was run", path.display());
+    }
+    Ok(file)
+}
+
 fn import_network(options: &Import) -> Result<ModelFile> {
     let name = options.network.as_deref().context("say what to import: --preset or --network")?;
     let config = options.config.as_deref().context("--config is missing")?;
     let weights = options.weights.as_deref().context("--weights is missing")?;
     let network = settings::read(config, name)?;
-    let tensors = load_from(&network, weights)?;
+    let tensors = import::load(&network, &open(weights)?)?;
     let data = format!("imported from {}", files::name(weights));
     let provenance = Provenance { name: name.to_string(), data, revision: revision(), ..Default::default() };
     Ok(ModelFile { config: network.file_config(), provenance, tensors })

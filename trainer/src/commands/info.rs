@@ -1,34 +1,123 @@
-//! `lddgan info`: what a model file or a preset holds.
+//! `lddgan info`: what a file, a checkpoint or a preset holds.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use lddgan::ModelFile;
 use lddgan::cost::{self, Cost};
-use lddgan::model_file::FileConfig;
-use lddgan_trainer::files::read_model;
+use lddgan::model_file::{FileConfig, count_not_finite};
+use lddgan_trainer::checkpoint::{self, Store};
+use lddgan_trainer::import::pytorch::PytorchFile;
 use lddgan_trainer::preset::Preset;
+use memmap2::Mmap;
+use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
 
 #[derive(Args)]
 #[group(required = true)]
 pub struct Info {
-    /// Model file
-    #[arg(long, value_name = "FILE")]
+    /// A model file; or any other file that this program writes (training state, golden tensors, latents, prepared images),
+    /// the folder of a run or of a checkpoint, or a PyTorch checkpoint
+    #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Preset: a name, or the path of a TOML file
     #[arg(long, conflicts_with = "model")]
     preset: Option<String>,
 }
 
+/// The key in the metadata of each kind of file that we write, and what the file is.
+const KINDS: [(&str, &str); 4] = [
+    ("lddgan-state", "state of a training"),
+    ("lddgan-golden", "golden tensors"),
+    ("manifest", "prepared images"),
+    ("autoencoder", "latents"),
+];
+
 pub fn info(options: &Info) -> Result<()> {
-    if let Some(model) = &options.model {
-        let (file, _) = read_model(model)?;
-        println!("{}", toml::to_string_pretty(&file.provenance)?);
-        println!("{}", toml::to_string_pretty(&file.config)?);
-        let held = |network: &str| file.tensors.keys().any(|name| name.split('.').next() == Some(network));
-        return print_costs(&file.config, held);
+    match (&options.model, &options.preset) {
+        (Some(path), _) if path.is_dir() => folder(path),
+        (Some(path), _) => file(path),
+        (None, preset) => self::preset(preset.as_deref().unwrap_or_default()),
     }
-    let preset = Preset::load(options.preset.as_deref().unwrap_or_default())?;
+}
+
+/// A run, or one of its checkpoints.
+fn folder(path: &Path) -> Result<()> {
+    let (checkpoint, at) = match checkpoint::read(path) {
+        Ok(checkpoint) => (checkpoint, path.to_path_buf()),
+        Err(_) => {
+            let newest = Store::new(path, 1, None).newest(false)?;
+            newest.with_context(|| format!("{}: the folder of no run and no checkpoint", path.display()))?
+        }
+    };
+    println!("{}: state of a training", at.display());
+    println!("{}", serde_json::to_string_pretty(&checkpoint.position)?);
+    Ok(())
+}
+
+fn file(path: &Path) -> Result<()> {
+    let name = path.display();
+    let fail = || format!("{name}: cannot be read");
+    let opened = File::open(path).with_context(fail)?;
+    // SAFETY: nobody changes the file while it is mapped; `lddgan` itself replaces files and never writes into them.
+    let bytes = unsafe { Mmap::map(&opened) }.with_context(fail)?;
+    let Ok((_, header)) = SafeTensors::read_metadata(&bytes) else { return pytorch(path) };
+    let metadata = header.metadata().clone().unwrap_or_default();
+    if metadata.contains_key("lddgan") {
+        return model(&ModelFile::from_bytes_to_inspect(&bytes, &name.to_string())?);
+    }
+    let Some((key, kind)) = KINDS.into_iter().find(|(key, _)| metadata.contains_key(*key)) else {
+        bail!("{name}: a safetensors file, but none of this program's");
+    };
+    println!("{name}: {kind}");
+    match serde_json::from_str::<serde_json::Value>(&metadata[key]) {
+        Ok(value) => println!("{}", serde_json::to_string_pretty(&value)?),
+        Err(_) => println!("{}", serde_json::to_string_pretty(&metadata)?),
+    }
+    print_tensors(&header);
+    Ok(())
+}
+
+/// How many tensors there are; all of them where they are few.
+fn print_tensors(header: &Metadata) {
+    const FEW: usize = 32;
+    let tensors = header.tensors();
+    let bytes: usize = tensors.values().map(|info| info.data_offsets.1 - info.data_offsets.0).sum();
+    println!("{} tensors, {bytes} bytes", tensors.len());
+    if tensors.len() <= FEW {
+        let mut tensors: Vec<_> = tensors.into_iter().collect();
+        tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+        tensors.iter().for_each(|(name, info)| println!("{name:?}: {:?} {:?}", info.dtype, info.shape));
+    }
+}
+
+fn model(file: &ModelFile) -> Result<()> {
+    println!("{}", toml::to_string_pretty(&file.provenance)?);
+    println!("{}", toml::to_string_pretty(&file.config)?);
+    for (name, tensor) in &file.tensors {
+        let count = count_not_finite(tensor)?;
+        if count > 0 {
+            println!("{name:?}: {count} of {} values are infinite or not a number", tensor.elem_count());
+        }
+    }
+    let held = |network: &str| file.tensors.keys().any(|name| name.split('.').next() == Some(network));
+    print_costs(&file.config, held)
+}
+
+/// The tensors of a PyTorch checkpoint, nothing of which is run.
+fn pytorch(path: &Path) -> Result<()> {
+    let file = PytorchFile::open(path)?;
+    let state = file.state_dict(&["netG_dict", "netD_dict", "state_dict"])?;
+    println!("{}: a PyTorch checkpoint", path.display());
+    state.shapes().for_each(|(name, shape)| println!("{name:?}: {shape:?}"));
+    file.foreign().iter().for_each(|name| println!("passed over: objects of {name:?}"));
+    Ok(())
+}
+
+fn preset(name: &str) -> Result<()> {
+    let preset = Preset::load(name)?;
     println!("{}", toml::to_string_pretty(&preset)?);
     let config = FileConfig {
         autoencoder: Some(preset.autoencoder),
@@ -51,8 +140,12 @@ fn print_costs(config: &FileConfig, held: impl Fn(&str) -> bool) -> Result<()> {
         let cost = cost::generator(generator)?;
         print("generator", cost);
         sampling = config.diffusion.as_ref().map(|diffusion| diffusion.steps() as u64 * cost.flops);
-        if let Some(discriminator) = config.discriminator.as_ref().filter(|_| held("discriminator")) {
-            print("discriminator", cost::discriminator(discriminator, generator.latent_size)?);
+    }
+    if let Some(discriminator) = config.discriminator.as_ref().filter(|_| held("discriminator")) {
+        let size = config.generator.as_ref().map_or(discriminator.latent_size, |generator| generator.latent_size);
+        match size {
+            0 => println!("discriminator: of latents of any size"),
+            size => print("discriminator", cost::discriminator(discriminator, size)?),
         }
     }
     let Some(autoencoder) = &config.autoencoder else { return Ok(()) };

@@ -80,13 +80,20 @@ impl Metric {
         }
     }
 
-    /// How many images of each set it needs.
-    fn least_images(self) -> usize {
+    /// How many images of each set it needs, on features of this width, to mean anything. A Fréchet distance of as many
+    /// images as features or fewer is one of degenerate covariances; principal components are few where images are.
+    fn least_images(self, features: usize) -> usize {
         match self {
-            Self::Swd => 1,
-            Self::Distance | Self::Spread | Self::Fid | Self::Kid => 2,
-            Self::Precision | Self::Recall => PRECISION_NEIGHBOUR + 1,
-            Self::Density | Self::Coverage => DENSITY_NEIGHBOUR + 1,
+            Self::Fid => features + 1,
+            _ => LEAST_IMAGES,
+        }
+    }
+
+    /// With how many images of each set it is what publications give.
+    fn usual_images(self) -> usize {
+        match self {
+            Self::Fid => 10_000,
+            _ => 1_000,
         }
     }
 
@@ -156,6 +163,9 @@ impl EvalError {
     }
 }
 
+/// The least number of images that any figure is given for.
+const LEAST_IMAGES: usize = 10;
+
 fn need(what: &str, needed: usize, given: usize) -> Result<(), EvalError> {
     if given < needed { Err(EvalError::TooFew { what: what.to_string(), needed, given }) } else { Ok(()) }
 }
@@ -188,6 +198,7 @@ pub struct Evaluation<'a> {
     /// Whether the sliced Wasserstein distance is measured.
     swd: bool,
     described: Vec<Described>,
+    warnings: Vec<String>,
 }
 
 /// The real images in one kind of features.
@@ -197,6 +208,40 @@ struct Described {
     real: Tensor,
     /// What is measured on them.
     metrics: Vec<Metric>,
+}
+
+impl Described {
+    /// Checks that there are images enough for each metric. The first that has too few is an error; if `leave_out`, such
+    /// metrics are left out instead, and what they need is returned.
+    fn need_images(&mut self, count: usize, leave_out: bool) -> Result<Vec<EvalError>, EvalError> {
+        let features = self.real.dim(1)?;
+        let mut left_out = Vec::new();
+        for metric in std::mem::take(&mut self.metrics) {
+            match need(metric.name(), metric.least_images(features), count) {
+                Ok(()) => self.metrics.push(metric),
+                Err(error) if leave_out => left_out.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(left_out)
+    }
+}
+
+/// Warnings of figures that are of fewer images than publications take.
+fn too_few_to_publish(described: &[Described], count: usize) -> Vec<String> {
+    let mut few: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+    for metric in described.iter().flat_map(|described| &described.metrics) {
+        if count < metric.usual_images() {
+            few.entry(metric.usual_images()).or_default().push(metric.name());
+        }
+    }
+    let warning = |(usual, names): (usize, Vec<&str>)| {
+        format!(
+            "{} of {count} images: compare with figures of as many only; publications take {usual} or more",
+            names.join(", ")
+        )
+    };
+    few.into_iter().map(warning).collect()
 }
 
 /// Measured numbers by their names, such as `fid` or `swd 64px`.
@@ -219,35 +264,42 @@ impl<'a> Evaluation<'a> {
         };
         let against = real.spread(options.real.unwrap_or(usize::MAX));
         let count = options.generated.min(against.len() as u64) as usize;
-        for metric in &metrics {
-            need(metric.name(), metric.least_images(), count)?;
-        }
         let swd = metrics.contains(&Metric::Swd);
         if swd {
             swd::levels(real.size())?;
         }
         let chosen = |of: fn(Metric) -> bool| metrics.iter().copied().filter(|metric| of(*metric)).collect::<Vec<_>>();
         let (of_components, of_network) = (chosen(Metric::of_components), chosen(Metric::of_network));
+        if let (None, Some(&metric)) = (&network, of_network.iter().find(|metric| !metric.of_components())) {
+            return Err(EvalError::NeedsNetwork(metric));
+        }
+        if swd || !of_components.is_empty() {
+            need(metrics[0].name(), LEAST_IMAGES, count)?;
+        }
         let mut described = Vec::new();
         if !of_components.is_empty() {
             let extractor = Extractor::components(real)?;
             let real = extractor.extract_some(real, &against)?;
             described.push(Described { extractor, real, metrics: of_components });
         }
-        match network {
-            Some(extractor) if !of_network.is_empty() => {
-                let rows = Tensor::new(against.as_slice(), &Device::Cpu)?;
-                let real = real_features(&extractor, real, options.cache)?.index_select(&rows, 0)?;
-                described.push(Described { extractor, real, metrics: of_network });
-            }
-            Some(_) => {}
-            None => {
-                if let Some(metric) = of_network.into_iter().find(|metric| !metric.of_components()) {
-                    return Err(EvalError::NeedsNetwork(metric));
-                }
-            }
+        if let Some(extractor) = network.filter(|_| !of_network.is_empty()) {
+            let rows = Tensor::new(against.as_slice(), &Device::Cpu)?;
+            let real = real_features(&extractor, real, options.cache)?.index_select(&rows, 0)?;
+            described.push(Described { extractor, real, metrics: of_network });
         }
-        Ok(Self { real, seed: options.seed, swd, described })
+        let mut warnings = Vec::new();
+        for described in &mut described {
+            // What was not asked for by name is left out where there are too few images for it.
+            let left_out = described.need_images(count, options.metrics.is_empty())?;
+            warnings.extend(left_out.into_iter().map(|error| format!("left out: {error}")));
+        }
+        warnings.extend(too_few_to_publish(&described, count));
+        Ok(Self { real, seed: options.seed, swd, described, warnings })
+    }
+
+    /// What is left out, and which figures are of few images.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     pub fn measure(&self, generated: &ImageSet) -> Result<Vec<Measured>, EvalError> {
@@ -292,4 +344,49 @@ fn real_features(extractor: &Extractor, real: &ImageSet, cache: Option<&Path>) -
     let features = extractor.extract(real)?;
     cache::write(path, &features, &source)?;
     Ok(features)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lddgan::noise::Stream;
+
+    fn images(count: usize) -> ImageSet {
+        let values = Stream::new(0, count as u64, "images").normals(count * 3 * 16 * 16);
+        let mut set = ImageSet::new(16);
+        set.append(&Tensor::from_vec(values, (count, 3, 16, 16), &Device::Cpu).unwrap()).unwrap();
+        set
+    }
+
+    fn prepare<'a>(real: &'a ImageSet, metrics: &'a [Metric], generated: u64) -> Result<Evaluation<'a>, EvalError> {
+        let options = Options { metrics, generated, real: None, cache: None, seed: 0 };
+        Evaluation::prepare(real, Some(Extractor::Pixels), options)
+    }
+
+    /// 32x32 pixels in three channels are 3072 features.
+    #[test]
+    fn figures_of_too_few_images_are_refused_or_left_out() {
+        let real = images(12);
+        for (metric, generated, least) in [
+            (Metric::Fid, 12, 3073),
+            (Metric::Kid, 9, 10),
+            (Metric::Precision, 9, 10),
+            (Metric::Coverage, 4, 10),
+            (Metric::Distance, 9, 10),
+            (Metric::Swd, 9, 10),
+        ] {
+            let Err(EvalError::TooFew { what, needed, given }) = prepare(&real, &[metric], generated) else {
+                panic!("{metric} of {generated} images")
+            };
+            assert_eq!((what.as_str(), needed, given as u64), (metric.name(), least, generated));
+        }
+        let evaluation = prepare(&real, &[], 11).unwrap();
+        let left_out = "left out: fid needs at least 3073 images of each set, not 11";
+        assert_eq!(evaluation.warnings()[0], left_out);
+        let usual = &evaluation.warnings()[1];
+        assert!(usual.contains("kid of 11 images") && usual.contains("1000 or more"), "{usual}");
+        let measured = evaluation.measure(&images(11)).unwrap();
+        let names: Vec<&str> = measured.iter().flat_map(|part| part.figures.keys().map(String::as_str)).collect();
+        assert!(names.contains(&"kid") && names.contains(&"recall") && !names.contains(&"fid"), "{names:?}");
+    }
 }

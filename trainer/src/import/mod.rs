@@ -35,12 +35,12 @@ pub enum ImportError {
 }
 
 /// A whole model from the authors' two files: generator and decoder, which is what images are made with.
-pub fn model(preset: &Preset, generator: &Path, autoencoder: &Path) -> Result<ModelFile, ImportError> {
+pub fn model(preset: &Preset, generator: &PytorchFile, autoencoder: &PytorchFile) -> Result<ModelFile, ImportError> {
     let LatentNormalization::Fixed(scale) = preset.train_gan.latent_normalization else {
         return Err(ImportError::Scale(preset.name.clone()));
     };
-    let mut tensors = load_from(&Network::Generator(preset.generator.clone()), generator)?;
-    let coders = load_from(&Network::Autoencoder(preset.autoencoder.clone()), autoencoder)?;
+    let mut tensors = load(&Network::Generator(preset.generator.clone()), generator)?;
+    let coders = load(&Network::Autoencoder(preset.autoencoder.clone()), autoencoder)?;
     tensors.extend(coders.into_iter().filter(|(name, _)| name.starts_with("decoder.")));
     let config = FileConfig {
         autoencoder: Some(preset.autoencoder.clone()),
@@ -49,7 +49,7 @@ pub fn model(preset: &Preset, generator: &Path, autoencoder: &Path) -> Result<Mo
         latent_scale: vec![scale; preset.generator.latent_channels],
         discriminator: None,
     };
-    let data = format!("imported from {} and {}", files::name(generator), files::name(autoencoder));
+    let data = format!("imported from {} and {}", files::name(generator.path()), files::name(autoencoder.path()));
     let provenance = Provenance { name: preset.name.clone(), data, revision: crate::revision(), ..Default::default() };
     Ok(ModelFile { config, provenance, tensors })
 }
@@ -114,19 +114,20 @@ impl Network {
     }
 }
 
-/// What the authors' training code put in front of every name: distributed training, and the model around the
-/// autoencoder.
-const PREFIXES: [&str; 2] = ["module.", "first_stage_model."];
+/// What training code puts in front of every name: distributed training, compilation, and the model around the
+/// autoencoder; any number of them, in any order.
+const PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "first_stage_model."];
 
-/// The tensors of a checkpoint by their names without prefix. Where some names have one, the others belong to
-/// networks around it; an autoencoder's `loss.…` are those that it was trained with.
+/// The tensors of a checkpoint by their names without prefixes. Where some names have one, the others belong to
+/// networks around it; an autoencoder's `loss.…` are those that it was trained with, its `model_ema.…` averages of its
+/// weights.
 fn own_tensors<'a>(state: &'a StateDict<'_>) -> BTreeMap<&'a str, (&'a str, &'a [usize])> {
-    let prefix = PREFIXES.into_iter().find(|prefix| state.shapes().any(|(name, _)| name.starts_with(prefix)));
-    let own = |(name, shape): (&'a str, &'a [usize])| {
-        let short = name.strip_prefix(prefix.unwrap_or_default())?;
-        (!short.starts_with("loss.")).then_some((short, (name, shape)))
-    };
-    state.shapes().filter_map(own).collect()
+    let mut own: BTreeMap<_, _> = state.shapes().map(|(name, shape)| (name, (name, shape))).collect();
+    while let Some(prefix) = PREFIXES.into_iter().find(|prefix| own.keys().any(|name| name.starts_with(prefix))) {
+        own = own.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor))).collect();
+    }
+    own.retain(|name, _| !["loss.", "model_ema."].iter().any(|around| name.starts_with(around)));
+    own
 }
 
 /// Reads one network from a checkpoint, tensors named as in a model file. All tensors that are missing, unknown or of

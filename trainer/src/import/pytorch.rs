@@ -3,7 +3,7 @@
 //! The pickle inside is only read, see [`super::pickle`]. Tensors stay views of the file's bytes until one is asked
 //! for, so that a file cannot make the reader allocate more than the networks need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ pub enum PytorchError {
 const MAX_PICKLE: usize = 256 << 20;
 /// Dimensions that a tensor may have; one shape can belong to any number of tensors, and each holds a copy.
 const MAX_DIMENSIONS: usize = 8;
+/// Keys that a message names.
+const MAX_SHOWN_KEYS: usize = 12;
 /// Starts a file of the old format: protocol 2, and the magic number 0x1950a86a20f9469cfc6c.
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
@@ -100,7 +102,14 @@ struct View {
 }
 
 impl View {
-    /// Checks that every element lies in the storage, and that no element is there twice.
+    /// The shape without repetitions: sizes of stride 0 become 1.
+    fn stored_shape(&self) -> Vec<usize> {
+        let stored = |(&size, &stride): (&usize, &usize)| if stride == 0 { size.min(1) } else { size };
+        self.shape.iter().zip(&self.strides).map(stored).collect()
+    }
+
+    /// Checks that every element lies in the storage, and that none is there twice but along sizes of stride 0
+    /// (expanded tensors), which take no memory.
     fn check_bounds(&self) -> Result<(), String> {
         let available = self.storage.len() / self.element.bytes();
         if self.shape.len() != self.strides.len() {
@@ -108,7 +117,8 @@ impl View {
         }
         // Without regard to zeros: a size beside one must be possible too.
         let count = self.shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size.max(1)));
-        let count = count.ok_or("has too many elements")?;
+        count.ok_or("has too many elements")?;
+        let count = self.stored_shape().iter().product::<usize>();
         if self.shape.contains(&0) {
             return Ok(());
         }
@@ -161,6 +171,12 @@ impl PytorchFile {
         &self.path
     }
 
+    /// The classes and functions of other programs that the file has objects of. Nothing of them was run; the objects are
+    /// passed over.
+    pub fn foreign(&self) -> &BTreeSet<String> {
+        self.pickle.foreign()
+    }
+
     /// The dictionary under the first of `keys` that is there; otherwise the whole file as one dictionary.
     pub fn state_dict(&self, keys: &[&str]) -> Result<StateDict<'_>, PytorchError> {
         let root = self.entries(self.pickle.root()).ok_or_else(|| self.format("holds no dictionary of tensors"))?;
@@ -176,9 +192,19 @@ impl PytorchFile {
             }
         }
         if tensors.is_empty() {
-            return Err(self.format("holds no tensors where the state of a network should be"));
+            return Err(self.format(&self.no_tensors(keys, inner.unwrap_or(root))));
         }
         Ok(StateDict { file: self, tensors })
+    }
+
+    /// What to say where a dictionary has no tensors: what was looked for, and what is there.
+    fn no_tensors(&self, keys: &[&str], found: &[(Id, Id)]) -> String {
+        let wanted = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" or ");
+        let wanted = if keys.is_empty() { String::new() } else { format!(" (under {wanted}, or at the top)") };
+        let there: Vec<&str> =
+            found.iter().filter_map(|&(key, _)| self.pickle.text(key)).take(MAX_SHOWN_KEYS).collect();
+        let there = if there.is_empty() { "nothing with a name".to_string() } else { there.join(", ") };
+        format!("holds no tensors where the state of a network should be{wanted}; there is {there}")
     }
 
     /// A whole number at the top of the file, such as `global_step`.
@@ -261,14 +287,15 @@ impl PytorchFile {
     fn gather(&self, view: &View) -> candle_core::Result<Tensor> {
         let width = view.element.bytes();
         let storage = &self.bytes[view.storage.clone()];
-        let count = view.shape.iter().product::<usize>();
+        let shape = view.stored_shape();
+        let count = shape.iter().product::<usize>();
         let mut data = Vec::with_capacity(count * width);
-        let mut index = vec![0usize; view.shape.len()];
+        let mut index = vec![0usize; shape.len()];
         for _ in 0..count {
             let element: usize = index.iter().zip(&view.strides).map(|(index, stride)| index * stride).sum();
             let start = (view.offset + element) * width;
             data.extend_from_slice(&storage[start..start + width]);
-            for (position, &size) in index.iter_mut().zip(&view.shape).rev() {
+            for (position, &size) in index.iter_mut().zip(&shape).rev() {
                 *position += 1;
                 if *position < size {
                     break;
@@ -284,12 +311,13 @@ impl PytorchFile {
             };
             data.chunks_exact(width).map(sign_extended).collect()
         };
-        match view.element {
+        let stored = match view.element {
             Element::I64 | Element::I32 | Element::I16 | Element::I8 => {
-                Tensor::from_vec(integers(width), view.shape.as_slice(), &Device::Cpu)
+                Tensor::from_vec(integers(width), shape.as_slice(), &Device::Cpu)?
             }
-            element => Tensor::from_raw_buffer(&data, element.dtype(), &view.shape, &Device::Cpu),
-        }
+            element => Tensor::from_raw_buffer(&data, element.dtype(), &shape, &Device::Cpu)?,
+        };
+        stored.broadcast_as(view.shape.as_slice())
     }
 }
 
@@ -433,9 +461,16 @@ mod tests {
         let tensor = square.state_dict(&[]).unwrap().tensor("a").unwrap();
         assert_eq!(tensor.to_vec2::<u8>().unwrap(), [[b'a', b'c'], [b'b', b'd']]);
 
+        // `expand` gives sizes of stride 0, which repeat one element however often.
+        let expanded = file(b"K\x02J\0\0\0\x7f\x86", b"K\x03K\0\x86");
+        let tensor = expanded.state_dict(&[]).unwrap().tensor("a").unwrap();
+        assert_eq!(tensor.dims(), [2, 0x7f00_0000]);
+        let ends = tensor.narrow(1, 0x7eff_fffe, 2).unwrap().to_vec2::<u8>().unwrap();
+        assert_eq!(ends, [[b'a', b'a'], [b'd', b'd']]);
+
         let refused = |shape: &[u8], strides: &[u8]| file(shape, strides).state_dict(&[]).err().unwrap().to_string();
         assert!(refused(b"K\x03\x85", b"K\x02\x85").contains("beyond its storage"));
-        assert!(refused(b"K\x05\x85", b"K\0\x85").contains("beyond its storage"));
+        assert!(refused(b"K\x03K\x02\x86", b"K\x02K\0\x86").contains("beyond its storage"));
         let ones = [&b"("[..], &[b'K', 1].repeat(9), b"t"].concat();
         assert!(refused(&ones, &ones).contains("at most 8 sizes"));
         // 0 x 2^40 x 2^40 elements.

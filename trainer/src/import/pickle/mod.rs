@@ -5,6 +5,8 @@
 
 mod reader;
 
+use std::collections::BTreeSet;
+
 /// Index of a value in a [`Pickle`].
 pub type Id = usize;
 
@@ -46,13 +48,19 @@ pub enum Value {
 pub struct Pickle {
     values: Vec<Value>,
     root: Id,
+    foreign: BTreeSet<String>,
 }
 
 impl Pickle {
     /// Reads one pickle from the start of `bytes`; also returns how many bytes it took.
     pub fn read(bytes: &[u8]) -> Result<(Self, usize), PickleError> {
-        let (values, root, length) = reader::read(bytes)?;
-        Ok((Self { values, root }, length))
+        let reader::Read { values, root, length, foreign } = reader::read(bytes)?;
+        Ok((Self { values, root, foreign }, length))
+    }
+
+    /// Classes and functions of other programs that the pickle has objects of; the objects are opaque.
+    pub fn foreign(&self) -> &BTreeSet<String> {
+        &self.foreign
     }
 
     /// The value that was pickled.
@@ -119,6 +127,26 @@ mod tests {
         assert_eq!(refused(b"(cos\nsystem\nX\x02\x00\x00\x00lso."), "os.system");
         assert_eq!(refused(b"cnumpy.testing\nrunstring\n)R."), "numpy.testing.runstring");
         assert_eq!(refused(b"ctorch\nload\n)R."), "torch.load");
+    }
+
+    /// `{"mode": Mode("a"), "range": range(0, 1, 1), "bytes": bytearray(b"a"), "n": 1}` of protocols 2 and 4, and an
+    /// enumeration's member as newer Pythons write it.
+    #[test]
+    fn foreign_objects_are_opaque_and_named() {
+        let pickle: &[u8] = b"\x80\x02}(X\x04\0\0\0modec__main__\nMode\nX\x01\0\0\0a\x85R\
+            X\x05\0\0\0rangec__builtin__\nxrange\nK\0K\x01K\x01\x87R\
+            X\x05\0\0\0bytescbuiltins\nbytearray\nC\x01a\x85R\
+            X\x06\0\0\0membercbuiltins\ngetattr\nc__main__\nMode\nX\x01\0\0\0A\x86R\
+            X\x05\0\0\0spaceccustom.loader\nLoadedSpace\n)\x81}X\x01\0\0\0xK\x05sb\
+            X\x01\0\0\0nK\x01u.";
+        let (pickle, _) = Pickle::read(pickle).unwrap();
+        let Value::Dict(entries) = pickle.root() else { panic!("{:?}", pickle.root()) };
+        let found: Vec<(&str, &Value)> =
+            entries.iter().map(|&(key, value)| (pickle.text(key).unwrap(), pickle.get(value))).collect();
+        let opaque = ["mode", "range", "bytes", "member", "space"].map(|name| (name, &Value::Opaque));
+        assert_eq!(found, [&opaque[..], &[("n", &Value::Int(1))]].concat());
+        let foreign: Vec<&str> = pickle.foreign().iter().map(String::as_str).collect();
+        assert_eq!(foreign, ["__builtin__.xrange", "__main__.Mode", "custom.loader.LoadedSpace"]);
     }
 
     #[test]

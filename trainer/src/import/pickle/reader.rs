@@ -1,6 +1,6 @@
 //! The opcodes of a pickle.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Id, PickleError, Value};
 
@@ -9,8 +9,22 @@ pub const MAX_OPCODES: usize = 1 << 22;
 /// Longest part of a name that is put together of texts: one text can become part of any number of names.
 const MAX_NAME: usize = 256;
 
-/// The values of the pickle at the start of `bytes`, which of them was pickled, and how many bytes the pickle took.
-pub fn read(bytes: &[u8]) -> Result<(Vec<Value>, Id, usize), PickleError> {
+/// Names of foreign classes that are kept to be told.
+const MAX_FOREIGN: usize = 64;
+
+/// What was read.
+pub struct Read {
+    pub values: Vec<Value>,
+    /// Which of them was pickled.
+    pub root: Id,
+    /// How many bytes the pickle took.
+    pub length: usize,
+    /// Classes and functions of other programs that the pickle has objects of.
+    pub foreign: BTreeSet<String>,
+}
+
+/// Reads the pickle at the start of `bytes`.
+pub fn read(bytes: &[u8]) -> Result<Read, PickleError> {
     let mut reader = Reader::new(bytes);
     let mut opcodes = 0;
     while !reader.step()? {
@@ -20,13 +34,36 @@ pub fn read(bytes: &[u8]) -> Result<(Vec<Value>, Id, usize), PickleError> {
         }
     }
     let root = reader.pop()?;
-    Ok((reader.values, root, reader.position))
+    Ok(Read { values: reader.values, root, length: reader.position, foreign: reader.foreign })
 }
 
-/// Whether a pickle may ask for a call of this: what PyTorch, Lightning and the libraries around them write into
-/// checkpoints. Nothing is called anyway; a pickle that asks for anything else is not worth trusting.
-fn harmless(callable: &str) -> bool {
-    const PACKAGES: [&str; 13] = [
+/// Whether a pickle that asks for a call of this means harm. Nothing is called anyway, but such a file is not worth
+/// trusting.
+fn harmful(callable: &str) -> bool {
+    const PACKAGES: [&str; 12] = [
+        "os",
+        "posix",
+        "nt",
+        "sys",
+        "subprocess",
+        "shutil",
+        "socket",
+        "runpy",
+        "importlib",
+        "pty",
+        "ctypes",
+        "webbrowser",
+    ];
+    const FUNCTIONS: [&str; 8] = ["eval", "exec", "compile", "open", "load", "system", "runstring", "__import__"];
+    let package = callable.split('.').next().unwrap_or_default();
+    let function = callable.rsplit('.').next().unwrap_or_default();
+    PACKAGES.contains(&package) || FUNCTIONS.iter().any(|harmful| function.starts_with(harmful))
+}
+
+/// Whether this belongs to Python, PyTorch, Lightning and the libraries around them, whose objects are in most
+/// checkpoints and not worth a word.
+fn usual(callable: &str) -> bool {
+    const PACKAGES: [&str; 17] = [
         "torch",
         "numpy",
         "collections",
@@ -40,22 +77,12 @@ fn harmless(callable: &str) -> bool {
         "lightning_fabric",
         "ldm",
         "taming",
+        "_codecs",
+        "copyreg",
+        "copy_reg",
+        "builtins",
     ];
-    const FUNCTIONS: [&str; 7] = [
-        "_codecs.encode",
-        "copyreg._reconstructor",
-        "copy_reg._reconstructor",
-        "builtins.set",
-        "builtins.frozenset",
-        "__builtin__.set",
-        "builtins.slice",
-    ];
-    // These packages have functions that run code.
-    const NEVER: [&str; 5] = ["eval", "exec", "load", "system", "runstring"];
-    let mut parts = callable.split('.');
-    let package = parts.next().unwrap_or_default();
-    FUNCTIONS.contains(&callable)
-        || (PACKAGES.contains(&package) && !parts.any(|part| NEVER.iter().any(|never| part.starts_with(never))))
+    PACKAGES.contains(&callable.split('.').next().unwrap_or_default())
 }
 
 struct Reader<'a> {
@@ -66,11 +93,20 @@ struct Reader<'a> {
     /// Heights of the stack at the open marks.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
+    foreign: BTreeSet<String>,
 }
 
 impl<'a> Reader<'a> {
     fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, position: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }
+        Self {
+            bytes,
+            position: 0,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            foreign: BTreeSet::new(),
+        }
     }
 
     fn invalid(&self, reason: impl Into<String>) -> PickleError {
@@ -174,21 +210,30 @@ impl<'a> Reader<'a> {
 
     /// Stands in for a call: a dictionary where it would make one, a note of tensor rebuilding, or nothing.
     fn call(&mut self, callable: Id, arguments: Id) -> Result<(), PickleError> {
-        let name = match &self.values[callable] {
-            Value::Global(name) => name.clone(),
-            _ => "something that is no name".to_string(),
-        };
-        if !harmless(&name) {
-            return Err(PickleError::Refused { position: self.position, callable: name });
-        }
-        let value = match name.as_str() {
-            "collections.OrderedDict" | "collections.defaultdict" => Value::Dict(Vec::new()),
-            name if name.starts_with("torch._utils.") || name.starts_with("torch._tensor.") => {
+        let value = match &self.values[callable] {
+            Value::Global(name) if matches!(name.as_str(), "collections.OrderedDict" | "collections.defaultdict") => {
+                Value::Dict(Vec::new())
+            }
+            Value::Global(name) if name.starts_with("torch._utils.") || name.starts_with("torch._tensor.") => {
                 Value::Call(callable, arguments)
             }
             _ => Value::Opaque,
         };
+        self.note(callable)?;
         self.push(value);
+        Ok(())
+    }
+
+    /// Refuses what would be called if it means harm, and keeps in mind what is foreign.
+    fn note(&mut self, callable: Id) -> Result<(), PickleError> {
+        // What an object makes of itself has no name.
+        let Value::Global(name) = &self.values[callable] else { return Ok(()) };
+        if harmful(name) {
+            return Err(PickleError::Refused { position: self.position, callable: name.clone() });
+        }
+        if !usual(name) && name.len() <= 2 * MAX_NAME && self.foreign.len() < MAX_FOREIGN {
+            self.foreign.insert(name.clone());
+        }
         Ok(())
     }
 
@@ -380,9 +425,11 @@ impl<'a> Reader<'a> {
             }
             // An object without a call of its constructor, from class and arguments (and keywords).
             0x81 | 0x92 => {
-                for _ in 0..if opcode == 0x81 { 2 } else { 3 } {
+                for _ in 0..if opcode == 0x81 { 1 } else { 2 } {
                     self.pop()?;
                 }
+                let class = self.pop()?;
+                self.note(class)?;
                 self.push(Value::Opaque);
             }
             // The state of an object: attributes, which nothing here needs.
