@@ -1,5 +1,7 @@
 //! From a seed to an image: the T denoising steps and the decoder, over any backend.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use candle_core::{Device, Tensor};
 
 use crate::backend::{Backend, CandleBackend, Graph, Recorder};
@@ -13,6 +15,7 @@ use crate::recipe::Recipe;
 
 /// A model that can make images.
 pub struct Model {
+    id: u64,
     pub config: ModelConfig,
     pub generator: Generator,
     pub decoder: Decoder,
@@ -61,7 +64,9 @@ impl Model {
         let weight = Tensor::from_vec(weight, (channels, channels, 1, 1), device)?;
         let unscale = Conv2d { weight, bias: None, geometry: ConvGeometry::same(1) };
         let schedule = Schedule::new(&config.diffusion)?;
+        static MODELS: AtomicU64 = AtomicU64::new(1);
         Ok(Self {
+            id: MODELS.fetch_add(1, Ordering::Relaxed),
             levels: schedule.levels(schedule.steps())?,
             schedule,
             config,
@@ -70,6 +75,11 @@ impl Model {
             unscale,
             device: device.clone(),
         })
+    }
+
+    /// Tells this model from all others of this program, of the same weights or not.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// Makes images in this many steps from now on. Fewer than the model was trained for are faster and less good.

@@ -39,6 +39,21 @@ fn allocated(device: &wgpu::Device) -> Option<Vec<(String, u64)>> {
     Some(ours)
 }
 
+/// Two models of the same shapes, each in all its steps and in fewer, through one sampler in turns.
+#[test]
+fn a_sampler_never_takes_one_model_for_another() {
+    let other = || random_model_file(&tiny_config(), 2).unwrap().model("other", &Device::Cpu).unwrap();
+    let (mut models, seeds) = ([model(), other()], [3, 4]);
+    let mut sampler = GpuSampler::new(gpu(), 2);
+    for steps in [4, 2, 4] {
+        for model in &mut models {
+            model.set_steps(steps).unwrap();
+            let images = block_on(sampler.sample(model, &seeds, async |executor| executor.read("image").await));
+            check(model, &seeds, &images.unwrap().concat());
+        }
+    }
+}
+
 #[test]
 fn a_batch_is_repeated_on_a_new_device() {
     let (model, seeds) = (model(), [3, 4, 5]);

@@ -35,5 +35,5 @@ fn path(gpu: &Gpu) -> Result<PathBuf> {
     let cache = folder("XDG_CACHE_HOME").or_else(|| folder("LOCALAPPDATA"));
     let cache = cache.or_else(|| Some(folder("HOME")?.join(".cache")));
     let cache = cache.context("no folder to remember kernels in: set XDG_CACHE_HOME")?;
-    Ok(cache.join("lddgan").join(format!("kernels-{}.json", ConvTimes::key(gpu))))
+    Ok(cache.join("lddgan").join(format!("kernels-{}.json", ConvTimes::key(&gpu.identity()))))
 }

@@ -208,6 +208,66 @@ fn pixels_and_wavelets_need_no_autoencoder() {
 }
 
 #[test]
+fn every_file_that_the_program_writes_is_shown() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &[]));
+    succeed(&folder.train("gan", "gan", &["--checkpoint-steps", "2"]));
+    let golden = folder.path("golden.safetensors");
+    let mut record = program(&["golden", "--count", "1", "--out"]);
+    succeed(&record.arg(&golden).arg("--model").arg(folder.path("gan/model.safetensors")).output().unwrap());
+    let prepared = folder.path("images.safetensors");
+    let mut prepare = program(&["data", "prepare", "--size", "16", "--out"]);
+    succeed(&prepare.arg(&prepared).arg("--data").arg(folder.path("images")).output().unwrap());
+    let info = |path: &Path| program(&["info", "--model"]).arg(path).output().unwrap();
+    for (path, words) in [
+        ("ae/autoencoder.safetensors", ["encoder:", "codebook: 48 parameters"]),
+        ("gan/model.safetensors", ["generator:", "sampling:"]),
+        ("gan/discriminator.safetensors", ["[discriminator]", "of latents of any size"]),
+        ("gan", ["state of a training", "\"images\": 16"]),
+        ("gan/checkpoints/00000016", ["state of a training", "\"step\": 4"]),
+        ("gan/checkpoints/00000016/state.safetensors", ["state of a training", "tensors"]),
+        ("gan/latents.safetensors", ["latents", "\"means\": F32"]),
+        ("images.safetensors", ["prepared images", "\"size\": 16"]),
+        ("golden.safetensors", ["golden tensors", "\"latent/4\""]),
+    ] {
+        let said = succeed(&info(&folder.path(path)));
+        assert!(words.iter().all(|word| said.contains(word)), "{path}: {said}");
+    }
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/train-step/netG_init.pth");
+    assert!(succeed(&info(&fixture)).contains("a PyTorch checkpoint"));
+    fail(&info(&folder.path("images/1.png")), &["1.png", "no PyTorch checkpoint"]);
+    fail(&info(&folder.path("images")), &["images", "no run and no checkpoint"]);
+}
+
+/// Weights that are not finite make nothing; looking at them is possible.
+#[test]
+fn weights_that_are_not_finite_are_refused_everywhere_but_in_info() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/not-finite.safetensors");
+    for arguments in [
+        &["sample", "--grid", "x.png", "--model", model][..],
+        &["golden", "--out", "x.safetensors", "--model", model],
+        &["check", "--model", model],
+        &["export", "--onnx", "x", "--model", model],
+        &["average", "--out", "x.safetensors", "--model", model, "--model", model],
+        &["bench", "sample", "--batch", "1", "--seconds", "1", "--model", model],
+        &["neighbours", "--data", ".", "--model", model],
+    ] {
+        fail(&program(arguments).output().unwrap(), &["not-finite.safetensors", "infinite or not a number"]);
+        assert!(!Path::new("x.png").exists() && !Path::new("x.safetensors").exists() && !Path::new("x").exists());
+    }
+    let said = succeed(&program(&["info", "--model", model]).output().unwrap());
+    assert!(said.contains("values are infinite or not a number"), "{said}");
+}
+
+/// Far more than any machine has.
+#[test]
+fn batches_that_no_memory_holds_are_refused() {
+    let bench = program(&["bench", "sample", "--preset", "celebahq256", "--batch", "1000000"]).output().unwrap();
+    fail(&bench, &["1000000 images at a time would take about", "--batch"]);
+    fail(&program(&["bench", "sample", "--preset", "faces64", "--batch", "0"]).output().unwrap(), &["--batch", "0"]);
+}
+
+#[test]
 fn bad_data_is_named() {
     let folder = Folder::new();
     std::fs::create_dir(folder.path("empty")).unwrap();

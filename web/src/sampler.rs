@@ -40,10 +40,12 @@ enum Task {
     Decode(usize),
 }
 
-/// Samples a model on a WebGPU device.
+/// Samples models on a WebGPU device. What is compiled belongs to the model, and its steps, that were asked for last.
 #[derive(Debug)]
 pub struct GpuSampler {
     gpu: Gpu,
+    /// [`Model::id`] and [`Model::levels`] of what is compiled.
+    compiled: (u64, Vec<usize>),
     executors: BTreeMap<Task, Executor>,
     largest_batch: usize,
     /// From which each convolution gets its kernel.
@@ -58,6 +60,7 @@ impl GpuSampler {
     pub fn new(gpu: Gpu, largest_batch: usize) -> Self {
         Self {
             gpu,
+            compiled: Default::default(),
             executors: BTreeMap::new(),
             largest_batch: largest_batch.max(1),
             times: ConvTimes::default(),
@@ -110,9 +113,17 @@ impl GpuSampler {
         ConvTimes::convolutions(self.executors.values().flat_map(Executor::work))
     }
 
-    /// Forgets what was compiled: the next model is another, or takes other steps.
+    /// Forgets what was compiled, which gives its memory back.
     pub fn forget(&mut self) {
         self.executors.clear();
+    }
+
+    /// Forgets what was compiled for another model, or for other steps.
+    fn turn_to(&mut self, model: &Model) {
+        if self.compiled.0 != model.id() || self.compiled.1 != model.levels() {
+            self.forget();
+            self.compiled = (model.id(), model.levels().to_vec());
+        }
     }
 
     /// The device; another one after a loss.
@@ -132,6 +143,7 @@ impl GpuSampler {
 
     /// Compiles what so many images need, which [`Self::sample`] would do too; false if it was there.
     pub async fn prepare(&mut self, model: &Model, images: usize) -> Result<bool> {
+        self.turn_to(model);
         let mut losses = 0;
         loop {
             let batch = images.min(self.largest_batch);
@@ -200,6 +212,7 @@ impl GpuSampler {
     }
 
     async fn executor(&mut self, model: &Model, task: Task) -> Result<&Executor> {
+        self.turn_to(model);
         if !self.executors.contains_key(&task) {
             let graph = match task {
                 Task::Sample(count) => model.record(count)?,

@@ -5,6 +5,7 @@ mod browser;
 mod bundle;
 mod check;
 mod explore;
+mod faults;
 mod large;
 mod live;
 mod models;

@@ -3,6 +3,11 @@
 use std::collections::HashMap;
 use std::fs;
 
+use candle_core::DType;
+use lddgan::DiffusionConfig;
+use lddgan::model_file::FileConfig;
+use lddgan_tests::{random_model_file, tiny_config};
+
 use crate::page::{Page, model, tiny};
 use crate::shipped_model;
 
@@ -74,9 +79,84 @@ fn the_card_of_a_shipped_model_tells_what_it_is() {
     for fact in ["64 × 64 pixels, in 4 denoising steps", "5.8 MB, SHA-256", "16 × 16 × 4", "do not exist"] {
         assert!(facts.contains(fact), "{fact}: {facts}");
     }
-    let broken = "return Array.from(document.querySelectorAll('#card img')).filter((image) => !image.src.includes('/models/')).length";
-    assert_eq!(page.browser.run(broken), 0);
+    let pictures = "return [...document.querySelectorAll('#card img')].map((image) => image.naturalWidth > 0)";
+    page.browser.wait("the picture", || page.browser.run(pictures) == serde_json::json!([true]));
+    assert_eq!(page.browser.errors(), [""; 0]);
     let speed = page.browser.run("return document.querySelector('#speed').textContent");
     let speed = speed.as_str().unwrap_or_default();
     assert!(speed.contains("Faces per second") && speed.contains("Download"), "{speed}");
+}
+
+/// A file of the visitor's may have the name of a model that comes with the page.
+#[test]
+fn what_a_file_of_the_visitors_made_is_never_said_to_be_of_a_shipped_model() {
+    let page = Page::open("?seed=0&count=1&model=tiny&executor=candle");
+    page.finish();
+    page.open_panels();
+    let folder = tempfile::tempdir().expect("there is room for a temporary folder");
+    let path = folder.path().join("tiny.safetensors");
+    fs::write(&path, tiny(2)).expect("a file can be written");
+    page.browser.press("#file", &path.to_string_lossy());
+    page.browser.wait("the file", || page.browser.address().contains("file=tiny.safetensors"));
+    page.finish();
+    assert!(!page.browser.address().contains("model="), "{}", page.browser.address());
+    page.browser.click("#faces > :first-child > button");
+    let saved = page.save(0);
+    let text = String::from_utf8_lossy(&saved);
+    assert!(text.contains("Model\0tiny") && !text.contains("Source\0"));
+    page.browser.click("#copy");
+    page.browser.wait("words", || page.browser.text("#large-status").contains("no link leads to it"));
+
+    // The address cannot bring the file back, and says so.
+    page.browser.reload();
+    page.finish();
+    assert!(page.browser.text("#notes").contains("your file tiny.safetensors"), "{}", page.browser.text("#notes"));
+}
+
+#[test]
+fn the_way_back_leads_to_the_model_before() {
+    let files = HashMap::from([("models/faces64.safetensors".to_owned(), tiny(2))]);
+    let mut page = Page::with_files("tiny", &tiny(1), files, "?seed=0&count=1&model=tiny&executor=candle", |_| {});
+    page.finish();
+    page.open_panels();
+    let choose = "const models = document.querySelector('#models');
+                  models.value = 'faces64';
+                  models.dispatchEvent(new Event('change', { bubbles: true }));";
+    page.browser.run(choose);
+    page.browser.wait("the other model", || page.browser.address().contains("model=faces64"));
+    page.finish();
+    page.browser.back();
+    page.browser.wait("the first model", || page.browser.address().contains("model=tiny"));
+    page.browser
+        .wait("the first model", || page.browser.run("return document.querySelector('#models').value") == "tiny");
+    page.finish();
+    page.model = model("tiny", &tiny(1));
+    page.assert_faces(0..1);
+}
+
+/// Models are trained for any number of steps.
+#[test]
+fn the_choices_of_steps_are_those_of_the_model() {
+    for (steps, choices, noise) in
+        [(2, "1 2", "all 2 1"), (8, "1 2 4 8", "all 8 7 6 5 4 3 2 1"), (12, "1 2 4 8 12", "all 12 8 4 2 1")]
+    {
+        let config = FileConfig { diffusion: Some(DiffusionConfig::linear(steps)), ..tiny_config() };
+        let bytes = random_model_file(&config, 1).expect("the configuration is valid").to_bytes(DType::F16);
+        let bytes = bytes.expect("tensors can be written to memory");
+        let query = "?seed=0&count=1&model=tiny&executor=candle&z-step=13&x-of=1";
+        let page = Page::with_model("tiny", &bytes, query);
+        page.finish();
+        let values = |name: &str| {
+            let script =
+                format!("return [...document.querySelectorAll('input[name={name}]')].map((input) => input.value)");
+            let values: Vec<String> = serde_json::from_value(page.browser.run(&script)).expect("a list of texts");
+            values.join(" ")
+        };
+        assert_eq!((values("steps").as_str(), values("z-step").as_str()), (choices, noise));
+        let notes = page.browser.text("#notes");
+        assert!(notes.contains(&format!("this model has {steps} steps")), "{notes}");
+        page.browser.click("#faces > :first-child > button");
+        let saved = page.save(0);
+        assert!(String::from_utf8_lossy(&saved).contains(&format!("Steps\0{steps}")), "{steps}");
+    }
 }

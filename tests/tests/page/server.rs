@@ -1,7 +1,7 @@
 //! Serves the built page, with model files that the tests make, and fails where a test wants it to.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +35,8 @@ impl Server {
             files: files.into(),
             requests: Mutex::default(),
             breaks: Mutex::default(),
+            stalls: Mutex::default(),
+            redirects: false.into(),
             ignores_ranges: false.into(),
             stopped: false.into(),
         });
@@ -60,6 +62,16 @@ impl Server {
     /// Hangs up after so many bytes of the file, once for each call.
     pub fn break_off(&self, path: &str, after: usize) {
         lock(&self.site.breaks).push((path.to_owned(), after));
+    }
+
+    /// Sends nothing more after so many bytes of the file, and stays connected; once for each call.
+    pub fn stall(&self, path: &str, after: usize) {
+        lock(&self.site.stalls).push((path.to_owned(), after));
+    }
+
+    /// Sends browsers that ask for the folder itself elsewhere, to index.html in it.
+    pub fn redirect_folder(&self) {
+        self.site.redirects.store(true, Ordering::SeqCst);
     }
 
     /// Sends whole files alone from now on, whatever part is asked for.
@@ -100,6 +112,8 @@ struct Site {
     /// Path and range.
     requests: Mutex<Vec<(String, String)>>,
     breaks: Mutex<Vec<(String, usize)>>,
+    stalls: Mutex<Vec<(String, usize)>>,
+    redirects: AtomicBool,
     ignores_ranges: AtomicBool,
     stopped: AtomicBool,
 }
@@ -122,6 +136,10 @@ impl Site {
         let target = request.split(' ').nth(1).unwrap_or("/");
         let path = target.split('?').next().unwrap_or(target).trim_start_matches('/');
         let path = path.strip_prefix(self.under).unwrap_or("outside of the page's folder");
+        if path.is_empty() && self.redirects.load(Ordering::SeqCst) {
+            let head = "HTTP/1.1 302 Found\r\nLocation: index.html\r\nContent-Length: 0\r\nConnection: close";
+            return write!(stream, "{head}\r\n\r\n");
+        }
         let path = if path.is_empty() { "index.html" } else { path };
         lock(&self.requests).push((path.to_owned(), range.clone()));
         let Some(file) = self.file(path) else {
@@ -137,7 +155,12 @@ impl Site {
         };
         let head = format!("Content-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close");
         write!(stream, "HTTP/1.1 {status}\r\n{head}\r\n\r\n")?;
-        stream.write_all(&body[..self.end(path).unwrap_or(length).min(length)])
+        if let Some(end) = Self::take(&self.stalls, path) {
+            stream.write_all(&body[..end.min(length)])?;
+            // The browser hangs up when it has waited long enough.
+            return stream.read(&mut [0]).map(drop);
+        }
+        stream.write_all(&body[..Self::take(&self.breaks, path).unwrap_or(length).min(length)])
     }
 
     fn file(&self, path: &str) -> Option<Vec<u8>> {
@@ -145,11 +168,11 @@ impl Site {
         made.or_else(|| fs::read(self.folder.join(path)).ok())
     }
 
-    /// Where to hang up, if a test wants that.
-    fn end(&self, path: &str) -> Option<usize> {
-        let mut breaks = lock(&self.breaks);
-        let index = breaks.iter().position(|(wanted, _)| wanted == path)?;
-        Some(breaks.remove(index).1)
+    /// Where to fail in a file, if a test wants that.
+    fn take(faults: &Mutex<Vec<(String, usize)>>, path: &str) -> Option<usize> {
+        let mut faults = lock(faults);
+        let index = faults.iter().position(|(wanted, _)| wanted == path)?;
+        Some(faults.remove(index).1)
     }
 }
 

@@ -79,6 +79,24 @@ fn a_visited_page_makes_the_same_faces_without_network() {
     page.assert_faces(seed..seed + 1);
 }
 
+/// A host that sends browsers from the folder to its index.html: what was redirected must not be kept as it is.
+#[test]
+fn a_page_behind_a_redirection_opens_at_later_visits_and_without_network() {
+    let mut server = serve();
+    server.redirect_folder();
+    let page = open(&server, "?seed=5&count=1");
+    page.finish();
+    page.wait_until_kept();
+    for (seed, without_network) in [(6, false), (7, true)] {
+        if without_network {
+            server.stop();
+        }
+        page.browser.open(&format!("{}?seed={seed}&count=1&model=faces64&executor=candle", server.address));
+        page.finish();
+        page.assert_faces(seed..seed + 1);
+    }
+}
+
 #[test]
 fn an_interrupted_download_goes_on_where_it_stopped() {
     let server = serve();

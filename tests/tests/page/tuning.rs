@@ -61,7 +61,6 @@ fn kernels_are_measured_once_for_all_visits() {
     page.browser.wait("words about kernels", || !page.said_of_kernels().is_empty());
     // Not on a software adapter, unless the address asks for it.
     assert_eq!(page.said_of_kernels(), ["estimated"]);
-    assert_eq!(page.browser.run("return indexedDB.databases()"), serde_json::json!([]));
     page.in_store("store.put('times of an older driver', 'old')");
 
     let page = Page::at(page.browser, &format!("{address}&tune=1"), "tiny", &tiny(1));

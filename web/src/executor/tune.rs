@@ -32,12 +32,12 @@ pub struct ConvTimes {
 }
 
 impl ConvTimes {
-    /// What the times of a device can be remembered by: it changes with the adapter, its driver and the kernels' sources.
-    /// Fit for the name of a file.
-    pub fn key(gpu: &Gpu) -> String {
+    /// What the times of a device can be remembered by: it changes with the adapter and its driver, which `identity` names (see
+    /// [`Gpu::identity`]), and with the kernels' sources. Fit for the name of a file.
+    pub fn key(identity: &str) -> String {
         // Of any layer: others differ in constants only.
         let sources = ConvKernel::all().map(|kernel| kernel.kernel(&ConvLayer::default()).source(false));
-        sha256([gpu.identity()].into_iter().chain(sources).collect::<String>().as_bytes())[..16].to_string()
+        sha256([identity.to_string()].into_iter().chain(sources).collect::<String>().as_bytes())[..16].to_string()
     }
 
     /// Times the convolutions of a graph that were not timed yet under every kernel that may be the fastest, those with the most operations first,
@@ -216,6 +216,7 @@ mod tests {
         let [(layer, seconds)] = kept.layers.as_slice() else { panic!("{kept:?}") };
         assert!(layer == timed && seconds.len() == kernels.len() && seconds.iter().zip(kernels).all(same), "{kept:?}");
         assert!(!pollster::block_on(times.measure(&gpu, &graph, f64::INFINITY)).unwrap());
-        assert_eq!(ConvTimes::key(&gpu), ConvTimes::key(&pollster::block_on(gpu.reopen()).unwrap()));
+        assert_eq!(gpu.identity(), pollster::block_on(gpu.reopen()).unwrap().identity());
+        assert_ne!(ConvTimes::key(&gpu.identity()), ConvTimes::key("another"));
     }
 }

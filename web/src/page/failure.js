@@ -1,6 +1,6 @@
 // What the program cannot say itself, because it did not start or has stopped.
 {
-  const failed = (reason) => {
+  globalThis.stopped = (reason) => {
     const error = document.getElementById("error");
     if (!error.hidden) return;
     error.textContent = `The program stopped: ${reason?.message ?? reason}. Reload the page; if that does not help, `
@@ -9,7 +9,16 @@
     document.querySelector("main").dataset.state = "failed";
     document.getElementById("status").textContent = "No faces can be made.";
   };
-  const unloaded = "a part of it could not be loaded";
-  addEventListener("error", (event) => failed(event.error ?? event.message ?? unloaded), { capture: true });
-  addEventListener("unhandledrejection", (event) => failed(event.reason));
+
+  // Notices of the browser, errors of extensions and pictures that do not load are no reason to stop.
+  const folder = new URL("./", location.href).href;
+  const isOurs = (error) => error instanceof WebAssembly.RuntimeError
+    || (error instanceof Error && String(error.stack).includes(folder) && !String(error.stack).includes("-extension:"));
+  addEventListener("error", (event) => {
+    if (event.target instanceof HTMLScriptElement) stopped("a part of it could not be loaded");
+    else if (isOurs(event.error)) stopped(event.error);
+  }, { capture: true });
+  addEventListener("unhandledrejection", ({ reason }) => {
+    if (isOurs(reason)) stopped(reason);
+  });
 }

@@ -38,6 +38,8 @@ pub enum Source {
     Url {
         url: String,
         expected: Option<FileRecord>,
+        /// The golden tensors beside it, where the build recorded them.
+        golden: Option<(String, FileRecord)>,
     },
     /// A file of the visitor's, by its name; its bytes come beside the request.
     File(String),
@@ -75,6 +77,8 @@ pub enum Reply {
         bytes: u64,
         total: Option<u64>,
     },
+    /// Nothing of the model comes any more; the server is asked again.
+    Stalled,
     /// The connection broke; the download goes on after so many bytes, or begins again.
     Interrupted {
         resumed: Option<u64>,
@@ -124,6 +128,9 @@ pub enum Reply {
     },
     /// There can be no check.
     NotChecked(String),
+    /// What WebGPU made was wrong, so that faces are made in another way from now on: those that are shown must be made
+    /// again.
+    MadeWrong,
     /// The file that was to be written; its bytes come beside this.
     Encoded {
         file: String,
@@ -148,6 +155,8 @@ pub struct ExecutorInfo {
     pub name: String,
     /// What the visitor should know about this choice.
     pub note: Option<String>,
+    /// Whether it can keep images in f16.
+    pub f16: bool,
 }
 
 /// What the page tells about a model.

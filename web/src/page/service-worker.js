@@ -32,9 +32,12 @@ async function keep(path) {
   const integrity = `sha256-${btoa(String.fromCharCode(...digest))}`;
   const response = await fetch(address(path), { cache: "no-cache", integrity });
   if (!response.ok) throw new Error(`${path}: ${response.status} ${response.statusText}`);
+  // A browser refuses an answer that it was sent elsewhere for when it asked for a page: what is kept is the file alone.
+  const { status, statusText, headers } = response;
+  const file = new Response(await response.blob(), { status, statusText, headers });
   const cache = await caches.open(FILES);
-  await cache.put(address(path), response.clone());
-  return response;
+  await cache.put(address(path), file.clone());
+  return file;
 }
 
 async function answer(request, path) {

@@ -7,8 +7,8 @@ use crate::executor::NumberType;
 
 /// The numbers of faces that can be shown at once.
 pub const COUNTS: [usize; 4] = [1, 4, 16, 64];
-/// The numbers of denoising steps that can be chosen; a model may have fewer.
-pub const STEPS: [usize; 3] = [1, 2, 4];
+/// More denoising steps than any model has.
+const MAX_STEPS: usize = 1000;
 /// The greatest seed that leaves every face of the largest grid a seed of its own.
 pub const MAX_SEED: u64 = u64::MAX - 63;
 /// Beyond the greatest value of truncation there is next to nothing to cut.
@@ -17,7 +17,6 @@ pub const TRUNCATIONS: std::ops::RangeInclusive<f32> = 0.1..=3.0;
 pub const DEFAULT_MODEL: &str = "faces256";
 
 const DEFAULT_COUNT: usize = 16;
-const DEFAULT_STEPS: usize = 4;
 
 /// The executor to begin with; if it cannot run here, Candle takes over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +47,8 @@ pub struct Settings {
     pub seeds: Vec<u64>,
     /// One of [`COUNTS`].
     pub count: usize,
-    /// One of [`STEPS`].
-    pub steps: usize,
+    /// Denoising steps; none: all that the model has.
+    pub steps: Option<usize>,
     pub truncation: Option<f32>,
     pub vary: Vary,
     /// The step from x_t to which varying z is limited.
@@ -61,6 +60,8 @@ pub struct Settings {
     pub dtype: NumberType,
     /// The model file's name without its ending.
     pub model: String,
+    /// The name of a file of the visitor's in its place, which no address can bring back.
+    pub file: Option<String>,
 }
 
 impl Default for Settings {
@@ -68,7 +69,7 @@ impl Default for Settings {
         Self {
             seeds: Vec::new(),
             count: DEFAULT_COUNT,
-            steps: DEFAULT_STEPS,
+            steps: None,
             truncation: None,
             vary: Vary::All,
             z_step: None,
@@ -76,6 +77,7 @@ impl Default for Settings {
             tune: None,
             dtype: NumberType::F32,
             model: DEFAULT_MODEL.to_owned(),
+            file: None,
         }
     }
 }
@@ -117,8 +119,7 @@ impl Settings {
                 self.count = count.ok_or("count must be 1, 4, 16 or 64")?;
             }
             "steps" => {
-                let steps = value.parse().ok().and_then(|steps| one_of(&STEPS, steps));
-                self.steps = steps.ok_or("steps must be 1, 2 or 4")?;
+                self.steps = Some(parse_steps(value).ok_or("steps must be a whole number of 1 or more")?);
             }
             "truncation" => {
                 let truncation = value.parse().ok().filter(|limit| TRUNCATIONS.contains(limit));
@@ -127,8 +128,7 @@ impl Settings {
             "z-of" => self.vary = Vary::X(parse_seed(value)?),
             "x-of" => self.vary = Vary::Z(parse_seed(value)?),
             "z-step" => {
-                let step = value.parse().ok().filter(|step| (1..=DEFAULT_STEPS).contains(step));
-                self.z_step = Some(step.ok_or("z-step must be a number from 1 to 4")?);
+                self.z_step = Some(parse_steps(value).ok_or("z-step must be a whole number of 1 or more")?);
             }
             "executor" => self.executor = parse_executor(value)?,
             "tune" => {
@@ -136,6 +136,7 @@ impl Settings {
                 self.tune = Some(tune.ok_or("tune must be 1 or 0")? == 1);
             }
             "dtype" => self.dtype = parse_dtype(value)?,
+            "file" => self.file = Some(file_in_address(value)),
             "model" => {
                 let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
                 if value.is_empty() || !value.chars().all(allowed) {
@@ -179,8 +180,8 @@ impl Settings {
             }
             (None, _) => format!("?count={}", self.count),
         };
-        if self.steps != DEFAULT_STEPS {
-            query += &format!("&steps={}", self.steps);
+        if let Some(steps) = self.steps {
+            query += &format!("&steps={steps}");
         }
         if let Some(truncation) = self.truncation {
             query += &format!("&truncation={truncation}");
@@ -206,11 +207,47 @@ impl Settings {
         if self.dtype != NumberType::F32 {
             query += &format!("&dtype={}", self.dtype.name());
         }
-        if self.model != DEFAULT_MODEL {
+        if let Some(file) = &self.file {
+            query += &format!("&file={file}");
+        } else if self.model != DEFAULT_MODEL {
             query += &format!("&model={}", self.model);
         }
         query
     }
+
+    /// Leaves out what a model of so many steps does not have; says so for each.
+    pub fn limit_steps(&mut self, all: usize) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(steps) = self.steps.take_if(|steps| *steps > all) {
+            problems.push(format!("The address says “steps={steps}”, but this model has {all}. All are taken."));
+        }
+        // All of them need no word.
+        self.steps.take_if(|steps| *steps == all);
+        if let Some(step) = self.z_step.take_if(|step| *step > all) {
+            problems.push(format!("The address says “z-step={step}”, but this model has {all} steps. All vary."));
+        }
+        problems
+    }
+}
+
+/// The numbers of denoising steps to choose from, of a model that has so many.
+pub fn step_choices(all: usize) -> Vec<usize> {
+    let powers = std::iter::successors(Some(1usize), |steps| steps.checked_mul(2));
+    powers.take_while(|&steps| steps < all).chain([all]).collect()
+}
+
+/// The steps from x_t to choose from where z varies at one alone: all of them, or some where they would not fit in a row.
+pub fn z_step_choices(all: usize) -> Vec<usize> {
+    if all <= 8 { (1..=all).collect() } else { step_choices(all) }
+}
+
+fn parse_steps(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|steps| (1..=MAX_STEPS).contains(steps))
+}
+
+/// A file's name in an address: letters, digits, `.`, `_` and `-`; everything else becomes `_`.
+pub fn file_in_address(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect()
 }
 
 fn one_of(allowed: &[usize], value: usize) -> Option<usize> {
@@ -305,11 +342,12 @@ mod tests {
             ("seeds", "1,2"),
             ("seeds", "1,2,x,4"),
             ("count", "5"),
-            ("steps", "3"),
+            ("steps", "0"),
+            ("steps", "1001"),
             ("truncation", "0"),
             ("truncation", "NaN"),
             ("x-of", "-"),
-            ("z-step", "5"),
+            ("z-step", "0"),
             ("executor", "cuda"),
             ("tune", "yes"),
             ("dtype", "f64"),
@@ -322,6 +360,35 @@ mod tests {
             assert_eq!(problems.len(), 1, "{name}={value}");
             assert!(problems[0].contains(&format!("{name}={value}")), "{problems:?}");
         }
+    }
+
+    #[test]
+    fn steps_are_those_of_the_model() {
+        assert_eq!(step_choices(4), [1, 2, 4]);
+        assert_eq!((step_choices(1), step_choices(2)), (vec![1], vec![1, 2]));
+        assert_eq!(step_choices(6), [1, 2, 4, 6]);
+        assert_eq!((z_step_choices(4), z_step_choices(9)), (vec![1, 2, 3, 4], vec![1, 2, 4, 8, 9]));
+        let limited = |name, value, all| {
+            let mut settings = parse(&[(name, value)]).0;
+            let problems = settings.limit_steps(all);
+            (settings.steps, settings.z_step, problems.len())
+        };
+        assert_eq!(limited("steps", "8", 4), (None, None, 1));
+        assert_eq!(limited("steps", "8", 8), (None, None, 0));
+        assert_eq!(limited("steps", "2", 8), (Some(2), None, 0));
+        assert_eq!(limited("z-step", "3", 2), (None, None, 1));
+        assert_eq!(limited("z-step", "8", 8), (None, Some(8), 0));
+    }
+
+    #[test]
+    fn a_file_of_the_visitors_is_named_in_place_of_a_model() {
+        let settings = Settings {
+            model: "tiny".to_owned(),
+            file: Some(file_in_address("mein Modell&x=1.st")),
+            ..Settings::default()
+        };
+        assert_eq!(settings.query(), "?count=16&file=mein_Modell_x_1.st");
+        assert_eq!(parse(&[("file", "a b")]).0.file.as_deref(), Some("a_b"));
     }
 
     #[test]

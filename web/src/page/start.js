@@ -40,13 +40,21 @@
   const isPublished = document.getElementById("files") !== null;
   const isKept = isPublished && "serviceWorker" in navigator ? keep().then(() => true, () => false) : false;
 
-  globalThis.showKept = async (modelIsKept) => {
+  let modelIsKept;
+  globalThis.showKept = async (kept) => {
+    modelIsKept = kept;
     const offline = document.getElementById("offline");
+    const persists = await navigator.storage?.persisted?.().catch(() => false);
     offline.querySelector("dd").textContent = modelIsKept && await isKept
-      ? "It opens without network."
+      ? `It opens without network${persists ? "" : ", until the browser needs the room for something else"}.`
       : "It needs the network each time: this browser keeps no files of it.";
     offline.hidden = false;
   };
 
-  start();
+  // Asks the browser to keep the page for good, once the visitor has kept something of it.
+  globalThis.persist = async () => {
+    if (modelIsKept && await navigator.storage?.persist?.().catch(() => false)) showKept(modelIsKept);
+  };
+
+  start().catch(stopped);
 }

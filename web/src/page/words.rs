@@ -1,13 +1,19 @@
 //! What programs know, in words for people.
 
-use wasm_bindgen::{JsCast, JsValue};
+use js_sys::Reflect;
+use wasm_bindgen::JsValue;
 
-/// An error of JavaScript in words.
+/// An error of JavaScript in words. Those of WebGPU and of the browser's storage are no `Error`, but have a message too.
 pub fn describe(error: JsValue) -> String {
-    match error.dyn_into::<js_sys::Error>() {
-        Ok(error) => String::from(error.message()),
-        Err(other) => format!("{other:?}"),
-    }
+    let message = || Reflect::get(&error, &"message".into()).ok()?.as_string();
+    let words = error.as_string().or_else(message).filter(|words| !words.is_empty());
+    words.unwrap_or_else(|| "the browser gives no reason".to_owned())
+}
+
+/// With a capital letter, as a sentence begins.
+pub fn capitalised(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// A number of bytes.

@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use wasm_bindgen::prelude::*;
-use web_sys::{Element, ErrorEvent, Event, EventTarget, HtmlInputElement, KeyboardEvent, MessageEvent};
+use web_sys::{
+    Element, ErrorEvent, Event, EventTarget, HtmlElement, HtmlInputElement, KeyboardEvent, MessageEvent, UiEvent,
+};
 
 use super::dom::listen;
 use super::{App, read_settings};
@@ -47,10 +49,19 @@ impl App {
             }
         })?;
         self.on(&self.document, "visibilitychange", |app, _| app.wake(0))?;
+        // The keys of the page are not those of a button that was clicked.
+        self.on(&self.document, "click", |_, event| {
+            let clicked = event.unchecked_ref::<UiEvent>().detail() > 0;
+            match closest(&event, "main button, summary")?.filter(|_| clicked) {
+                Some(button) => button.unchecked_into::<HtmlElement>().blur(),
+                None => Ok(()),
+            }
+        })?;
         self.on(&self.window, "popstate", |app, _| {
             *app.settings.borrow_mut() = read_settings(&app.window, &app.view)?;
             app.begin()?;
-            app.make()
+            let same = app.settings.borrow().model == app.models.shipped() && !app.models.is_own();
+            if same { app.make() } else { app.load() }
         })
     }
 
@@ -155,7 +166,10 @@ impl App {
                 settings.follow(first);
             }
             ("dtype", dtype) => settings.dtype = parse_dtype(dtype).unwrap_or_default(),
-            ("steps", steps) => settings.steps = steps.parse().unwrap_or(settings.steps),
+            ("steps", steps) => {
+                let all = self.model.borrow().as_ref().map(|model| model.steps);
+                settings.steps = steps.parse().ok().filter(|&steps| Some(steps) != all);
+            }
             ("vary", "z") => settings.vary = Vary::Z(first),
             ("vary", "x") => settings.vary = Vary::X(first),
             ("vary", _) => settings.vary = Vary::All,
@@ -178,13 +192,13 @@ impl App {
 
     /// The space key pauses, and N makes new faces, wherever they have no meaning of their own.
     fn press(self: &Rc<Self>, event: &KeyboardEvent) -> Result<(), JsValue> {
-        let own = closest(event, "button, a, summary, select, dialog, input:not([type=radio])")?;
+        let own = closest(event, "select, dialog, input:not([type=radio], [type=range], [type=file])")?;
         let modified = event.ctrl_key() || event.alt_key() || event.meta_key();
         if event.repeat() || modified || own.is_some() || self.image_size().is_none() {
             return Ok(());
         }
         match event.key().as_str() {
-            " " if closest(event, "input:not(:checked)")?.is_none() => {
+            " " if closest(event, "button, a, summary, input:not(:checked)")?.is_none() => {
                 event.prevent_default();
                 self.toggle_live()
             }

@@ -7,10 +7,10 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{Element, HtmlButtonElement, HtmlDialogElement, HtmlElement};
 
-use super::App;
 use super::canvas::{Image, Picture};
 use super::dom::{append, document, find};
 use super::save::save;
+use super::{App, persist};
 use crate::page::picture::{Frames, png};
 use crate::page::protocol::Request;
 use crate::page::settings::{MAX_SEED, Settings};
@@ -101,8 +101,8 @@ impl App {
         }
         large.pixels.borrow_mut().clear();
         large.save.set_disabled(true);
-        large.previous.set_disabled(seed == 0);
-        large.next.set_disabled(seed == MAX_SEED);
+        large.previous.set_disabled(self.neighbour(seed, -1).is_none());
+        large.next.set_disabled(self.neighbour(seed, 1).is_none());
         large.say("");
         if !large.dialog.open() {
             large.strip.set_text_content(None);
@@ -112,7 +112,8 @@ impl App {
         large.run.set(run);
         let settings = self.settings.borrow();
         let Settings { steps, dtype, .. } = *settings;
-        self.send(&Request::Develop { run, recipe: settings.recipe(seed), steps, dtype })
+        let (recipe, steps) = (settings.recipe(seed), steps.unwrap_or(usize::MAX));
+        self.send(&Request::Develop { run, recipe, steps, dtype })
     }
 
     pub fn show_developed(&self, run: u32, levels: &[usize], pixels: &[u8]) -> Result<(), JsValue> {
@@ -129,11 +130,17 @@ impl App {
         Ok(())
     }
 
-    /// Shows the face whose seed is so much greater.
+    /// Shows the face that is so many places on in the grid; of a face that is not there, the one whose seed is so much
+    /// greater.
     pub fn step_large(self: &Rc<Self>, step: i64) -> Result<(), JsValue> {
-        match self.large.seed.get().checked_add_signed(step).filter(|&seed| seed <= MAX_SEED) {
-            Some(seed) => self.open_large(seed),
-            None => Ok(()),
+        self.neighbour(self.large.seed.get(), step).map_or(Ok(()), |seed| self.open_large(seed))
+    }
+
+    fn neighbour(&self, seed: u64, step: i64) -> Option<u64> {
+        let seeds = &self.settings.borrow().seeds;
+        match seeds.iter().position(|&other| other == seed) {
+            Some(place) if seeds.len() > 1 => seeds.get(place.checked_add_signed(step as isize)?).copied(),
+            _ => seed.checked_add_signed(step).filter(|&seed| seed <= MAX_SEED),
         }
     }
 
@@ -144,16 +151,23 @@ impl App {
         let picture = Frames { size, frames: &[&pixels], milliseconds: 0 };
         let mut texts = vec![("Title", format!("Face {seed}")), ("Seed", seed.to_string())];
         texts.extend(self.texts());
-        texts.push(("Source", self.link(&[seed])?));
+        texts.extend(self.link(&[seed])?.map(|link| ("Source", link)));
         let bytes = png(&picture, &texts).map_err(|error| error.to_string())?;
-        save(&format!("{}-{seed}.png", self.model_name()), "image/png", &bytes)
+        save(&format!("{}-{seed}.png", self.model_name()), "image/png", &bytes)?;
+        self.keep_page();
+        Ok(())
+    }
+
+    /// A visitor who keeps a face, or shares one, wants to find the page again.
+    fn keep_page(&self) {
+        persist().unwrap_or_default();
     }
 
     /// What the metadata of all pictures say.
     pub fn texts(&self) -> Vec<(&'static str, String)> {
         vec![
             ("Model", self.model_name()),
-            ("Steps", self.settings.borrow().steps.to_string()),
+            ("Steps", self.steps().to_string()),
             ("Software", "LDDGAN in the browser".to_owned()),
             ("Disclaimer", "Made by a neural network. This person does not exist.".to_owned()),
         ]
@@ -161,7 +175,11 @@ impl App {
 
     /// Puts the address of the face into the clipboard.
     pub fn copy_link(self: &Rc<Self>) -> Result<(), JsValue> {
-        let link = self.link(&[self.large.seed.get()])?;
+        let Some(link) = self.link(&[self.large.seed.get()])? else {
+            self.large.say("A file of your own made this face, so no link leads to it. Save the picture instead.");
+            return Ok(());
+        };
+        self.keep_page();
         let clipboard = self.window.navigator().clipboard();
         if clipboard.is_undefined() {
             self.large.say(&format!("The link: {link}"));

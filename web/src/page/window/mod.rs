@@ -42,6 +42,10 @@ extern "C" {
     /// Says whether the page opens without network from now on.
     #[wasm_bindgen(js_name = showKept)]
     fn show_kept(kept: bool);
+
+    /// Asks the browser to keep the page for good; there is no such function in a page that it does not keep.
+    #[wasm_bindgen(catch, js_name = persist)]
+    fn persist() -> Result<(), JsValue>;
 }
 
 /// Shows the page and starts the worker.
@@ -78,7 +82,10 @@ fn read_settings(window: &Window, view: &View) -> Result<Settings, JsValue> {
         let [name, value] = [0, 1].map(|index| Array::from(&entry.clone().ok()?).get(index).as_string());
         Some((name?, value?))
     });
-    let (settings, problems) = Settings::parse(pairs);
+    let (mut settings, mut problems) = Settings::parse(pairs);
+    if let Some(file) = settings.file.take() {
+        problems.push(format!("The address is of faces that your file {file} made. Choose it again under “Model”."));
+    }
     view.show_problems(&problems);
     Ok(settings)
 }
@@ -121,6 +128,7 @@ impl App {
                 None => self.load()?,
             },
             Reply::Downloading { bytes, total } => self.view.show_download(bytes, total),
+            Reply::Stalled => self.view.show_waiting("Nothing comes any more. Asking the server again…"),
             Reply::Interrupted { resumed } => self.view.show_interruption(resumed),
             Reply::DownloadFailed(reason) => {
                 self.refuse_model(&reason)?;
@@ -148,6 +156,7 @@ impl App {
             Reply::Speed(speed) => speed::show(&self.view.speed, &speed, self.settings.borrow().dtype)?,
             Reply::Checked { report, last } => self.show_report(&report, last)?,
             Reply::NotChecked(reason) => self.end_check(&reason),
+            Reply::MadeWrong => self.make()?,
             Reply::Encoded { file } => self.save_between(&file, &bytes(&attachment))?,
             Reply::Failed(reason) => self.go_back(&reason)?,
             Reply::Stopped(message) => self.replace_worker(&message)?,
@@ -157,9 +166,14 @@ impl App {
 
     fn take_model(self: &Rc<Self>, info: ModelInfo) -> Result<(), JsValue> {
         self.view.show_model(&info.name, info.image_size);
+        self.view.offer_steps(info.steps)?;
+        let problems = self.settings.borrow_mut().limit_steps(info.steps);
+        self.view.show_problems(&problems);
         self.model.replace(Some(info));
         self.check.clear();
         self.models.take()?;
+        self.settings.borrow_mut().file = self.models.own_file();
+        self.document.set_title(&format!("Faces of nobody: {}", self.model_name()));
         self.set_enabled(true);
         self.make()
     }
@@ -234,11 +248,14 @@ impl App {
         self.window.history()?.replace_state_with_url(&JsValue::NULL, "", Some(&settings.query()))
     }
 
-    /// The address of these faces, alone.
-    fn link(&self, seeds: &[u64]) -> Result<String, JsValue> {
+    /// The address of these faces, alone; none of those that a file of the visitor's made.
+    fn link(&self, seeds: &[u64]) -> Result<Option<String>, JsValue> {
+        if self.models.is_own() {
+            return Ok(None);
+        }
         let settings = Settings { seeds: seeds.to_vec(), count: seeds.len(), ..self.settings.borrow().clone() };
         let here = self.window.location().href()?;
-        Ok(web_sys::Url::new_with_base(&settings.query(), &here)?.href())
+        Ok(Some(web_sys::Url::new_with_base(&settings.query(), &here)?.href()))
     }
 
     /// Height and width of a face, while there can be any.
@@ -246,11 +263,16 @@ impl App {
         self.model.borrow().as_ref().map(|model| model.image_size)
     }
 
-    /// The name of the model for files and metadata.
+    /// The name of the model for files and metadata: of a model that comes with the page, or of the visitor's file.
     fn model_name(&self) -> String {
-        let shipped = self.settings.borrow().model.clone();
-        let own = self.model.borrow().as_ref().filter(|_| self.models.is_own()).map(|model| model.name.clone());
-        own.unwrap_or(shipped)
+        let own = self.models.own_file();
+        own.map_or_else(|| self.models.shipped(), |file| file.trim_end_matches(".safetensors").to_owned())
+    }
+
+    /// The denoising steps that faces are made in.
+    fn steps(&self) -> usize {
+        let all = self.model.borrow().as_ref().map_or(0, |model| model.steps);
+        self.settings.borrow().steps.unwrap_or(all)
     }
 
     /// Whether all faces of the grid are there.
@@ -278,7 +300,7 @@ impl App {
 
     fn order(&self, place: Place, run: u32, recipes: Vec<Recipe>) -> Result<(), JsValue> {
         let Settings { steps, dtype, .. } = *self.settings.borrow();
-        self.send(&Request::Make(Order { place, run, recipes, steps, dtype }))
+        self.send(&Request::Make(Order { place, run, recipes, steps: steps.unwrap_or(usize::MAX), dtype }))
     }
 
     fn fail(&self, reason: &str) {

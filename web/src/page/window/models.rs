@@ -4,16 +4,16 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use js_sys::{ArrayBuffer, Uint8Array};
-use pulldown_cmark::{CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
+use pulldown_cmark::{Alignment, CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::{Blob, HtmlSelectElement, HtmlTemplateElement, Response, Url};
 use web_sys::{DragEvent, Element, File, HtmlButtonElement, HtmlDialogElement, HtmlElement, HtmlInputElement};
-use web_sys::{HtmlSelectElement, Response};
 
 use super::App;
 use super::dom::{append, append_fact, document, find};
 use crate::page::protocol::{FileRecord, ModelInfo, Request, Source};
-use crate::page::settings::Settings;
+use crate::page::settings::{Settings, file_in_address};
 use crate::page::words::describe;
 
 /// The models that come with the page.
@@ -108,6 +108,16 @@ impl Models {
     pub fn is_own(&self) -> bool {
         self.used.borrow().own.is_some()
     }
+
+    /// The name of the visitor's file in use, as an address has it.
+    pub fn own_file(&self) -> Option<String> {
+        self.used.borrow().own.as_ref().map(|file| file_in_address(&file.name()))
+    }
+
+    /// The name of the model in use that comes with the page.
+    pub fn shipped(&self) -> String {
+        self.used.borrow().shipped.clone()
+    }
 }
 
 impl App {
@@ -115,17 +125,19 @@ impl App {
     pub fn load(&self) -> Result<(), JsValue> {
         let settings = self.settings.borrow();
         let (url, expected) = self.model_file("safetensors")?;
+        let (golden, record) = self.model_file("golden.safetensors")?;
+        let golden = record.map(|record| (golden, record));
         let choice = Choice { shipped: settings.model.clone(), own: None };
         self.models.show_choice(&choice)?;
         self.models.asked.replace(choice);
         let (executor, tune) = (settings.executor, settings.tune);
-        self.send(&Request::Load { source: Source::Url { url, expected }, executor, tune })
+        self.send(&Request::Load { source: Source::Url { url, expected, golden }, executor, tune })
     }
 
     /// The address of a file that comes with the model, and what the build recorded of it.
     pub fn model_file(&self, ending: &str) -> Result<(String, Option<FileRecord>), JsValue> {
         let file = format!("models/{}.{ending}", self.settings.borrow().model);
-        let url = web_sys::Url::new_with_base(&file, &self.document.base_uri()?.unwrap_or_default())?.href();
+        let url = Url::new_with_base(&file, &self.document.base_uri()?.unwrap_or_default())?.href();
         Ok((url, self.view.record(&file)))
     }
 
@@ -134,6 +146,9 @@ impl App {
         if chosen == OWN {
             return Ok(());
         }
+        // The way back leads to the model before.
+        let query = self.settings.borrow().query();
+        self.window.history()?.push_state_with_url(&JsValue::NULL, "", Some(&query))?;
         self.settings.borrow_mut().model = chosen;
         self.models.problem.set_text_content(None);
         self.load()
@@ -224,7 +239,8 @@ impl App {
             let (app, url) = (self.clone(), self.model_file("md")?.0);
             spawn_local(async move {
                 if let Some(markdown) = text(&app, &url).await {
-                    app.models.text.set_inner_html(&html(&markdown));
+                    let shown = show_markdown(&app, &markdown).await;
+                    app.settle(shown);
                 }
             });
         }
@@ -232,11 +248,39 @@ impl App {
     }
 }
 
-/// The text of a file, if there is one.
-async fn text(app: &App, url: &str) -> Option<String> {
+/// What is at an address, if there is something.
+async fn fetch(app: &App, url: &str) -> Option<Response> {
     let response: Response = JsFuture::from(app.window.fetch_with_str(url)).await.ok()?.unchecked_into();
-    let bytes = JsFuture::from(response.array_buffer().ok()?).await.ok()?;
-    response.ok().then(|| String::from_utf8_lossy(&Uint8Array::new(&bytes).to_vec()).into_owned())
+    response.ok().then_some(response)
+}
+
+async fn text(app: &App, url: &str) -> Option<String> {
+    let bytes = JsFuture::from(fetch(app, url).await?.array_buffer().ok()?).await.ok()?;
+    Some(String::from_utf8_lossy(&Uint8Array::new(&bytes).to_vec()).into_owned())
+}
+
+/// Shows a card. Its pictures are left out where they are not to be had, in a page without network.
+async fn show_markdown(app: &App, markdown: &str) -> Result<(), JsValue> {
+    // In a template no picture is loaded yet.
+    let template: HtmlTemplateElement = document()?.create_element("template")?.unchecked_into();
+    template.set_inner_html(&html(markdown));
+    let content = template.content();
+    let pictures = content.query_selector_all("img")?;
+    let pictures: Vec<Element> = (0..pictures.length()).filter_map(|i| pictures.get(i)?.dyn_into().ok()).collect();
+    let urls: Vec<String> = pictures.iter().map(|picture| picture.get_attribute("src").unwrap_or_default()).collect();
+    pictures.iter().try_for_each(|picture| picture.remove_attribute("src"))?;
+    app.models.text.set_text_content(None);
+    app.models.text.append_child(&content)?;
+    for (picture, url) in pictures.iter().zip(urls) {
+        match fetch(app, &url).await {
+            Some(response) => {
+                let blob: Blob = JsFuture::from(response.blob()?).await?.unchecked_into();
+                picture.set_attribute("src", &Url::create_object_url_with_blob(&blob)?)?;
+            }
+            None => picture.remove(),
+        }
+    }
+    Ok(())
 }
 
 /// The words of a model card. Its first heading is that of the dialog; its links lead into a repository that is not here.
@@ -257,6 +301,8 @@ fn html(markdown: &str) -> String {
             Some(Event::Start(Tag::Heading { level: lower(level), id, classes, attrs }))
         }
         Event::End(TagEnd::Heading(level)) => Some(Event::End(TagEnd::Heading(lower(level)))),
+        // How columns are aligned is said by the style sheet: the page allows no style in its elements.
+        Event::Start(Tag::Table(columns)) => Some(Event::Start(Tag::Table(vec![Alignment::None; columns.len()]))),
         Event::Start(Tag::Link { .. }) | Event::End(TagEnd::Link) => None,
         Event::Start(Tag::Image { link_type, dest_url, title, id }) => {
             let dest_url = CowStr::from(format!("models/{dest_url}"));

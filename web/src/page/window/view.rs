@@ -1,14 +1,15 @@
 //! The parts of the page around the faces.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use wasm_bindgen::JsValue;
 use web_sys::HtmlProgressElement;
 use web_sys::{Document, Element, HtmlButtonElement, HtmlElement, HtmlFormElement, HtmlInputElement};
 
-use super::dom::{document, find};
+use super::dom::{append, document, find};
 use crate::page::protocol::{ExecutorInfo, FileRecord};
-use crate::page::settings::{Settings, TRUNCATIONS, Vary};
+use crate::page::settings::{Settings, TRUNCATIONS, Vary, step_choices, z_step_choices};
 
 pub struct View {
     document: Document,
@@ -22,6 +23,11 @@ pub struct View {
     pub seed: HtmlInputElement,
     pub retry: HtmlButtonElement,
     seed_problem: HtmlElement,
+    /// The choices of denoising steps, and of the steps whose z differs.
+    steps: Element,
+    z_steps: Element,
+    /// Those that the model has.
+    all_steps: Cell<usize>,
     truncation: HtmlInputElement,
     truncation_value: HtmlElement,
     status: HtmlElement,
@@ -48,6 +54,9 @@ impl View {
             seed: find(document, "#seed")?,
             retry: find(document, "#retry")?,
             seed_problem: find(document, "#seed-problem")?,
+            steps: find(document, "#steps")?,
+            z_steps: find(document, "#z-steps")?,
+            all_steps: 0.into(),
             truncation: find(document, "#truncation")?,
             truncation_value: find(document, "#truncation-value")?,
             status: find(document, "#status")?,
@@ -75,7 +84,8 @@ impl View {
             Vary::X(_) => "x",
         };
         let z_step = settings.z_step.map_or("all".to_owned(), |step| step.to_string());
-        let chosen = [("count", settings.count.to_string()), ("steps", settings.steps.to_string()), ("z-step", z_step)];
+        let steps = settings.steps.unwrap_or(self.all_steps.get());
+        let chosen = [("count", settings.count.to_string()), ("steps", steps.to_string()), ("z-step", z_step)];
         let named = [("vary", vary), ("dtype", settings.dtype.name())].map(|(name, value)| (name, value.to_owned()));
         for (name, value) in chosen.into_iter().chain(named) {
             self.check(name, &value);
@@ -85,6 +95,24 @@ impl View {
         self.truncation.set_value(&format!("{truncation:.1}"));
         let shown = settings.truncation.map_or("off".to_owned(), |limit| format!("±{limit}"));
         self.truncation_value.set_text_content(Some(&shown));
+    }
+
+    /// Offers the choices that a model of so many denoising steps leaves.
+    pub fn offer_steps(&self, all: usize) -> Result<(), JsValue> {
+        self.all_steps.set(all);
+        self.steps.set_text_content(None);
+        for steps in step_choices(all) {
+            append_choice(&self.steps, "steps", &steps.to_string())?.set_text_content(Some(&steps.to_string()));
+        }
+        while let Some(other) = self.z_steps.query_selector("label:nth-child(2)")? {
+            other.remove();
+        }
+        for t in z_step_choices(all).into_iter().rev() {
+            let label = append_choice(&self.z_steps, "z-step", &t.to_string())?;
+            label.set_text_content(Some("x"));
+            append(&label, "sub", &t.to_string())?;
+        }
+        Ok(())
     }
 
     /// Chooses one of several.
@@ -175,6 +203,9 @@ impl View {
 
     pub fn show_executor(&self, info: &ExecutorInfo) {
         self.executor.set_text_content(Some(&info.name));
+        if let Ok(f16) = find::<HtmlInputElement>(&self.document, "input[name=dtype][value=f16]") {
+            f16.set_disabled(!info.f16);
+        }
         self.note.set_text_content(info.note.as_deref());
     }
 
@@ -202,6 +233,8 @@ impl View {
     }
 
     pub fn show_done(&self, count: usize, seconds: f64) {
+        // Whatever went wrong before, faces are made.
+        self.clear_error();
         let text = match count {
             1 => format!("A face in {}.", duration(seconds)),
             _ => format!("{count} faces in {}, {} each.", duration(seconds), duration(seconds / count as f64)),
@@ -227,6 +260,16 @@ impl View {
             self.status.set_text_content(Some(text));
         }
     }
+}
+
+/// Adds a radio button to a row of choices; gives the element for its words.
+fn append_choice(row: &Element, name: &str, value: &str) -> Result<Element, JsValue> {
+    let label = append(row, "label", "")?;
+    let input = append(&label, "input", "")?;
+    for (attribute, value) in [("type", "radio"), ("name", name), ("value", value)] {
+        input.set_attribute(attribute, value)?;
+    }
+    append(&label, "span", "")
 }
 
 /// Seconds as people read them.

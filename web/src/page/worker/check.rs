@@ -20,7 +20,12 @@ impl Worker {
         }
     }
 
-    async fn golden(&self, sampler: &Sampler, url: &str, expected: Option<FileRecord>) -> Result<Golden, String> {
+    pub(super) async fn golden(
+        &self,
+        sampler: &Sampler,
+        url: &str,
+        expected: Option<FileRecord>,
+    ) -> Result<Golden, String> {
         let file = url.rsplit('/').next().unwrap_or(url);
         let bytes = Download::new(url.to_owned(), expected).finish(|_| {}).await?;
         let golden = Golden::from_bytes(&bytes, file).map_err(|error| format!("{error}."))?;
@@ -37,7 +42,14 @@ impl Worker {
         sampler.set_dtype(NumberType::F32);
         if let Some((report, trajectory)) = sampler.webgpu_check(golden).await {
             let trajectory = trajectory.map_err(|error| error.to_string());
-            self.conclude("WebGPU", trajectory.and_then(|found| fill(report, sampler, golden, &found)), false);
+            let report = trajectory.and_then(|found| fill(report, sampler, golden, &found));
+            let failed = report.as_ref().is_ok_and(|report| !report.passed);
+            self.conclude("WebGPU", report, false);
+            if failed {
+                sampler.distrust();
+                self.send(&Reply::Executor(sampler.info()));
+                self.send(&Reply::MadeWrong);
+            }
         }
         let found = sampler.model().sample_seeds(&golden.subject.seeds, &Device::Cpu);
         let report = empty(golden.subject.clone(), "candle", "WebAssembly on the CPU");
@@ -68,7 +80,7 @@ pub fn empty(subject: Subject, executor: &str, device: &str) -> Report {
     }
 }
 
-fn fill(
+pub fn fill(
     mut report: Report,
     sampler: &Sampler,
     golden: &Golden,

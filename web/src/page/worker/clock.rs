@@ -1,5 +1,9 @@
 //! Time, in a worker and in a window alike.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use js_sys::Promise;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -13,6 +17,16 @@ pub fn scope() -> WorkerGlobalScope {
 /// Milliseconds on a clock that only goes forward.
 pub fn now() -> f64 {
     scope().performance().map_or_else(js_sys::Date::now, |performance| performance.now())
+}
+
+/// What the future gives, if it does within so many milliseconds; a later answer changes nothing.
+pub async fn within<T>(milliseconds: i32, future: impl Future<Output = T>) -> Option<T> {
+    let (mut future, mut end) = (pin!(future), pin!(pause(milliseconds)));
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => end.as_mut().poll(context).map(|()| None),
+    })
+    .await
 }
 
 /// Lets the browser do other things; at least those that wait already.

@@ -8,7 +8,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
 
-use super::clock::{pause, scope};
+use super::clock::{pause, scope, within};
 use crate::page::protocol::FileRecord;
 use crate::page::words::describe;
 
@@ -16,11 +16,17 @@ use crate::page::words::describe;
 const ATTEMPTS: u32 = 4;
 /// Milliseconds before the first of them; each later one waits twice as long.
 const PAUSE: i32 = 500;
+/// Milliseconds without a byte after which a connection is taken to be dead.
+const STALL: i32 = 10_000;
+/// Milliseconds that a server may take to begin its answer.
+const ANSWER: i32 = 30_000;
 
 /// What a download tells while it runs.
 pub enum Progress {
     /// How much is there, and of how much where that is known.
     Received { bytes: u64, total: Option<u64> },
+    /// Nothing comes any more; the server is asked again.
+    Stalled,
     /// The connection broke, and the download goes on after `bytes`.
     Resumed { bytes: u64 },
     /// The connection broke, and the download begins again.
@@ -85,20 +91,26 @@ impl Download {
 
     /// Everything from here to the end of the file, on one connection.
     async fn receive(&mut self, tell: &impl Fn(Progress)) -> Result<(), Failure> {
-        let response = self.request().await.map_err(Failure::Connection)?;
+        let response = within(ANSWER, self.request()).await.ok_or_else(silent)?.map_err(Failure::Connection)?;
         self.take_up(&response, tell)?;
         let total = self.total(&response);
         let body = response.body().ok_or_else(|| self.failed("the answer is empty"))?;
         let reader: ReadableStreamDefaultReader = body.get_reader().unchecked_into();
         tell(Progress::Received { bytes: self.received.len() as u64, total });
-        while let Some(chunk) = next_chunk(&reader).await.map_err(Failure::Connection)? {
+        loop {
+            let Some(chunk) = within(STALL, next_chunk(&reader)).await else {
+                tell(Progress::Stalled);
+                // The answer is awaited no more; that the browser ends it too is all that is asked.
+                drop(reader.cancel());
+                return Err(silent());
+            };
+            let Some(chunk) = chunk.map_err(Failure::Connection)? else { return Ok(()) };
             let start = self.received.len();
             self.received.resize(start + chunk.length() as usize, 0);
             chunk.copy_to(&mut self.received[start..]);
             self.hasher.update(&self.received[start..]);
             tell(Progress::Received { bytes: self.received.len() as u64, total });
         }
-        Ok(())
     }
 
     /// Asks for the file, or for the rest of it.
@@ -181,6 +193,10 @@ impl Download {
     fn failed(&self, reason: &str) -> Failure {
         Failure::Answer(format!("{} could not be downloaded: {reason}.", self.file))
     }
+}
+
+fn silent() -> Failure {
+    Failure::Connection("the server sends nothing more".into())
 }
 
 impl FileRecord {

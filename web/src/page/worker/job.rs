@@ -17,7 +17,7 @@ pub enum Job {
 
 /// Where the bytes of a model are.
 pub enum ModelSource {
-    Url { url: String, expected: Option<FileRecord> },
+    Url { url: String, expected: Option<FileRecord>, golden: Option<(String, FileRecord)> },
     Bytes { file: String, bytes: Vec<u8> },
 }
 
@@ -44,7 +44,7 @@ impl Job {
         match request {
             Request::Load { source, executor, tune } => {
                 let source = match source {
-                    Source::Url { url, expected } => ModelSource::Url { url, expected },
+                    Source::Url { url, expected, golden } => ModelSource::Url { url, expected, golden },
                     Source::File(file) => ModelSource::Bytes { file, bytes },
                 };
                 Self::Load { source, executor, tune }

@@ -6,8 +6,11 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Cache, Response, Url};
 
-use super::clock::scope;
+use super::clock::{scope, within};
 use crate::page::protocol::FileRecord;
+
+/// Milliseconds that a browser may take over what it keeps; after that, the network is asked.
+const DEADLINE: i32 = 5000;
 
 /// The place of one file.
 pub struct Kept {
@@ -24,14 +27,15 @@ impl Kept {
             return None;
         }
         let cache = scope.caches().ok()?.open(&format!("lddgan {} models", folder()?));
-        let cache = JsFuture::from(cache).await.ok()?.unchecked_into();
+        let cache = within(DEADLINE, JsFuture::from(cache)).await?.ok()?.unchecked_into();
         Some(Self { cache, key: format!("{url}?sha256={}", expected.sha256), expected: expected.clone() })
     }
 
     /// The file, if it is kept and whole.
     pub async fn read(&self) -> Option<Vec<u8>> {
-        let response: Response = JsFuture::from(self.cache.match_with_str(&self.key)).await.ok()?.dyn_into().ok()?;
-        let bytes = JsFuture::from(response.array_buffer().ok()?).await.ok()?;
+        let response = within(DEADLINE, JsFuture::from(self.cache.match_with_str(&self.key))).await?.ok()?;
+        let response: Response = response.dyn_into().ok()?;
+        let bytes = within(DEADLINE, JsFuture::from(response.array_buffer().ok()?)).await?.ok()?;
         let bytes = Uint8Array::new(&bytes).to_vec();
         self.expected.fits(&bytes).then_some(bytes)
     }

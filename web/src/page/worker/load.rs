@@ -24,11 +24,17 @@ impl Worker {
     ) -> Option<Sampler> {
         let had_webgpu = old.as_ref().is_some_and(Sampler::has_webgpu);
         let mut sampler = match source {
-            ModelSource::Bytes { file, bytes } => self.build(&file, &bytes, None, choice, old).await,
-            ModelSource::Url { url, expected } => self.fetch(&url, expected, choice, old).await,
+            ModelSource::Bytes { file, bytes } => {
+                self.golden.replace(None);
+                self.build(&file, &bytes, None, choice, old).await
+            }
+            ModelSource::Url { url, expected, golden } => {
+                self.golden.replace(golden);
+                self.fetch(&url, expected, choice, old).await
+            }
         }?;
         if !had_webgpu {
-            sampler.start_tuning(tune).await;
+            sampler.recall(tune).await;
         }
         Some(sampler)
     }
@@ -83,6 +89,7 @@ impl Worker {
         let tell = |progress| {
             self.send(&match progress {
                 Progress::Received { bytes, total } => Reply::Downloading { bytes, total },
+                Progress::Stalled => Reply::Stalled,
                 Progress::Resumed { bytes } => Reply::Interrupted { resumed: Some(bytes) },
                 Progress::Restarted => Reply::Interrupted { resumed: None },
             });

@@ -7,9 +7,10 @@ pub mod download;
 mod job;
 mod kept;
 mod load;
+mod memory;
 pub mod sampler;
 mod screen;
-mod times;
+mod verify;
 mod webgpu;
 
 use std::cell::{Cell, RefCell};
@@ -22,7 +23,7 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
 use super::picture::{Frames, png};
-use super::protocol::{Place, Reply, Request, bytes, pack, unpack};
+use super::protocol::{FileRecord, Place, Reply, Request, bytes, pack, unpack};
 use clock::pause;
 use download::Download;
 use job::{Faces, Job};
@@ -37,6 +38,7 @@ pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {
         scope: scope.clone(),
         download: None.into(),
         sampler: None.into(),
+        golden: None.into(),
         jobs: Default::default(),
         busy: false.into(),
     });
@@ -59,6 +61,8 @@ struct Worker {
     download: RefCell<Option<Download>>,
     /// There from [`Reply::Ready`] on, but while a job has it.
     sampler: RefCell<Option<Sampler>>,
+    /// Where the golden tensors of the model are, if it has any.
+    golden: RefCell<Option<(String, FileRecord)>>,
     /// What to do next.
     jobs: RefCell<VecDeque<Job>>,
     busy: Cell<bool>,
@@ -82,6 +86,7 @@ impl Worker {
     async fn work(&self) -> Result<(), String> {
         loop {
             let Some(job) = self.next() else {
+                self.verify().await;
                 self.tune().await;
                 match self.is_idle() {
                     true => return Ok(()),

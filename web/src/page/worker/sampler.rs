@@ -26,7 +26,16 @@ pub struct Sampler {
     /// Whether [`Self::info`] has changed since the last [`Self::take_news`].
     news: bool,
     speed: Speed,
+    choice: ExecutorChoice,
+    /// When WebGPU was asked for last after the browser had lost the GPU, in milliseconds, until it is back.
+    lost: Option<f64>,
 }
+
+/// Milliseconds after which a lost GPU is asked for again.
+const AGAIN: f64 = 5000.0;
+
+const REPORT: &str = "The report is under “Check this device”.";
+const FOUND_AGAIN: &str = "The browser lost the GPU and found it again.";
 
 /// Faces as RGBA, in the order of their recipes.
 pub struct Batch {
@@ -41,14 +50,11 @@ impl Sampler {
             ExecutorChoice::Candle => (None, None),
             _ => webgpu(choice).await,
         };
-        Self { model, sha256, webgpu, note, news: false, speed }
+        Self { model, sha256, webgpu, note, news: false, speed, choice, lost: None }
     }
 
     /// The same executor with another model.
-    pub fn with_model(mut self, model: Model, sha256: String, speed: Speed) -> Self {
-        if let Some(webgpu) = &mut self.webgpu {
-            webgpu.forget();
-        }
+    pub fn with_model(self, model: Model, sha256: String, speed: Speed) -> Self {
         Self { model, sha256, speed, ..self }
     }
 
@@ -57,12 +63,41 @@ impl Sampler {
         self.webgpu.is_some()
     }
 
-    /// Takes the fastest kernels from now on, as far as they are known, and finds out about the others in
-    /// [`Self::tune`]; `choice` is that of the address.
-    pub async fn start_tuning(&mut self, choice: Option<bool>) {
+    /// Recalls what earlier visits found out about the GPU, such as its fastest kernels. About others [`Self::tune`] finds
+    /// out; `choice` is that of the address.
+    pub async fn recall(&mut self, choice: Option<bool>) {
         if let Some(webgpu) = &mut self.webgpu {
-            webgpu.start_tuning(choice).await;
+            webgpu.recall(choice).await;
         }
+    }
+
+    /// What WebGPU makes and was not compared yet.
+    pub fn unverified(&self) -> Option<String> {
+        self.webgpu.as_ref()?.unverified(&self.sha256)
+    }
+
+    /// Remembers that it was compared, and whether it was `right`.
+    pub async fn set_verified(&mut self, subject: String, right: bool) {
+        if let Some(webgpu) = &mut self.webgpu {
+            webgpu.set_verified(subject, right).await;
+        }
+    }
+
+    /// Makes faces in another way from now on, because they were wrong.
+    pub fn distrust(&mut self) {
+        let given_up = self.webgpu.as_mut().and_then(WebGpu::distrust);
+        self.note = Some(match given_up {
+            Some(what) => format!("With {what}, this GPU makes wrong faces, so it goes without. {REPORT}"),
+            None => format!("This GPU makes wrong faces, so Candle makes them; it is slower. {REPORT}"),
+        });
+        if given_up.is_none() {
+            self.webgpu = None;
+        }
+    }
+
+    /// The numbers that faces are made in.
+    pub fn dtype(&self) -> NumberType {
+        self.webgpu.as_ref().map_or(NumberType::F32, WebGpu::dtype)
     }
 
     /// Times kernels while `idle` says that there is nothing else to do; whether [`Self::speed`] has changed.
@@ -77,7 +112,7 @@ impl Sampler {
 
     pub fn info(&self) -> ExecutorInfo {
         let name = self.webgpu.as_ref().map_or("Candle, WebAssembly on the CPU".to_owned(), WebGpu::describe);
-        ExecutorInfo { name, note: self.note.clone() }
+        ExecutorInfo { name, note: self.note.clone(), f16: self.webgpu.as_ref().is_some_and(WebGpu::has_f16) }
     }
 
     pub fn model(&self) -> &Model {
@@ -94,8 +129,7 @@ impl Sampler {
     }
 
     pub fn speed(&self) -> Speed {
-        let dtype = self.webgpu.as_ref().map_or(NumberType::F32, WebGpu::dtype);
-        Speed { dtype, ..self.speed.clone() }
+        Speed { dtype: self.dtype(), ..self.speed.clone() }
     }
 
     /// How many faces are best made at once.
@@ -109,9 +143,6 @@ impl Sampler {
         if steps + 1 == self.model.levels().len() {
             return Ok(());
         }
-        if let Some(webgpu) = &mut self.webgpu {
-            webgpu.forget();
-        }
         self.model.set_steps(steps).map_err(|error| format!("{error}."))
     }
 
@@ -122,8 +153,22 @@ impl Sampler {
         }
     }
 
+    /// Goes back to WebGPU some time after the browser lost the GPU, once it is there again.
+    async fn return_to_webgpu(&mut self) {
+        if self.lost.is_none_or(|time| now() < time + AGAIN) {
+            return;
+        }
+        self.lost = Some(now());
+        if let (Some(found), _) = webgpu(self.choice).await {
+            self.webgpu = Some(found);
+            self.note = Some(FOUND_AGAIN.to_owned());
+            (self.lost, self.news) = (None, true);
+        }
+    }
+
     /// Makes faces; none if WebGPU could not, and the next attempt will be another.
     pub async fn sample(&mut self, recipes: &[Recipe]) -> Result<Option<Batch>, String> {
+        self.return_to_webgpu().await;
         let made = match &mut self.webgpu {
             Some(webgpu) => webgpu.sample(&self.model, recipes, &mut self.speed).await,
             None => {
@@ -157,7 +202,7 @@ impl Sampler {
     /// Whether [`Self::info`] has changed since the last call.
     pub fn take_news(&mut self) -> bool {
         if self.webgpu.as_mut().is_some_and(WebGpu::take_reopened) {
-            self.note = Some("The browser lost the GPU and found it again.".to_owned());
+            self.note = Some(FOUND_AGAIN.to_owned());
             self.news = true;
         }
         std::mem::take(&mut self.news)
@@ -194,6 +239,7 @@ impl Sampler {
 
     fn give_up(&mut self, error: &Error) {
         self.webgpu = None;
+        self.lost = matches!(error, Error::DeviceLost(_)).then(now);
         self.speed = Speed { download: self.speed.download, read: self.speed.read, ..Default::default() };
         self.note = Some(format!("{}. Candle took over; it is slower.", sentence(error)));
         self.news = true;

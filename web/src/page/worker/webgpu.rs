@@ -1,19 +1,23 @@
 //! Makes faces with WebGPU.
 
+use std::collections::BTreeSet;
+
 use candle_core::{Device, Tensor};
-use lddgan::check::{Golden, Report};
+use lddgan::check::{Golden, Report, sha256};
 use lddgan::{Model, Recipe, Trajectory};
 
 use web_sys::ImageBitmap;
 
+use super::adapter::{self, Adapter};
+use super::check;
 use super::clock::now;
+use super::memory::{self, Memory};
 use super::screen::Screen;
-use super::{adapter, check, times};
 use crate::executor::{ConvTimes, NumberType};
 use crate::page::protocol::Speed;
 use crate::page::settings::ExecutorChoice;
-use crate::page::words::size;
-use crate::{Error, Executor, Gpu, GpuSampler, Recovery};
+use crate::page::words::{capitalised, size};
+use crate::{Error, Executor, GpuSampler, Recovery};
 
 /// Faces that WebGPU makes at once. More would not be faster, and all appear together.
 const LARGEST_BATCH: usize = 16;
@@ -25,6 +29,14 @@ pub struct WebGpu {
     sampler: GpuSampler,
     /// The adapter's, for people.
     name: String,
+    /// What the adapter's kernel times are kept by.
+    key: String,
+    /// What is known about it, of this visit and of earlier ones.
+    memory: Memory,
+    /// What was tried to be verified in this visit.
+    tried: BTreeSet<String>,
+    /// Whether faces in f16 were wrong.
+    distrusts_f16: bool,
     /// None where faces cannot be drawn without a way through the CPU.
     screen: Option<Screen>,
     /// Milliseconds of this visit that may still go into timing kernels.
@@ -34,9 +46,19 @@ pub struct WebGpu {
 }
 
 impl WebGpu {
-    fn new(gpu: Gpu, name: String, largest_batch: usize) -> Self {
+    fn new(Adapter { gpu, name, identity }: Adapter, largest_batch: usize) -> Self {
         let sampler = GpuSampler::new(gpu, largest_batch);
-        Self { sampler, name, screen: Screen::new(), tuning: 0.0, found: false }
+        Self {
+            sampler,
+            name,
+            key: ConvTimes::key(&identity),
+            memory: Memory::default(),
+            tried: BTreeSet::new(),
+            distrusts_f16: false,
+            screen: Screen::new(),
+            tuning: 0.0,
+            found: false,
+        }
     }
 
     pub fn describe(&self) -> String {
@@ -48,15 +70,51 @@ impl WebGpu {
         self.sampler.largest_batch()
     }
 
-    /// Allows [`Self::tune`], and takes the kernels that earlier visits found to be the fastest. Software adapters are
-    /// too slow for it, unless that is what was chosen.
-    pub async fn start_tuning(&mut self, choice: Option<bool>) {
+    /// Recalls what earlier visits found out. Allows [`Self::tune`], and takes the kernels that were the fastest; software
+    /// adapters are too slow for it, unless that is what was chosen.
+    pub async fn recall(&mut self, choice: Option<bool>) {
+        self.memory = memory::read(&self.key).await.unwrap_or_default();
         if choice.unwrap_or(!self.sampler.gpu().is_software()) {
             self.tuning = TUNING;
-            if let Some(times) = times::read(&ConvTimes::key(self.sampler.gpu())).await {
-                self.sampler.use_times(times);
-            }
+            self.sampler.use_times(self.memory.times.clone());
         }
+    }
+
+    /// What was not compared yet: the model of this SHA-256, in these numbers, with these kernels.
+    pub fn unverified(&self, model: &str) -> Option<String> {
+        let times = serde_json::to_string(self.sampler.times()).unwrap_or_default();
+        let subject = format!("{model} {} {}", self.dtype().name(), &sha256(times.as_bytes())[..16]);
+        (!self.memory.verified.contains(&subject) && !self.tried.contains(&subject)).then_some(subject)
+    }
+
+    /// Remembers that it was compared; for later visits too if it was `right`.
+    pub async fn set_verified(&mut self, subject: String, right: bool) {
+        if right {
+            self.memory.verified.insert(subject.clone());
+            self.keep().await;
+        }
+        self.tried.insert(subject);
+    }
+
+    /// Computes more carefully from now on, after wrong faces: with the kernels that are the default, then in f32. Tells
+    /// what was given up; none if nothing is left.
+    pub fn distrust(&mut self) -> Option<&'static str> {
+        if *self.sampler.times() != ConvTimes::default() {
+            self.tuning = 0.0;
+            self.sampler.use_times(ConvTimes::default());
+            return Some("the fastest kernels");
+        }
+        if self.dtype() != NumberType::F32 {
+            self.distrusts_f16 = true;
+            self.sampler.use_images(NumberType::F32);
+            return Some("f16");
+        }
+        None
+    }
+
+    /// A browser that keeps nothing finds everything out again at the next visit.
+    async fn keep(&self) {
+        drop(memory::write(&self.key, &self.memory).await);
     }
 
     /// Times the kernels of what was compiled, while `idle` says that there is nothing else to do. The number of
@@ -76,9 +134,8 @@ impl WebGpu {
         }
         let [timed, all] = self.sampler.timed();
         if news {
-            let written = times::write(&ConvTimes::key(self.sampler.gpu()), self.sampler.times()).await;
-            // A browser that keeps nothing measures again at the next visit.
-            drop(written);
+            self.memory.times = self.sampler.times().clone();
+            self.keep().await;
         }
         self.found |= news;
         if self.found && (timed == all || self.tuning <= 0.0) {
@@ -90,7 +147,7 @@ impl WebGpu {
 
     /// Keeps images between the kernels in these numbers from now on, if the GPU has them.
     pub fn set_dtype(&mut self, dtype: NumberType) {
-        let has = dtype == NumberType::F32 || self.sampler.gpu().has_f16();
+        let has = dtype == NumberType::F32 || self.has_f16();
         self.sampler.use_images(if has { dtype } else { NumberType::F32 });
     }
 
@@ -99,9 +156,9 @@ impl WebGpu {
         self.sampler.images()
     }
 
-    /// Forgets what was compiled.
-    pub fn forget(&mut self) {
-        self.sampler.forget();
+    /// Whether the GPU has f16 numbers.
+    pub fn has_f16(&self) -> bool {
+        self.sampler.gpu().has_f16() && !self.distrusts_f16
     }
 
     /// Whether the GPU was lost since the last call, and opened again.
@@ -211,28 +268,28 @@ async fn timed<T>(
 
 /// WebGPU if this choice allows it here, and what to say about it.
 pub async fn webgpu(choice: ExecutorChoice) -> (Option<WebGpu>, Option<String>) {
-    let gpu = match Gpu::new().await {
-        Ok(gpu) => gpu,
+    let adapter = match adapter::open().await {
+        Ok(adapter) => adapter,
         Err(error) => {
             return (None, Some(format!("{}. Candle makes the faces; it is slower.", sentence(&error))));
         }
     };
-    let name = adapter::name().await.unwrap_or_else(|| gpu.name().to_owned());
-    if !gpu.is_software() {
-        return (Some(WebGpu::new(gpu, name, LARGEST_BATCH)), None);
+    if !adapter.gpu.is_software() {
+        return (Some(WebGpu::new(adapter, LARGEST_BATCH)), None);
     }
+    let name = &adapter.name;
     // SwiftShader, Chromium's software adapter, takes about 25 times as long as Candle.
     if choice == ExecutorChoice::Auto {
         return (None, Some(format!("Used because WebGPU is only a software adapter here ({name}), which is slower.")));
     }
     let note = "A software adapter computes on the CPU: it is much slower than a GPU.".to_owned();
-    (Some(WebGpu::new(gpu, name, 1)), Some(note))
+    (Some(WebGpu::new(adapter, 1)), Some(note))
 }
 
 /// An error of WebGPU in words for a visitor.
 pub fn sentence(error: &Error) -> String {
     match error {
-        Error::NoAdapter(_) => "This browser offers no WebGPU".to_owned(),
+        Error::NoAdapter(reason) => capitalised(reason),
         Error::DeviceLost(_) => "The browser lost the GPU".to_owned(),
         Error::OutOfMemory => "This model is too big for WebGPU here: the GPU has no memory left".to_owned(),
         Error::LimitExceeded { what, unit: "bytes", needed, limit } => {

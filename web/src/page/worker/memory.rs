@@ -1,27 +1,52 @@
-//! Times of convolution kernels, which the browser keeps for later visits.
+//! What is known about an adapter from earlier visits, which the browser keeps: the times of its convolution kernels, and
+//! what it was seen to compute right.
+
+use std::collections::BTreeSet;
 
 use js_sys::Promise;
+use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{IdbDatabase, IdbRequest, IdbTransactionMode};
 
-use super::clock::scope;
+use super::clock::{scope, within};
 use super::kept::folder;
 use crate::executor::ConvTimes;
 
 const STORE: &str = "times of kernels";
 
+/// What is known about one adapter.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Memory {
+    #[serde(default)]
+    pub times: ConvTimes,
+    /// Models, numbers and kernels whose faces were compared and found right, see [`super::verify`].
+    #[serde(default)]
+    pub verified: BTreeSet<String>,
+}
+
+/// Milliseconds that a browser may take over its database; some never answer.
+const DEADLINE: i32 = 1000;
+
 /// What was kept under this key, if the browser keeps anything.
-pub async fn read(key: &str) -> Option<ConvTimes> {
+pub async fn read(key: &str) -> Option<Memory> {
+    within(DEADLINE, read_patiently(key)).await?
+}
+
+async fn read_patiently(key: &str) -> Option<Memory> {
     let database = open().await.ok()?;
     let json = read_from(&database, key).await;
     database.close();
     serde_json::from_str(&json.ok()?.as_string()?).ok()
 }
 
-/// Keeps them under this key, and nothing under others: those were of another driver, or of older kernels.
-pub async fn write(key: &str, times: &ConvTimes) -> Result<(), JsValue> {
-    let json = serde_json::to_string(times).map_err(|error| JsValue::from(error.to_string()))?;
+/// Keeps it under this key, and nothing under others: those were of another driver, or of older kernels.
+pub async fn write(key: &str, memory: &Memory) -> Result<(), JsValue> {
+    within(DEADLINE, write_patiently(key, memory)).await.ok_or("the database does not answer")?
+}
+
+async fn write_patiently(key: &str, memory: &Memory) -> Result<(), JsValue> {
+    let json = serde_json::to_string(memory).map_err(|error| JsValue::from(error.to_string()))?;
     let database = open().await?;
     let written = write_to(&database, key, &json).await;
     database.close();
