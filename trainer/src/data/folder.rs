@@ -32,6 +32,16 @@ impl Purpose {
             Self::Validation => &[VALIDATION, TEST],
         }
     }
+
+    /// What to do where the split is not clear.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Training => {
+                "Choose one with --data-split, take everything with `--data-split all`, or name the files"
+            }
+            Self::Validation => "Name the files",
+        }
+    }
 }
 
 /// What is taken from a folder.
@@ -138,42 +148,51 @@ impl Folder {
 
     /// Keeps files of one split, where all are named by split.
     fn choose_split(&mut self, path: &Path, chosen: Option<&str>, purpose: Purpose) -> Result<(), DataError> {
-        let mut counts: BTreeMap<Option<String>, usize> = BTreeMap::new();
+        let mut counts = Splits::new();
         for file in &self.files {
             *counts.entry(file.split()).or_default() += 1;
         }
-        let names: Vec<&str> = counts.keys().flatten().map(String::as_str).collect();
-        let named = || if names.is_empty() { "none".to_string() } else { names.join(", ") };
-        let wanted = match chosen {
-            Some(ALL) => return Ok(()),
-            Some(name) => [name, split::canonical(name).unwrap_or(name)].into_iter().find(|name| names.contains(name)),
-            None if names.len() < 2 => return Ok(()),
-            None if counts.contains_key(&None) => None,
-            None => purpose.splits().iter().copied().find(|name| names.contains(name)),
-        };
-        let Some(wanted) = wanted.map(str::to_string) else {
-            let reason = match chosen {
-                Some(name) => format!("has no split `{name}`; it names {}", named()),
-                None => format!(
-                    "which split is meant is not clear: files are named by the splits {}{}. Choose one with \
-                     --data-split, or `--data-split {ALL}`, or name its files",
-                    named(),
-                    counts.get(&None).map(|count| format!(", {count} by none")).unwrap_or_default()
-                ),
-            };
-            return Err(DataError::source(path, reason));
-        };
-        let split = Some(wanted);
-        self.files.retain(|file| file.split() == split);
-        let taken = split.as_deref().unwrap_or_default();
-        let others = counts.iter().filter(|(name, _)| **name != split).map(|(name, count)| match name {
-            Some(name) => format!("{} of {name}", counted(*count, "file")),
-            None => format!("{} of no split", counted(*count, "file")),
-        });
-        let others: Vec<_> = others.collect();
+        let wanted = wanted_split(&counts, chosen, purpose).map_err(|reason| DataError::source(path, reason))?;
+        let Some(wanted) = wanted else { return Ok(()) };
+        let others = counts.iter().filter(|(name, _)| name.as_deref() != Some(wanted));
+        let others: Vec<_> = others.map(|(name, count)| of_split(name.as_deref(), *count)).collect();
         let others = if others.is_empty() { String::new() } else { format!(", left out {}", others.join(" and ")) };
-        self.notes.push(format!("split {taken}{others}"));
+        self.notes.push(format!("split {wanted}{others}"));
+        self.files.retain(|file| file.split().as_deref() == Some(wanted));
         Ok(())
+    }
+}
+
+/// How many files there are of each split, and of none.
+type Splits = BTreeMap<Option<String>, usize>;
+
+/// The split to take, `None` for all files, or why that is not clear.
+fn wanted_split<'a>(counts: &'a Splits, chosen: Option<&str>, purpose: Purpose) -> Result<Option<&'a str>, String> {
+    let names: Vec<&str> = counts.keys().flatten().map(String::as_str).collect();
+    let find = |wanted: &str| names.iter().copied().find(|name| *name == wanted);
+    match chosen {
+        Some(ALL) => Ok(None),
+        Some(name) => match find(name).or_else(|| find(split::canonical(name)?)) {
+            Some(found) => Ok(Some(found)),
+            None if names.is_empty() => Err(format!("has no split `{name}`, nor any other")),
+            None => Err(format!("has no split `{name}`; it has {}", names.join(", "))),
+        },
+        None if names.len() < 2 => Ok(None),
+        None => {
+            let preferred = purpose.splits().iter().find_map(|name| find(name));
+            if preferred.is_some() && !counts.contains_key(&None) {
+                return Ok(preferred);
+            }
+            let files: Vec<_> = counts.iter().map(|(name, count)| of_split(name.as_deref(), *count)).collect();
+            Err(format!("which split is meant is not clear: it has {}. {}", files.join(", "), purpose.advice()))
+        }
+    }
+}
+
+fn of_split(name: Option<&str>, count: usize) -> String {
+    match name {
+        Some(name) => format!("{} of {name}", counted(count, "file")),
+        None => format!("{} of no split", counted(count, "file")),
     }
 }
 

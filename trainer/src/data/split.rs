@@ -47,3 +47,35 @@ pub(super) fn of_folders(path: &Path) -> Option<String> {
     });
     names.into_iter().find_map(|name| canonical(&name).map(str::to_string))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_are_told_by_words() {
+        let of_file = |name: &str| of_file(Path::new(name)).unwrap_or_default();
+        for (name, split) in [
+            ("data/train-00000-of-00002-a09b74b3ef9c3b56.parquet", "train"),
+            ("imagenet1k-validation-0007.tar", "validation"),
+            ("test_sft.parquet", "test"),
+            ("extra-00001-of-00002.parquet", "extra"),
+            ("data_batch_1.bin", "train"),
+            ("test_batch.bin", "test"),
+            ("constrained.parquet", ""),
+            ("valley.parquet", ""),
+        ] {
+            assert_eq!(of_file(name), split, "{name}");
+        }
+        let of_folders = |name: &str| of_folders(Path::new(name)).unwrap_or_default();
+        for (name, split) in [
+            ("val2017/a.jpg", "validation"),
+            ("default/partial-train/0000.parquet", "train"),
+            ("church_outdoor_train_lmdb/data.mdb", "train"),
+            ("test/train/a.jpg", "train"),
+            ("train.jpg", ""),
+        ] {
+            assert_eq!(of_folders(name), split, "{name}");
+        }
+    }
+}

@@ -94,8 +94,11 @@ fn every_sort_of_jpeg_is_read() {
         assert!(found < 3.0, "{name}: {found}");
     }
     let grey = decode(include_bytes!("images/grey.jpg")).unwrap().to_rgb8();
-    let luma = DynamicImage::from(picture).to_luma8();
-    assert!(difference(&grey, &DynamicImage::from(luma).to_rgb8()) < 4.0);
+    let luma = RgbImage::from_fn(48, 40, |x, y| {
+        let [r, g, b] = picture.get_pixel(x, y).0.map(f64::from);
+        Rgb([(0.299 * r + 0.587 * g + 0.114 * b).round() as u8; 3])
+    });
+    assert!(difference(&grey, &luma) < 3.0);
 }
 
 /// What an interrupted download leaves: the first part of a file, or that and zeros up to its length.
@@ -174,12 +177,13 @@ fn hidden_colours_do_not_show() {
     let expected = pixels("white.png", encoded(&white.to_rgb16().into(), ImageFormat::Png));
     assert_eq!(pixels("hidden.png", encoded(&magenta, ImageFormat::Png)), expected);
     assert_eq!(pixels("hidden.webp", encoded(&magenta, ImageFormat::WebP)), expected);
-    let (grey, white) = (magenta.to_luma_alpha8(), white.to_luma16());
+    let (grey, white) = (magenta.to_luma_alpha8(), white.to_luma8());
     let expected = pixels("white-grey.png", encoded(&white.into(), ImageFormat::Png));
-    for (name, image) in
-        [("grey8.png", grey.clone().into()), ("grey16.png", DynamicImage::from(grey).to_luma_alpha16().into())]
-    {
-        assert_eq!(pixels(name, encoded(&image, ImageFormat::Png)), expected, "{name}");
+    let deep = DynamicImage::from(grey.clone()).to_luma_alpha16();
+    for (name, image) in [("grey8.png", grey.into()), ("grey16.png", deep.into())] {
+        let found = pixels(name, encoded(&image, ImageFormat::Png));
+        let most = found.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(most <= Some(1), "{name}: {most:?}");
     }
 }
 

@@ -77,7 +77,7 @@ fn training_images_are_taken_where_splits_are_named() {
     }
     fail(
         &folder.prepare("unclear", &SIZE, "set.safetensors"),
-        &["unclear", "test, train", "1 by none", "--data-split"],
+        &["unclear", "1 file of test", "1 file of no split", "--data-split"],
     );
     let unknown = folder.prepare("set", &["--size", "16", "--data-split", "extra"], "set.safetensors");
     fail(&unknown, &["no split `extra`", "test, train, validation"]);
