@@ -9,8 +9,11 @@ use lddgan_fuzz::LimitedHeap;
 use lddgan_trainer::data::{ChoiceOptions, Selection, select};
 use libfuzzer_sys::fuzz_target;
 
+/// A file may say in 32 bits how long a page is, and an image how large.
+const LARGEST_REQUEST: usize = 4 << 30;
+
 #[global_allocator]
-static HEAP: LimitedHeap = LimitedHeap;
+static HEAP: LimitedHeap<LARGEST_REQUEST> = LimitedHeap;
 
 /// A file of this process.
 static FILE: LazyLock<PathBuf> =

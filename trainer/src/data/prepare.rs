@@ -85,7 +85,7 @@ fn usable(
 ) -> Result<(Vec<u8>, String), (Reason, String)> {
     let Square { planes, side } = square.map_err(|error| (Reason::Unreadable, error))?;
     if (side as usize) < min_size {
-        return Err((Reason::TooSmall, format!("{side} pixels, {min_size} are wanted")));
+        return Err((Reason::TooSmall, format!("{side} pixels, {min_size} are wanted (--min-size)")));
     }
     let sha256 = sha256(&planes);
     match names.get(&sha256) {

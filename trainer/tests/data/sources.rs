@@ -95,7 +95,7 @@ fn what_cannot_be_used_is_skipped_counted_and_listed() {
         (image["reason"].as_str().unwrap(), image["detail"].as_str().unwrap())
     };
     assert_eq!(details("sub/1.png"), ("duplicate", "same pixels as again.png"));
-    assert_eq!(details("small.png"), ("too-small", "15 pixels, 16 are wanted"));
+    assert_eq!(details("small.png"), ("too-small", "15 pixels, 16 are wanted (--min-size)"));
     assert_eq!(details("broken.jpg").0, "unreadable");
     assert_eq!(details("cut.png").0, "unreadable");
     // The same again, from the file.
