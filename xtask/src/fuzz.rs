@@ -25,8 +25,12 @@ pub struct Options {
 enum Target {
     /// The reader of PyTorch checkpoints
     Importer,
+    /// The decoders of images
+    Images,
     /// The reader of model files, and the networks that are built from them
     ModelFile,
+    /// The reader of images in Parquet files
+    Parquet,
 }
 
 impl Target {
@@ -34,7 +38,9 @@ impl Target {
     fn name(self) -> &'static str {
         match self {
             Self::Importer => "importer",
+            Self::Images => "images",
             Self::ModelFile => "model-file",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -42,14 +48,16 @@ impl Target {
     fn seeds(self) -> &'static str {
         match self {
             Self::Importer => "tests/fixtures/checkpoint-reader",
+            Self::Images => "trainer/tests/data/images",
             Self::ModelFile => "fuzz/seeds/model-file",
+            Self::Parquet => "trainer/tests/data/parquet",
         }
     }
 
     /// libFuzzer's option for words that inputs consist of.
     fn dictionary(self) -> Option<&'static str> {
         match self {
-            Self::Importer => None,
+            Self::Importer | Self::Images | Self::Parquet => None,
             Self::ModelFile => Some("-dict=fuzz/model-file.dict"),
         }
     }

@@ -1,6 +1,6 @@
 //! The training loop of the autoencoder: L1, vector quantisation and a patch discriminator.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
@@ -12,15 +12,15 @@ use lddgan::{ModelFile, Provenance};
 
 use super::step::{Trainer, scalar};
 use crate::checkpoint::{Metric, Position, Score, Stage};
-use crate::data::{ImageSet, prefetch};
+use crate::data::{DataOptions, ImageSet, prefetch};
 use crate::distributed::{self, Processes};
 use crate::eval::lpips::Lpips;
+use crate::grid;
 use crate::memory;
 use crate::precision::Precision;
 use crate::preset::{AutoencoderTraining, Preset};
 use crate::progress::Progress;
 use crate::run::{Run, RunOptions, Sampler, Snapshot};
-use crate::{files, grid};
 
 /// Images that the linear path is fitted on.
 const PCA_IMAGES: usize = 512;
@@ -32,12 +32,11 @@ const PICTURE_IMAGES: usize = 16;
 pub struct Options {
     #[command(flatten)]
     pub run: RunOptions,
-    /// Training images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote)
-    #[arg(long, value_name = "PATH")]
-    pub data: PathBuf,
+    #[command(flatten)]
+    pub data: DataOptions,
     /// Other images, of which the PSNR of the reconstruction is reported
-    #[arg(long, value_name = "PATH")]
-    pub validation: Option<PathBuf>,
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub validation: Vec<PathBuf>,
     /// Weights of the perceptual loss LPIPS: torchvision's VGG-16 and the distance's own, PyTorch or safetensors files
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub lpips: Vec<PathBuf>,
@@ -47,11 +46,11 @@ pub struct Options {
 }
 
 /// What goes into a checkpoint.
-fn snapshot(trainer: &Trainer, position: &Position, data: &Path, validation: &Validation) -> Result<Snapshot> {
+fn snapshot(trainer: &Trainer, position: &Position, data: &DataOptions, validation: &Validation) -> Result<Snapshot> {
     let (psnr, count) = (validation.psnr(&trainer.encoder, &trainer.decoder)?, validation.count()?);
     let provenance = Provenance {
         name: format!("{}-autoencoder", position.preset.name),
-        data: files::name(data),
+        data: data.name(),
         steps: [("autoencoder".to_string(), position.step)].into(),
         images: [("autoencoder".to_string(), position.images)].into(),
         metrics: [(format!("reconstruction PSNR in dB ({count} images)"), psnr)].into(),
@@ -162,10 +161,10 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     processes.check_batch("train_autoencoder.batch", batch, 1)?;
     let (mut run, checkpoint) = Run::open(&options.run, Stage::Autoencoder, &preset, processes)?;
     let size = preset.autoencoder.image_size;
-    let images = crate::data::load(&options.data, size)?;
-    let validation = match &options.validation {
-        Some(path) => crate::data::load(path, size)?.batch_all(device)?,
-        None => images.batch(&(0..PICTURE_IMAGES.min(images.len()) as u32).collect::<Vec<_>>(), device)?,
+    let images = options.data.load(size)?;
+    let validation = match &options.validation[..] {
+        paths @ [_, ..] => options.data.load_validation(paths, size)?.batch_all(device)?,
+        [] => images.batch(&(0..PICTURE_IMAGES.min(images.len()) as u32).collect::<Vec<_>>(), device)?,
     };
     let validation = Validation { images: validation };
 

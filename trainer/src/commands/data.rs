@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use image::RgbImage;
-use lddgan_trainer::data::manifest::{Listing, Manifest};
-use lddgan_trainer::data::{self, Prepared, Selection, Source};
+use lddgan_trainer::data::{self, ChoiceOptions, DataOptions, Prepared, Selection, Source, report};
 use lddgan_trainer::gan::{EncodeOptions, encode};
 use lddgan_trainer::grid;
 
@@ -22,18 +21,14 @@ pub enum Data {
 
 #[derive(Args)]
 pub struct Prepare {
-    /// Images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb)
-    #[arg(long, value_name = "PATH")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataOptions,
     /// Width and height that the central squares are resized to
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(1..))]
     size: u16,
     /// File to write; its name must end with .safetensors
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Leave out images with a shorter side below this (default: --size, so that none is enlarged)
-    #[arg(long, value_name = "PIXELS")]
-    min_size: Option<u16>,
     /// Take this many images at most
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -42,8 +37,10 @@ pub struct Prepare {
 #[derive(Args)]
 pub struct Inspect {
     /// File that `lddgan data prepare` wrote, or images that it could read
-    #[arg(value_name = "PATH")]
-    data: PathBuf,
+    #[arg(value_name = "PATH", required = true)]
+    data: Vec<PathBuf>,
+    #[command(flatten)]
+    choice: ChoiceOptions,
     /// Picture (.png or .jpg) that gets images from all over the set, side by side
     #[arg(long, value_name = "FILE", value_parser = grid::path)]
     grid: Option<PathBuf>,
@@ -63,13 +60,13 @@ fn prepare(options: &Prepare) -> Result<()> {
         options.out.extension().is_some_and(|end| end == "safetensors"),
         "{out}: its name must end with .safetensors"
     );
-    let selection = Selection {
-        size: options.size.into(),
-        min_size: options.min_size.unwrap_or(options.size).into(),
-        limit: options.limit.map(|limit| limit as usize),
-    };
-    let (manifest, listing) = data::prepare(&Source::open(&options.data)?, selection, &options.out)?;
-    print(&manifest, &listing);
+    let size = options.size.into();
+    let min_size = options.data.choice.min_size(size);
+    let selection = Selection { size, min_size, limit: options.limit.map(|limit| limit as usize) };
+    let source = options.data.open()?;
+    report::taken(&source);
+    let (manifest, listing) = data::prepare(&source, selection, &options.out)?;
+    report::result(&manifest, &listing);
     println!("wrote {out}");
     Ok(())
 }
@@ -81,10 +78,10 @@ const COLUMNS: usize = 8;
 const PICTURE_SIZE: usize = 64;
 
 fn inspect(options: &Inspect) -> Result<()> {
-    let source = Source::open(&options.data)?;
+    let source = options.choice.open(&options.data)?;
     let pictures = match source.prepared() {
         Some(path) => inspect_prepared(path)?,
-        None => inspect_source(&source)?,
+        None => inspect_source(&source, options.choice.min_size(0))?,
     };
     if let Some(path) = &options.grid {
         grid::write(path, &grid::arrange(&pictures, COLUMNS))?;
@@ -96,7 +93,7 @@ fn inspect(options: &Inspect) -> Result<()> {
 fn inspect_prepared(path: &Path) -> Result<Vec<RgbImage>> {
     let prepared = Prepared::open(path)?;
     let listing = prepared.listing()?;
-    print(prepared.manifest(), &listing);
+    report::result(prepared.manifest(), &listing);
     prepared.verify(&listing)?;
     println!("every image is as it was written");
     let step = prepared.manifest().images.div_ceil(PICTURES);
@@ -104,27 +101,17 @@ fn inspect_prepared(path: &Path) -> Result<Vec<RgbImage>> {
 }
 
 /// Goes through all images as `prepare` would, and gives the pictures of the contact sheet.
-fn inspect_source(source: &Source) -> Result<Vec<RgbImage>> {
-    let step = source.count()?.div_ceil(PICTURES).max(1);
+fn inspect_source(source: &Source, min_size: usize) -> Result<Vec<RgbImage>> {
+    report::taken(source);
+    let step = source.count().div_ceil(PICTURES).max(1);
     let mut pictures = Vec::new();
-    let selection = Selection { size: PICTURE_SIZE, min_size: 0, limit: None };
+    let selection = Selection { size: PICTURE_SIZE, min_size, limit: None };
     let (manifest, listing) = data::select(source, selection, |number, planes| {
         if number % step == 0 {
             pictures.push(data::picture(planes, PICTURE_SIZE));
         }
         Ok(())
     })?;
-    print(&manifest, &listing);
+    report::result(&manifest, &listing);
     Ok(pictures)
-}
-
-fn print(manifest: &Manifest, listing: &Listing) {
-    for image in &listing.skipped {
-        println!("skipped {}: {}, {}", image.name, image.reason, image.detail);
-    }
-    let Manifest { source, size, images, sides: (shortest, longest), sha256, skipped } = manifest;
-    println!("{source}: {images} images, here {size}x{size}; shorter sides of the originals: {shortest} to {longest}");
-    let counts: Vec<String> = skipped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    println!("skipped: {}", if counts.is_empty() { "none".to_string() } else { counts.join(", ") });
-    println!("SHA-256 of all: {sha256}");
 }

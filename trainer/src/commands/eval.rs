@@ -6,29 +6,29 @@ use anyhow::Result;
 use candle_core::DType;
 use clap::Args;
 use lddgan::ModelFile;
-use lddgan_trainer::data;
+use lddgan_trainer::data::DataOptions;
 use lddgan_trainer::eval::{self, Evaluation, Figures, Measured, Metric};
 use lddgan_trainer::files::{self, read_model};
 use lddgan_trainer::network::BackendName;
 use lddgan_trainer::sampling::Sampler;
 use serde::Serialize;
 
-use super::FeatureNetwork;
+use super::{FeatureNetwork, paths};
 
 #[derive(Args)]
+#[command(mut_arg("data", |data| data.help("Real images: folders, image files or files of images, as for training")))]
 pub struct Eval {
     /// Model file
     #[arg(long)]
     model: PathBuf,
-    /// Real images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote)
-    #[arg(long, value_name = "PATH")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataOptions,
     /// What to measure (default: all, FID and KID where a network is named)
     #[arg(long, value_delimiter = ',')]
     metrics: Vec<Metric>,
     /// Other real images, which are measured in the same way: what can be reached
-    #[arg(long, value_name = "PATH")]
-    validation: Option<PathBuf>,
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    validation: Vec<PathBuf>,
     /// Who computes the images
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
@@ -62,20 +62,20 @@ pub struct Eval {
 #[derive(Serialize)]
 struct Report<'a> {
     model: &'a str,
-    data: &'a Path,
+    data: String,
     image_size: usize,
     first_seed: u64,
     generated_images: usize,
     /// Those that figures of features are against.
     real_images: usize,
     measured: Vec<Measured>,
-    validation: Option<Validation<'a>>,
+    validation: Option<Validation>,
 }
 
 /// Other real images, in place of the generated ones.
 #[derive(Serialize)]
-struct Validation<'a> {
-    data: &'a Path,
+struct Validation {
+    data: String,
     images: usize,
     measured: Vec<Measured>,
 }
@@ -85,13 +85,13 @@ pub fn eval(options: &Eval) -> Result<()> {
     let (mut file, name) = read_model(&options.model)?;
     let mut sampler = Sampler::new(&file, &name, options.backend)?;
     let size = sampler.model.config.autoencoder.image_size;
-    let real = data::load(&options.data, size)?;
-    let others = match &options.validation {
-        Some(path) => Some((path.as_path(), data::load(path, size)?)),
-        None => None,
+    let real = options.data.load(size)?;
+    let others = match &options.validation[..] {
+        [] => None,
+        paths => Some(options.data.load_validation(paths, size)?),
     };
     let count = options.count.unwrap_or(real.len() as u64);
-    let least = others.as_ref().map_or(count, |(_, images)| count.min(images.len() as u64));
+    let least = others.as_ref().map_or(count, |images| count.min(images.len() as u64));
     let evaluation = Evaluation::prepare(
         &real,
         network,
@@ -109,16 +109,18 @@ pub fn eval(options: &Eval) -> Result<()> {
     let generated = sampler.image_set(options.seed, count, options.batch)?;
     let report = Report {
         model: &file.provenance.name,
-        data: &options.data,
+        data: paths(&options.data.data),
         image_size: real.size(),
         first_seed: options.seed,
         generated_images: generated.len(),
         real_images: options.real_count.unwrap_or(real.len()).min(real.len()),
         measured: evaluation.measure(&generated)?,
         validation: match &others {
-            Some((data, images)) => {
-                Some(Validation { data, images: images.len(), measured: evaluation.measure(images)? })
-            }
+            Some(images) => Some(Validation {
+                data: paths(&options.validation),
+                images: images.len(),
+                measured: evaluation.measure(images)?,
+            }),
             None => None,
         },
     };

@@ -61,3 +61,8 @@ impl FeatureNetwork {
         onnx.or_else(|| self.inception.as_deref().map(Extractor::inception)).transpose()
     }
 }
+
+/// Paths in one line of a report.
+fn paths(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}

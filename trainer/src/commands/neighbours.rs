@@ -1,13 +1,13 @@
 //! `lddgan neighbours`: whether a model repeats its training images.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use candle_core::Device;
 use clap::Args;
 use image::RgbImage;
 use image::imageops::{self, FilterType};
-use lddgan_trainer::data::{self, ImageSet};
+use lddgan_trainer::data::{DataOptions, ImageSet};
 use lddgan_trainer::eval::features::Extractor;
 use lddgan_trainer::eval::neighbours::{self, Comparison, Neighbour};
 use lddgan_trainer::files::read_model;
@@ -16,23 +16,23 @@ use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::{files, grid};
 use serde::Serialize;
 
-use super::FeatureNetwork;
+use super::{FeatureNetwork, paths};
 
 /// Pixels of an image in the picture, at most, and generated images in one of its rows.
 const THUMBNAIL: u32 = 96;
 const ROW: usize = 4;
 
 #[derive(Args)]
+#[command(mut_arg("data", |data| data.help("The images that it was trained on, as for training")))]
 pub struct Neighbours {
     /// Model file
     #[arg(long)]
     model: PathBuf,
-    /// The images that it was trained on: a folder or a file
-    #[arg(long, value_name = "PATH")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataOptions,
     /// Other images of the same kind, which show how near unseen images are
-    #[arg(long, value_name = "PATH")]
-    validation: PathBuf,
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    validation: Vec<PathBuf>,
     /// Who computes the images
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
@@ -59,7 +59,7 @@ pub struct Neighbours {
 #[derive(Serialize)]
 struct Report<'a> {
     model: &'a str,
-    data: &'a Path,
+    data: String,
     first_seed: u64,
     generated_images: usize,
     unseen_images: usize,
@@ -80,7 +80,8 @@ pub fn neighbours(options: &Neighbours) -> Result<()> {
     let (file, name) = read_model(&options.model)?;
     let mut sampler = Sampler::new(&file, &name, options.backend)?;
     let size = sampler.model.config.autoencoder.image_size;
-    let (training, unseen) = (data::load(&options.data, size)?, data::load(&options.validation, size)?);
+    let training = options.data.load(size)?;
+    let unseen = options.data.load_validation(&options.validation, size)?;
     let generated = sampler.image_set(options.seed, options.count, options.batch)?;
     let features = match network {
         Some(network) => network,
@@ -94,7 +95,7 @@ pub fn neighbours(options: &Neighbours) -> Result<()> {
     };
     let report = Report {
         model: &file.provenance.name,
-        data: &options.data,
+        data: paths(&options.data.data),
         first_seed: options.seed,
         generated_images: generated.len(),
         unseen_images: unseen.len(),

@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use clap::Args;
+use lddgan_trainer::data::DataOptions;
 use lddgan_trainer::eval::lpips::Lpips;
 use lddgan_trainer::eval::ssim::ssim;
 use lddgan_trainer::files::read_model;
-use lddgan_trainer::{autoencoder, data, grid};
+use lddgan_trainer::{autoencoder, grid};
 
 #[derive(Args)]
 pub struct Reconstruct {
     /// File that `lddgan train autoencoder` wrote
     #[arg(long)]
     model: PathBuf,
-    /// Images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote)
-    #[arg(long, value_name = "PATH")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataOptions,
     /// Weights of LPIPS: torchvision's VGG-16 and the distance's own, PyTorch or safetensors files
     #[arg(long, value_name = "FILE", num_args = 1..)]
     lpips: Vec<PathBuf>,
@@ -32,7 +32,7 @@ pub fn reconstruct(options: &Reconstruct) -> Result<()> {
     let (file, name) = read_model(&options.model)?;
     let (encoder, decoder) = file.autoencoder(&name, &device)?;
     let config = file.config.autoencoder.as_ref().context("the file holds no autoencoder")?;
-    let images = data::load(&options.data, config.image_size)?;
+    let images = options.data.load(config.image_size)?;
     let mut pairs = Vec::new();
     let lpips = (!options.lpips.is_empty()).then(|| Lpips::load(&options.lpips, &device)).transpose()?;
     let (mut psnr_sum, mut ssim_sum, mut lpips_sum) = (0.0, 0.0, 0.0);

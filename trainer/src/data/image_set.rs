@@ -6,17 +6,15 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 
 use super::DataError;
-use super::decode::decode;
-use super::manifest::{Reason, Skipped};
+use super::prepare::{Selection, select};
 use super::prepared::Prepared;
+use super::report;
 use super::source::Source;
 
 /// Square RGB images of one size, 8 bits per channel.
 pub struct ImageSet {
     size: usize,
     pixels: Pixels,
-    /// Images that could not be used.
-    pub skipped: Vec<Skipped>,
 }
 
 /// Image after image, channel after channel.
@@ -37,13 +35,13 @@ impl Deref for Pixels {
 }
 
 impl ImageSet {
-    /// Loads every image of a [`Source`], cropped to the central square and resized to `size` with a Lanczos filter.
-    /// A file from `lddgan data prepare` is mapped into memory as it is; its images must have that size.
-    pub fn load(path: &Path, size: usize) -> Result<Self, DataError> {
-        let source = Source::open(path)?;
+    /// Loads the images of a source and says what it took and left out: cropped to the central square and resized to
+    /// `size` with a Lanczos filter, without duplicates and those whose shorter side is below `min_size`. A file from
+    /// `lddgan data prepare` is mapped into memory as it is; its images must have that size.
+    pub(super) fn load(source: &Source, size: usize, min_size: usize) -> Result<Self, DataError> {
         match source.prepared() {
             Some(path) => Self::map(path, size),
-            None => Self::decode(&source, size),
+            None => Self::decode(source, size, min_size),
         }
     }
 
@@ -56,27 +54,24 @@ impl ImageSet {
             );
             return Err(DataError::source(path, reason));
         }
-        Ok(Self { size, pixels: Pixels::Mapped(prepared), skipped: Vec::new() })
+        println!("{}: {} images", path.display(), prepared.manifest().images);
+        Ok(Self { size, pixels: Pixels::Mapped(prepared) })
     }
 
-    fn decode(source: &Source, size: usize) -> Result<Self, DataError> {
-        let (mut pixels, mut skipped) = (Vec::new(), Vec::new());
-        for image in decode(source, size) {
-            let image = image?;
-            match image.square {
-                Ok(square) => pixels.extend(square.planes),
-                Err(detail) => skipped.push(Skipped { name: image.name, reason: Reason::Unreadable, detail }),
-            }
-        }
-        if pixels.is_empty() {
-            return Err(DataError::none_usable(source.path(), &skipped));
-        }
-        Ok(Self { size, pixels: Pixels::Memory(pixels), skipped })
+    fn decode(source: &Source, size: usize, min_size: usize) -> Result<Self, DataError> {
+        let mut pixels = Vec::new();
+        report::taken(source);
+        let (manifest, listing) = select(source, Selection { size, min_size, limit: None }, |_, planes| {
+            pixels.extend_from_slice(planes);
+            Ok(())
+        })?;
+        report::result(&manifest, &listing);
+        Ok(Self { size, pixels: Pixels::Memory(pixels) })
     }
 
     /// An empty set of `size` x `size` images.
     pub fn new(size: usize) -> Self {
-        Self { size, pixels: Pixels::Memory(Vec::new()), skipped: Vec::new() }
+        Self { size, pixels: Pixels::Memory(Vec::new()) }
     }
 
     /// Adds images (N, 3, size, size) in \[-1, 1\], rounded to 8 bits.
@@ -144,14 +139,4 @@ impl ImageSet {
         }
         Tensor::from_vec(values, (indices.len(), 3, self.size, self.size), device)
     }
-}
-
-/// Loads an [`ImageSet`] and reports on standard error what had to be skipped.
-pub fn load(path: &Path, size: usize) -> Result<ImageSet, DataError> {
-    let set = ImageSet::load(path, size)?;
-    for Skipped { name, detail, .. } in &set.skipped {
-        eprintln!("skipped {name}: {detail}");
-    }
-    println!("{}: {} images, {} skipped", path.display(), set.len(), set.skipped.len());
-    Ok(set)
 }

@@ -1,14 +1,14 @@
 //! Images in an LMDB database, one per key: encoded files (as LSUN is distributed) or the bytes of square RGB images
 //! (as NVAE's scripts store CelebA-HQ).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions};
 use image::{ImageFormat, RgbImage};
 
 use super::DataError;
-use super::source::{Content, Sink, Stop};
+use super::reader::{Content, Reader, Sink, Stop};
 
 /// Most pages at the end that LMDB may have set aside without writing them, in all and as a part of the whole.
 const UNWRITTEN_PAGES: u64 = 256;
@@ -34,25 +34,29 @@ fn open(path: &Path) -> Result<Env, DataError> {
     Ok(env)
 }
 
-/// How many keys the database has.
-pub(super) fn count(path: &Path) -> Result<usize, DataError> {
-    Ok(open(path)?.unnamed_database_stat().entries)
-}
+#[derive(Debug)]
+pub(super) struct Lmdb(pub PathBuf);
 
-/// Every image of the database, in the order of its keys.
-pub(super) fn read(path: &Path, sink: &Sink) -> Result<(), Stop> {
-    let fail = |error| DataError::source(path, error);
-    let env = open(path)?;
-    let opened = env.open_databases_and_commit(env.read_txn().map_err(fail)?, |opener, transaction| {
-        opener.open_database::<Bytes, Bytes>(transaction, None).map(CommitOrAbort::<_, ()>::Commit)
-    });
-    let CommitOrAbort::Commit(Some(database)) = opened.map_err(fail)? else { return Ok(()) };
-    let transaction = env.read_txn().map_err(fail)?;
-    for entry in database.iter(&transaction).map_err(fail)? {
-        let (key, value) = entry.map_err(fail)?;
-        sink.push(&String::from_utf8_lossy(key), content(value))?;
+impl Reader for Lmdb {
+    fn count(&self) -> Result<usize, DataError> {
+        Ok(open(&self.0)?.unnamed_database_stat().entries)
     }
-    Ok(())
+
+    /// In the order of the keys, which are the names.
+    fn read(&self, sink: &Sink) -> Result<(), Stop> {
+        let fail = |error| DataError::source(&self.0, error);
+        let env = open(&self.0)?;
+        let opened = env.open_databases_and_commit(env.read_txn().map_err(fail)?, |opener, transaction| {
+            opener.open_database::<Bytes, Bytes>(transaction, None).map(CommitOrAbort::<_, ()>::Commit)
+        });
+        let CommitOrAbort::Commit(Some(database)) = opened.map_err(fail)? else { return Ok(()) };
+        let transaction = env.read_txn().map_err(fail)?;
+        for entry in database.iter(&transaction).map_err(fail)? {
+            let (key, value) = entry.map_err(fail)?;
+            sink.image(&String::from_utf8_lossy(key), content(value))?;
+        }
+        Ok(())
+    }
 }
 
 /// Without the marks of an image file, as many bytes as a square has are its pixels.

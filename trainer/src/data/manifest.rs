@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::names::Endings;
+
 /// Why an image was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -30,6 +32,24 @@ pub struct Listing {
     /// Those taken, in their order.
     pub images: Vec<Listed>,
     pub skipped: Vec<Skipped>,
+    /// Files beside them that are no images by their names.
+    #[serde(default)]
+    pub not_read: Endings,
+}
+
+impl Listing {
+    fn skipped(&self) -> BTreeMap<Reason, usize> {
+        let mut skipped = BTreeMap::new();
+        for image in &self.skipped {
+            *skipped.entry(image.reason).or_default() += 1;
+        }
+        skipped
+    }
+
+    /// How many images were skipped for each reason, in words.
+    pub(super) fn reasons(&self) -> String {
+        reasons(&self.skipped())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,10 +66,16 @@ pub struct Skipped {
     pub detail: String,
 }
 
+impl std::fmt::Display for Skipped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}, {}", self.name, self.reason, self.detail)
+    }
+}
+
 /// A summary; its length does not grow with the number of images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// File or folder name.
+    /// Names of files and folders.
     pub source: String,
     /// Width and height of every image.
     pub size: usize,
@@ -63,13 +89,27 @@ pub struct Manifest {
 
 impl Manifest {
     pub(super) fn new(source: String, size: usize, sides: (u32, u32), listing: &Listing) -> Self {
-        let mut skipped = BTreeMap::new();
-        for image in &listing.skipped {
-            *skipped.entry(image.reason).or_default() += 1;
-        }
+        let skipped = listing.skipped();
         let hashes: String = listing.images.iter().map(|image| image.sha256.as_str()).collect();
         Self { source, size, images: listing.images.len(), sides, sha256: sha256(hashes.as_bytes()), skipped }
     }
+}
+
+impl std::fmt::Display for Manifest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { source, size, images, sides: (shortest, longest), sha256, skipped } = self;
+        writeln!(
+            f,
+            "{source}: {images} images, here {size}x{size}; shorter sides of the originals: {shortest} to {longest}"
+        )?;
+        writeln!(f, "skipped: {}", reasons(skipped))?;
+        write!(f, "SHA-256 of all: {sha256}")
+    }
+}
+
+fn reasons(skipped: &BTreeMap<Reason, usize>) -> String {
+    let counts: Vec<String> = skipped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    if counts.is_empty() { "none".to_string() } else { counts.join(", ") }
 }
 
 /// In hexadecimal digits.

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::DataError;
-use super::decode::{Decoded, Square, decode};
 use super::manifest::{Listed, Listing, Manifest, Reason, Skipped, sha256};
 use super::prepared::Writer;
+use super::reader::Item;
 use super::source::Source;
-use crate::files;
+use super::square::{Decoded, Square, squares};
 use crate::progress::Progress;
 
-/// What to take from a source.
+/// Which images of a source are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Selection {
     /// Width and height that the central squares are resized to.
@@ -38,12 +38,21 @@ pub fn select(
     mut keep: impl FnMut(usize, &[u8]) -> Result<(), DataError>,
 ) -> Result<(Manifest, Listing), DataError> {
     let limit = selection.limit.unwrap_or(usize::MAX);
-    let total = source.count()?.min(limit);
+    let total = source.count().min(limit);
     let mut progress = Progress::new(0, total as u64);
     let mut listing = Listing::default();
     let mut names = HashMap::new();
     let mut sides = (u32::MAX, 0);
-    for (tried, image) in (1..).zip(decode(source, selection.size)) {
+    let mut not_read = source.not_read().clone();
+    let images = source.items().into_iter().filter_map(|item| match item {
+        Ok(Item::Image(image)) => Some(Ok(image)),
+        Ok(Item::NotRead(name)) => {
+            not_read.count(Path::new(&name));
+            None
+        }
+        Err(error) => Some(Err(error)),
+    });
+    for (tried, image) in (1..).zip(squares(images, selection.size)) {
         if listing.images.len() >= limit {
             break;
         }
@@ -61,10 +70,11 @@ pub fn select(
         }
         progress.update(tried.min(total) as u64, &[]);
     }
+    listing.not_read = not_read;
     if listing.images.is_empty() {
-        return Err(DataError::none_usable(source.path(), &listing.skipped));
+        return Err(DataError::none_usable(source.name(), &listing));
     }
-    Ok((Manifest::new(files::name(source.path()), selection.size, sides, &listing), listing))
+    Ok((Manifest::new(source.name().to_string(), selection.size, sides, &listing), listing))
 }
 
 /// The pixels of an image and their hash, or why it is skipped. `names` has those taken before it by their hash.
@@ -75,7 +85,7 @@ fn usable(
 ) -> Result<(Vec<u8>, String), (Reason, String)> {
     let Square { planes, side } = square.map_err(|error| (Reason::Unreadable, error))?;
     if (side as usize) < min_size {
-        return Err((Reason::TooSmall, format!("{side} pixels, {min_size} are wanted")));
+        return Err((Reason::TooSmall, format!("{side} pixels, {min_size} are wanted (--min-size)")));
     }
     let sha256 = sha256(&planes);
     match names.get(&sha256) {

@@ -13,9 +13,9 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::DataError;
-use super::decode::picture;
 use super::manifest::{Listing, Manifest, sha256};
-use super::source::{Content, Sink, Stop};
+use super::planes::picture;
+use super::reader::{Content, Reader, Sink, Stop};
 use crate::files::AtomicFile;
 
 const IMAGES: &str = "images";
@@ -150,12 +150,20 @@ impl Prepared {
     }
 }
 
-/// Every image of the file, in its order.
-pub(super) fn read(path: &Path, sink: &Sink) -> Result<(), Stop> {
-    let prepared = Prepared::open(path)?;
-    let listing = prepared.listing()?;
-    for (image, picture) in listing.images.iter().zip(prepared.pictures()) {
-        sink.push(&image.name, Content::Pixels(picture))?;
+#[derive(Debug)]
+pub(super) struct PreparedFile(pub PathBuf);
+
+impl Reader for PreparedFile {
+    fn count(&self) -> Result<usize, DataError> {
+        Ok(Prepared::open(&self.0)?.manifest.images)
     }
-    Ok(())
+
+    fn read(&self, sink: &Sink) -> Result<(), Stop> {
+        let prepared = Prepared::open(&self.0)?;
+        let listing = prepared.listing()?;
+        for (image, picture) in listing.images.iter().zip(prepared.pictures()) {
+            sink.image(&image.name, Content::Pixels(picture))?;
+        }
+        Ok(())
+    }
 }

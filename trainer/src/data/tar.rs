@@ -2,68 +2,81 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 use tar::{Archive, Entry};
 
 use super::DataError;
-use super::source::{Content, Sink, Stop, is_image};
+use super::names::{is_clutter, is_image};
+use super::reader::{Content, Reader, Sink, Stop};
 
-fn open(path: &Path) -> Result<BufReader<File>, DataError> {
-    File::open(path).map(BufReader::new).map_err(|error| DataError::source(path, error))
-}
+#[derive(Debug)]
+pub(super) struct Tar(pub PathBuf);
 
-/// Where a damaged archive breaks off.
-fn damaged(path: &Path, images: usize, error: impl std::fmt::Display) -> DataError {
-    DataError::source(path, format!("damaged or no tar archive, after {images} images: {error}"))
-}
-
-fn is_compressed(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gz") || end.eq_ignore_ascii_case("tgz"))
-}
-
-/// How many image files the archive has.
-pub(super) fn count(path: &Path) -> Result<usize, DataError> {
-    let file = open(path)?;
-    if is_compressed(path) {
-        let mut archive = Archive::new(MultiGzDecoder::new(file));
-        count_entries(path, archive.entries())
-    } else {
-        count_entries(path, Archive::new(file).entries_with_seek())
+impl Tar {
+    fn open(&self) -> Result<BufReader<File>, DataError> {
+        File::open(&self.0).map(BufReader::new).map_err(|error| DataError::source(&self.0, error))
     }
-}
 
-fn count_entries<R: Read>(path: &Path, entries: std::io::Result<tar::Entries<'_, R>>) -> Result<usize, DataError> {
-    let mut count = 0;
-    for entry in entries.map_err(|error| damaged(path, count, error))? {
-        count += usize::from(image_name(&entry.map_err(|error| damaged(path, count, error))?).is_some());
+    /// Where a damaged archive breaks off.
+    fn damaged(&self, images: usize, error: impl std::fmt::Display) -> DataError {
+        DataError::source(&self.0, format!("damaged or no tar archive, after {images} images: {error}"))
     }
-    Ok(count)
-}
 
-/// Every image of the archive, in its order.
-pub(super) fn read(path: &Path, sink: &Sink) -> Result<(), Stop> {
-    let file = open(path)?;
-    let content: Box<dyn Read> = if is_compressed(path) { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut archive = Archive::new(content);
-    let mut count = 0;
-    for entry in archive.entries().map_err(|error| damaged(path, count, error))? {
-        let mut entry = entry.map_err(|error| damaged(path, count, error))?;
-        let Some(name) = image_name(&entry) else { continue };
-        let mut bytes = Vec::new();
-        let read = entry.read_to_end(&mut bytes).map_err(|error| damaged(path, count, error))?;
-        if read as u64 != entry.size() {
-            return Err(damaged(path, count, format!("it ends within {name}")).into());
+    fn is_compressed(&self) -> bool {
+        self.0.extension().is_some_and(|end| end.eq_ignore_ascii_case("gz") || end.eq_ignore_ascii_case("tgz"))
+    }
+
+    fn count_entries<R: Read>(&self, entries: std::io::Result<tar::Entries<'_, R>>) -> Result<usize, DataError> {
+        let mut count = 0;
+        for entry in entries.map_err(|error| self.damaged(count, error))? {
+            let entry = entry.map_err(|error| self.damaged(count, error))?;
+            count += usize::from(file_name(&entry).is_some_and(|name| is_image(Path::new(&name))));
         }
-        sink.push(&name, Content::Encoded(bytes))?;
-        count += 1;
+        Ok(count)
     }
-    Ok(())
 }
 
-/// The name of an entry that is an image file.
-fn image_name<R: Read>(entry: &Entry<'_, R>) -> Option<String> {
+impl Reader for Tar {
+    fn count(&self) -> Result<usize, DataError> {
+        let file = self.open()?;
+        if self.is_compressed() {
+            let mut archive = Archive::new(MultiGzDecoder::new(file));
+            self.count_entries(archive.entries())
+        } else {
+            self.count_entries(Archive::new(file).entries_with_seek())
+        }
+    }
+
+    fn read(&self, sink: &Sink) -> Result<(), Stop> {
+        let file = self.open()?;
+        let content: Box<dyn Read> =
+            if self.is_compressed() { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let mut archive = Archive::new(content);
+        let mut count = 0;
+        for entry in archive.entries().map_err(|error| self.damaged(count, error))? {
+            let mut entry = entry.map_err(|error| self.damaged(count, error))?;
+            let Some(name) = file_name(&entry) else { continue };
+            if !is_image(Path::new(&name)) {
+                sink.not_read(&name)?;
+                continue;
+            }
+            let content = Content::read(&mut entry).map_err(|error| self.damaged(count, error))?;
+            if let Content::Encoded(bytes) = &content
+                && bytes.len() as u64 != entry.size()
+            {
+                return Err(self.damaged(count, format!("it ends within {name}")).into());
+            }
+            sink.image(&name, content)?;
+            count += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The name of an entry that is a file of the data set.
+fn file_name<R: Read>(entry: &Entry<'_, R>) -> Option<String> {
     let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-    (entry.header().entry_type().is_file() && is_image(Path::new(&name))).then_some(name)
+    (entry.header().entry_type().is_file() && !is_clutter(Path::new(&name))).then_some(name)
 }

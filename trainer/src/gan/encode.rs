@@ -7,6 +7,7 @@ use candle_core::{D, DType, Tensor};
 
 use super::latent_cache::Cache;
 use super::latents::Encoded;
+use crate::data::DataOptions;
 use crate::files;
 use crate::network::{BackendName, device};
 
@@ -16,9 +17,8 @@ const LARGEST: f64 = 255.0;
 /// Options of `lddgan data encode`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct EncodeOptions {
-    /// Images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote)
-    #[arg(long, value_name = "PATH")]
-    pub data: PathBuf,
+    #[command(flatten)]
+    pub data: DataOptions,
     /// The file that `lddgan train autoencoder` wrote
     #[arg(long, value_name = "FILE")]
     pub autoencoder: PathBuf,
@@ -68,7 +68,7 @@ pub fn encode(options: &EncodeOptions) -> Result<()> {
     let (file, name) = files::read_model(&options.autoencoder)?;
     let encoder = file.encoder(&name, &device)?;
     let size = file.config.autoencoder.as_ref().map_or(0, |config| config.image_size);
-    let images = crate::data::load(&options.data, size)?;
+    let images = options.data.load(size)?;
     let means = Encoded::new(&encoder, &images, &device)?.means.to_device(&candle_core::Device::Cpu)?;
     let rounded = Rounded::new(&means)?;
     let root_mean_square =

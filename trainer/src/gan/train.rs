@@ -14,7 +14,7 @@ use super::latent_cache::Cache;
 use super::latents::{Encoded, Latents};
 use super::step::{Losses, Setup, Step, Trainer, reconstruction_weight};
 use crate::checkpoint::{Before, Metric, Position, Score, Stage};
-use crate::data::ImageSet;
+use crate::data::{DataOptions, ImageSet};
 use crate::distributed::{self, Processes};
 use crate::eval::table::{Row, Table};
 use crate::memory;
@@ -36,13 +36,12 @@ const BATCH: usize = 16;
 
 /// Options of `lddgan train gan`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(mut_arg("data", |data| data.required(false).required_unless_present("latents")))]
 pub struct Options {
     #[command(flatten)]
     pub run: RunOptions,
-    /// Training images: a folder or a file (Parquet, tar, CIFAR-10's .bin, LMDB's data.mdb, what `data prepare` wrote); not
-    /// needed where `--latents` names a file that is there
-    #[arg(long, value_name = "PATH", required_unless_present = "latents")]
-    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataOptions,
     /// The file that `lddgan train autoencoder` wrote; of no use to presets of the kinds `identity` and `haar`
     #[arg(long, value_name = "FILE")]
     pub autoencoder: Option<PathBuf>,
@@ -69,8 +68,7 @@ fn read_autoencoder(options: &Options, preset: &Preset) -> Result<(ModelFile, St
             preset.name
         );
         let config = FileConfig { autoencoder: Some(config), ..Default::default() };
-        let data = options.data.as_deref().map(files::name).unwrap_or_default();
-        let provenance = Provenance { data, ..Default::default() };
+        let provenance = Provenance { data: options.data.name(), ..Default::default() };
         return Ok((ModelFile { config, provenance, tensors: Default::default() }, preset.name.clone()));
     };
     let (file, name) = files::read_model(path)?;
@@ -265,10 +263,8 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let (mut run, checkpoint) = Run::open(&options.run, Stage::Gan, &preset, processes)?;
     let (mut autoencoder, file) = read_autoencoder(options, &preset)?;
     let seed = run.position.seed;
-    let images = match &options.data {
-        Some(path) => Some(crate::data::load(path, preset.autoencoder.image_size)?),
-        None => None,
-    };
+    let has_images = !options.data.data.is_empty();
+    let images = has_images.then(|| options.data.load(preset.autoencoder.image_size)).transpose()?;
     let encoded = encoded(options, &run, &autoencoder, &file, images.as_ref(), device)?;
     let latents = Latents::new(encoded, preset.train_gan.latent_normalization)?;
     autoencoder.config.latent_scale = latents.scale.clone();

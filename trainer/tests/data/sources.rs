@@ -1,178 +1,10 @@
-//! `lddgan data` as its users run it: every kind of source, what is skipped, and what it says when something is wrong.
-
-mod common;
-
-use std::io::{Cursor, Write};
-use std::path::{Path, PathBuf};
-use std::process::Output;
-use std::sync::Arc;
+//! Every kind of source, what is skipped, and what is said when something is wrong.
 
 use candle_core::Device;
-use heed::types::Bytes;
-use heed::{CommitOrAbort, EnvOpenOptions};
-use image::{ImageFormat, Rgb, RgbImage};
-use lddgan_trainer::data::ImageSet;
-use parquet::data_type::{ByteArray, ByteArrayType};
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::parser::parse_message_type;
-use safetensors::SafeTensors;
-use serde_json::Value;
+use image::RgbImage;
 
-use common::{fail, program, succeed};
-
-/// The records of CIFAR-10 have this size.
-const SIZE: u32 = 32;
-const COUNT: u8 = 5;
-
-/// Different for every `number`.
-fn picture(number: u8, width: u32, height: u32) -> RgbImage {
-    let color = |x: u32, y: u32| Rgb([(x * 9) as u8 ^ number, (y * 7) as u8, (x * y) as u8 + 20 * number]);
-    RgbImage::from_fn(width, height, color)
-}
-
-fn png(picture: &RgbImage) -> Vec<u8> {
-    let mut bytes = Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
-    bytes.into_inner()
-}
-
-fn planes(picture: &RgbImage) -> Vec<u8> {
-    (0..3).flat_map(|channel| picture.pixels().map(move |pixel| pixel[channel])).collect()
-}
-
-/// The pictures of all sources, and their pixels as they are in a prepared file.
-fn pictures() -> (Vec<RgbImage>, Vec<u8>) {
-    let pictures: Vec<RgbImage> = (0..COUNT).map(|number| picture(number, SIZE, SIZE)).collect();
-    let pixels = pictures.iter().flat_map(planes).collect();
-    (pictures, pixels)
-}
-
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-    }
-
-    /// Three good pictures of 24 x 20 pixels.
-    fn with_pictures() -> Self {
-        let folder = Self::new();
-        for number in 0..3 {
-            folder.write(&format!("images/sub/{number}.png"), &png(&picture(number, 24, 20)));
-        }
-        folder
-    }
-
-    fn prepare(&self, data: &str, more: &[&str], out: &str) -> Output {
-        let mut command = program(&["data", "prepare", "--data"]);
-        command.arg(self.path(data)).args(more).arg("--out").arg(self.path(out)).output().unwrap()
-    }
-
-    fn inspect(&self, data: &str) -> Output {
-        program(&["data", "inspect"]).arg(self.path(data)).output().unwrap()
-    }
-
-    fn prepared(&self, name: &str) -> Prepared {
-        Prepared::read(&self.path(name))
-    }
-}
-
-/// What any safetensors reader finds in a prepared file.
-struct Prepared {
-    shape: Vec<usize>,
-    pixels: Vec<u8>,
-    manifest: Value,
-    listing: Value,
-}
-
-impl Prepared {
-    fn read(path: &Path) -> Self {
-        let bytes = std::fs::read(path).unwrap();
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
-        let manifest = &metadata.metadata().as_ref().unwrap()["manifest"];
-        let tensors = SafeTensors::deserialize(&bytes).unwrap();
-        let images = tensors.tensor("images").unwrap();
-        Self {
-            shape: images.shape().to_vec(),
-            pixels: images.data().to_vec(),
-            manifest: serde_json::from_str(manifest).unwrap(),
-            listing: serde_json::from_slice(tensors.tensor("listing").unwrap().data()).unwrap(),
-        }
-    }
-
-    fn names(&self) -> Vec<&str> {
-        self.listing["images"].as_array().unwrap().iter().map(|image| image["name"].as_str().unwrap()).collect()
-    }
-}
-
-/// A Parquet file with the struct column `column`, and another beside it; a row without bytes for each `None`.
-fn parquet(column: &str, images: &[Option<(String, Vec<u8>)>]) -> Vec<u8> {
-    let schema = format!(
-        "message data {{ required binary note; optional group {column} {{ optional binary bytes; \
-         optional binary path (UTF8); }} }}"
-    );
-    let schema = Arc::new(parse_message_type(&schema).unwrap());
-    let mut bytes = Vec::new();
-    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Default::default()).unwrap();
-    let mut rows = writer.next_row_group().unwrap();
-    let levels: Vec<i16> = images.iter().map(|image| if image.is_some() { 2 } else { 1 }).collect();
-    let notes = vec![ByteArray::from("note"); images.len()];
-    let contents = images.iter().flatten().map(|(_, bytes)| ByteArray::from(bytes.clone())).collect();
-    let names = images.iter().flatten().map(|(name, _)| ByteArray::from(name.as_str())).collect();
-    for (values, levels) in [(notes, None), (contents, Some(&levels[..])), (names, Some(&levels[..]))] {
-        let mut column = rows.next_column().unwrap().unwrap();
-        column.typed::<ByteArrayType>().write_batch(&values, levels, None).unwrap();
-        column.close().unwrap();
-    }
-    rows.close().unwrap();
-    writer.close().unwrap();
-    bytes
-}
-
-fn tar(images: &[RgbImage]) -> Vec<u8> {
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut append = |name: &str, bytes: &[u8]| {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        archive.append_data(&mut header, name, bytes).unwrap();
-    };
-    append("labels.txt", b"no image");
-    for (number, picture) in images.iter().enumerate() {
-        append(&format!("set/{number}.png"), &png(picture));
-    }
-    archive.into_inner().unwrap()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn lmdb(folder: &Path, values: &[Vec<u8>]) {
-    std::fs::create_dir_all(folder).unwrap();
-    // SAFETY: nobody else knows the folder.
-    let env = unsafe { EnvOpenOptions::new().map_size(64 << 20).open(folder) }.unwrap();
-    let created = env.create_databases_and_commit(env.write_txn().unwrap(), |opener, transaction| {
-        opener.create_database::<Bytes, Bytes>(transaction, None).map(CommitOrAbort::<_, ()>::Commit)
-    });
-    let database = created.unwrap().unwrap_commit();
-    let mut transaction = env.write_txn().unwrap();
-    for (number, value) in values.iter().enumerate() {
-        database.put(&mut transaction, format!("{number:04}").as_bytes(), value).unwrap();
-    }
-    transaction.commit().unwrap();
-}
+use crate::common::{fail, program, succeed};
+use crate::inputs::*;
 
 #[test]
 fn every_source_gives_the_same_pixels() {
@@ -189,6 +21,7 @@ fn every_source_gives_the_same_pixels() {
     folder.write("shards/b.parquet", &parquet("image", &rows[2..]));
     folder.write("images.tar", &tar(&pictures));
     folder.write("images.tar.gz", &gzip(&tar(&pictures)));
+    folder.write("images.zip", &zip(&pictures));
     let record = |picture: &RgbImage| [vec![7], planes(picture)].concat();
     folder.write("images.bin", &pictures.iter().flat_map(record).collect::<Vec<_>>());
     folder.write("cifar10/data_batch_1.bin", &pictures[..3].iter().flat_map(record).collect::<Vec<_>>());
@@ -207,6 +40,7 @@ fn every_source_gives_the_same_pixels() {
         ("cifar10", "data_batch_2.bin/1"),
         ("encoded_lmdb", "data.mdb/0004"),
         ("raw_lmdb/data.mdb", "0004"),
+        ("images.zip", "set/4.png"),
         // A prepared file is a source too.
         ("folder.safetensors", "4.png"),
     ];
@@ -222,11 +56,11 @@ fn every_source_gives_the_same_pixels() {
     }
 }
 
-/// `lmdb/data.mdb` was written by Python's lmdb 3.0 with LMDB 0.9.36: three RGB images of 4 x 4 pixels, the bytes 0 to 143.
+/// `data.mdb` was written by Python's lmdb 3.0 with LMDB 0.9.36: three RGB images of 4 x 4 pixels, the bytes 0 to 143.
 #[test]
 fn databases_of_other_lmdb_releases_are_read() {
     let folder = Folder::new();
-    folder.write("lmdb/data.mdb", include_bytes!("lmdb/data.mdb"));
+    folder.write("lmdb/data.mdb", include_bytes!("data.mdb"));
     succeed(&folder.prepare("lmdb", &["--size", "4"], "set.safetensors"));
     let pictures = (0u8..144).collect::<Vec<_>>();
     let pictures = pictures.chunks(48).map(|bytes| RgbImage::from_raw(4, 4, bytes.to_vec()).unwrap());
@@ -261,7 +95,7 @@ fn what_cannot_be_used_is_skipped_counted_and_listed() {
         (image["reason"].as_str().unwrap(), image["detail"].as_str().unwrap())
     };
     assert_eq!(details("sub/1.png"), ("duplicate", "same pixels as again.png"));
-    assert_eq!(details("small.png"), ("too-small", "15 pixels, 16 are wanted"));
+    assert_eq!(details("small.png"), ("too-small", "15 pixels, 16 are wanted (--min-size)"));
     assert_eq!(details("broken.jpg").0, "unreadable");
     assert_eq!(details("cut.png").0, "unreadable");
     // The same again, from the file.
@@ -292,8 +126,8 @@ fn training_gets_the_same_tensors_from_a_prepared_file() {
     let folder = Folder::with_pictures();
     succeed(&folder.prepare("images", &["--size", "16"], "set.safetensors"));
     let batch = |name: &str| {
-        let set = ImageSet::load(&folder.path(name), 16).unwrap();
-        assert_eq!((set.len(), set.skipped.len()), (3, 0));
+        let set = load(&folder.path(name), 16).unwrap();
+        assert_eq!(set.len(), 3);
         let batch = set.batch(&[2, 0, 1, 3, 5], &Device::Cpu).unwrap();
         assert_eq!(batch.dims(), [5, 3, 16, 16]);
         batch.flatten_all().unwrap().to_vec1::<f32>().unwrap()
@@ -327,7 +161,7 @@ fn damaged_prepared_files_are_named() {
     };
     for length in [0, 4, 100, bytes.len() / 2, bytes.len() - 1] {
         fail(&inspect("short.safetensors", &bytes[..length]), &["short.safetensors", "data prepare"]);
-        assert!(ImageSet::load(&folder.path("short.safetensors"), 16).is_err());
+        assert!(load(&folder.path("short.safetensors"), 16).is_err());
     }
     // One value of the second image, of the last bytes before the listing.
     let listing = serde_json::to_vec(&folder.prepared("set.safetensors").listing).unwrap().len();
@@ -350,6 +184,9 @@ fn damaged_sources_are_named() {
     folder.write("odd.bin", &[0; 3074]);
     folder.write("text.mdb", &[b'x'; 10_000]);
     folder.write("column.parquet", &parquet("picture", &[]));
+    folder.write("empty.zip", &zip(&[]));
+    let archive = zip(&pictures);
+    folder.write("cut.zip", &archive[..archive.len() / 2]);
     folder.write("unknown.xyz", b"");
     // The data itself, so that half of the file is more than LMDB leaves unwritten.
     let values: Vec<Vec<u8>> = (0..1000).map(|number: u32| number.to_le_bytes().repeat(1500)).collect();
@@ -363,7 +200,9 @@ fn damaged_sources_are_named() {
         ("odd.bin", "3073"),
         ("text.mdb", "LMDB"),
         ("cut.mdb", "truncated"),
-        ("column.parquet", "`image`"),
+        ("column.parquet", "holds no images"),
+        ("cut.zip", "truncated"),
+        ("empty.zip", "1 .json"),
         ("unknown.xyz", ".parquet"),
     ];
     for (name, word) in cases {
