@@ -11,6 +11,7 @@ use crate::data::ImageSet;
 use crate::eval::bar;
 use crate::network::{self, BackendName, Dtype, needs_wgpu};
 use crate::tuning;
+use crate::warn;
 
 /// A model on a backend.
 pub struct Sampler {
@@ -129,7 +130,7 @@ fn on_gpu<R: Copy + Into<Recipe>>(
         Ok(outputs)
     }));
     for recovery in sampler.take_recoveries() {
-        eprintln!("warning: {recovery}");
+        warn!("warning: {recovery}");
     }
     let batches = batches?;
     let whole = |i: usize| {

@@ -25,6 +25,8 @@ pub struct Options {
 enum Target {
     /// The reader of PyTorch checkpoints
     Importer,
+    /// The reader of files of latents, and what is done with them
+    Latents,
     /// The reader of model files, and the networks that are built from them
     ModelFile,
 }
@@ -34,6 +36,7 @@ impl Target {
     fn name(self) -> &'static str {
         match self {
             Self::Importer => "importer",
+            Self::Latents => "latents",
             Self::ModelFile => "model-file",
         }
     }
@@ -42,6 +45,7 @@ impl Target {
     fn seeds(self) -> &'static str {
         match self {
             Self::Importer => "tests/fixtures/checkpoint-reader",
+            Self::Latents => "fuzz/seeds/latents",
             Self::ModelFile => "fuzz/seeds/model-file",
         }
     }
@@ -49,7 +53,7 @@ impl Target {
     /// libFuzzer's option for words that inputs consist of.
     fn dictionary(self) -> Option<&'static str> {
         match self {
-            Self::Importer => None,
+            Self::Importer | Self::Latents => None,
             Self::ModelFile => Some("-dict=fuzz/model-file.dict"),
         }
     }

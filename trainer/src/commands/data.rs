@@ -9,6 +9,7 @@ use lddgan_trainer::data::manifest::{Listing, Manifest};
 use lddgan_trainer::data::{self, Prepared, Selection, Source};
 use lddgan_trainer::gan::{EncodeOptions, encode};
 use lddgan_trainer::grid;
+use lddgan_trainer::say;
 
 #[derive(Subcommand)]
 pub enum Data {
@@ -70,7 +71,7 @@ fn prepare(options: &Prepare) -> Result<()> {
     };
     let (manifest, listing) = data::prepare(&Source::open(&options.data)?, selection, &options.out)?;
     print(&manifest, &listing);
-    println!("wrote {out}");
+    say!("wrote {out}");
     Ok(())
 }
 
@@ -98,7 +99,7 @@ fn inspect_prepared(path: &Path) -> Result<Vec<RgbImage>> {
     let listing = prepared.listing()?;
     print(prepared.manifest(), &listing);
     prepared.verify(&listing)?;
-    println!("every image is as it was written");
+    say!("every image is as it was written");
     let step = prepared.manifest().images.div_ceil(PICTURES);
     Ok(prepared.pictures().step_by(step.max(1)).collect())
 }
@@ -120,11 +121,11 @@ fn inspect_source(source: &Source) -> Result<Vec<RgbImage>> {
 
 fn print(manifest: &Manifest, listing: &Listing) {
     for image in &listing.skipped {
-        println!("skipped {}: {}, {}", image.name, image.reason, image.detail);
+        say!("skipped {}: {}, {}", image.name, image.reason, image.detail);
     }
     let Manifest { source, size, images, sides: (shortest, longest), sha256, skipped } = manifest;
-    println!("{source}: {images} images, here {size}x{size}; shorter sides of the originals: {shortest} to {longest}");
+    say!("{source}: {images} images, here {size}x{size}; shorter sides of the originals: {shortest} to {longest}");
     let counts: Vec<String> = skipped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    println!("skipped: {}", if counts.is_empty() { "none".to_string() } else { counts.join(", ") });
-    println!("SHA-256 of all: {sha256}");
+    say!("skipped: {}", if counts.is_empty() { "none".to_string() } else { counts.join(", ") });
+    say!("SHA-256 of all: {sha256}");
 }

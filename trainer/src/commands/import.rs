@@ -10,6 +10,7 @@ use lddgan::{ModelFile, Provenance};
 use lddgan_trainer::import::{self, load_from, settings};
 use lddgan_trainer::network::{self, BackendName, NetworkName};
 use lddgan_trainer::preset::Preset;
+use lddgan_trainer::say;
 use lddgan_trainer::{files, revision};
 
 use super::read_tensors;
@@ -54,7 +55,7 @@ pub fn import(options: &Import) -> Result<()> {
         verify(&file, recorded)?;
     }
     files::write_atomic(&options.out, &file.to_bytes(DType::F32)?)?;
-    println!("{} tensors, wrote {}", file.tensors.len(), options.out.display());
+    say!("{} tensors, wrote {}", file.tensors.len(), options.out.display());
     Ok(())
 }
 
@@ -96,7 +97,7 @@ fn verify(file: &ModelFile, path: &Path) -> Result<()> {
         let found = outputs.get(output).with_context(|| format!("the network gave no {output}"))?;
         let error =
             relative_error(found, expected_tensor).with_context(|| format!("{}: {expected}", path.display()))?;
-        println!("{expected}: largest error {error:.1e} of the largest value");
+        say!("{expected}: largest error {error:.1e} of the largest value");
         ensure!(
             error <= MAX_RELATIVE_ERROR,
             "{}: {expected} differs by {error:.1e} of its largest value, more than {MAX_RELATIVE_ERROR:e}: \

@@ -8,6 +8,7 @@ use lddgan::cost::{self, Cost};
 use lddgan::model_file::FileConfig;
 use lddgan_trainer::files::read_model;
 use lddgan_trainer::preset::Preset;
+use lddgan_trainer::say;
 
 #[derive(Args)]
 #[group(required = true)]
@@ -23,13 +24,13 @@ pub struct Info {
 pub fn info(options: &Info) -> Result<()> {
     if let Some(model) = &options.model {
         let (file, _) = read_model(model)?;
-        println!("{}", toml::to_string_pretty(&file.provenance)?);
-        println!("{}", toml::to_string_pretty(&file.config)?);
+        say!("{}", toml::to_string_pretty(&file.provenance)?);
+        say!("{}", toml::to_string_pretty(&file.config)?);
         let held = |network: &str| file.tensors.keys().any(|name| name.split('.').next() == Some(network));
         return print_costs(&file.config, held);
     }
     let preset = Preset::load(options.preset.as_deref().unwrap_or_default())?;
-    println!("{}", toml::to_string_pretty(&preset)?);
+    say!("{}", toml::to_string_pretty(&preset)?);
     let config = FileConfig {
         autoencoder: Some(preset.autoencoder),
         generator: Some(preset.generator),
@@ -44,7 +45,7 @@ pub fn info(options: &Info) -> Result<()> {
 fn print_costs(config: &FileConfig, held: impl Fn(&str) -> bool) -> Result<()> {
     let print = |network: &str, cost: Cost| {
         let gflops = cost.flops as f64 / 1e9;
-        println!("{network}: {} parameters, {gflops:.2} GFLOPs per image", cost.parameters);
+        say!("{network}: {} parameters, {gflops:.2} GFLOPs per image", cost.parameters);
     };
     let mut sampling = None;
     if let Some(generator) = config.generator.as_ref().filter(|_| held("generator")) {
@@ -63,10 +64,10 @@ fn print_costs(config: &FileConfig, held: impl Fn(&str) -> bool) -> Result<()> {
         let cost = cost::decoder(autoencoder)?;
         print("decoder", cost);
         if autoencoder.codes > 0 {
-            println!("codebook: {} parameters", autoencoder.codes * autoencoder.latent_channels);
+            say!("codebook: {} parameters", autoencoder.codes * autoencoder.latent_channels);
         }
         if let Some(generator) = sampling {
-            println!("sampling: {:.2} GFLOPs per image", (generator + cost.flops) as f64 / 1e9);
+            say!("sampling: {:.2} GFLOPs per image", (generator + cost.flops) as f64 / 1e9);
         }
     }
     Ok(())

@@ -7,9 +7,10 @@ use candle_core::{Device, Tensor};
 
 use super::DataError;
 use super::decode::decode;
-use super::manifest::{Reason, Skipped};
+use super::manifest::{Reason, Skipped, sha256};
 use super::prepared::Prepared;
 use super::source::Source;
+use crate::{say, warn};
 
 /// Square RGB images of one size, 8 bits per channel.
 pub struct ImageSet {
@@ -103,6 +104,11 @@ impl ImageSet {
         &self.pixels
     }
 
+    /// The size and the SHA-256 of all pixels: what tells one set from another.
+    pub fn sha256(&self) -> String {
+        format!("{0}x{0} {1}", self.size, sha256(&self.pixels))
+    }
+
     pub fn len(&self) -> usize {
         self.pixels.len() / self.image_len()
     }
@@ -150,8 +156,8 @@ impl ImageSet {
 pub fn load(path: &Path, size: usize) -> Result<ImageSet, DataError> {
     let set = ImageSet::load(path, size)?;
     for Skipped { name, detail, .. } in &set.skipped {
-        eprintln!("skipped {name}: {detail}");
+        warn!("skipped {name}: {detail}");
     }
-    println!("{}: {} images, {} skipped", path.display(), set.len(), set.skipped.len());
+    say!("{}: {} images, {} skipped", path.display(), set.len(), set.skipped.len());
     Ok(set)
 }
