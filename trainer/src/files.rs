@@ -1,9 +1,12 @@
 //! Reading files, and writing them so that a kill or a full disk never leaves half of one.
 
-use std::io::{Seek, Write};
+use std::fs::{File, TryLockError};
+use std::io::{Error, ErrorKind, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use lddgan::ModelFile;
+
+use crate::warn;
 
 /// A file or folder that could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -11,11 +14,11 @@ use lddgan::ModelFile;
 pub struct FileError {
     path: PathBuf,
     action: &'static str,
-    reason: std::io::Error,
+    reason: Error,
 }
 
 impl FileError {
-    fn new(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+    fn new(path: &Path, action: &'static str) -> impl FnOnce(Error) -> Self {
         let path = path.to_path_buf();
         move |reason| Self { path, action, reason }
     }
@@ -63,12 +66,13 @@ impl AtomicFile {
         let fail = || FileError::new(&self.path, CANNOT_WRITE);
         self.file.as_file().sync_all().map_err(fail())?;
         self.file.persist(&self.path).map_err(|error| fail()(error.error))?;
-        sync_folder(folder(&self.path)).map_err(fail())
+        sync_folder(folder(&self.path));
+        Ok(())
     }
 }
 
 /// A folder of files that is written beside its path, flushed to the disk, then renamed. Until then, and on an error,
-/// there is no such folder, or the old one.
+/// there is no such folder.
 pub struct AtomicFolder {
     path: PathBuf,
     temporary: tempfile::TempDir,
@@ -89,35 +93,35 @@ impl AtomicFolder {
     /// Adds a file.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         let write = || {
-            let mut file = std::fs::File::create_new(self.temporary.path().join(name))?;
+            let mut file = File::create_new(self.temporary.path().join(name))?;
             file.write_all(bytes)?;
             file.sync_all()
         };
         write().map_err(FileError::new(&self.path.join(name), CANNOT_WRITE))
     }
 
-    /// Gives the folder its name, in the place of one that is there.
+    /// Gives the folder its name, which no other may have.
     pub fn persist(self) -> Result<(), FileError> {
         let fail = || FileError::new(&self.path, CANNOT_WRITE);
-        sync_folder(self.temporary.path()).map_err(fail())?;
-        if self.path.exists() {
-            remove_folder(&self.path)?;
-        }
+        sync_folder(self.temporary.path());
         std::fs::rename(self.temporary.path(), &self.path).map_err(fail())?;
         // It is not there any more under that name.
         let _ = self.temporary.keep();
-        sync_folder(folder(&self.path)).map_err(fail())
+        sync_folder(folder(&self.path));
+        Ok(())
     }
 }
 
 const CANNOT_WRITE: &str = "cannot be written";
 
-/// How names of files and folders begin that have not got theirs yet. After a kill they are left over.
-const LEFTOVER: &str = ".tmp";
+/// How names of files and folders begin that have not got theirs yet; a random part follows. After a kill they are left
+/// over. Nobody else has such names.
+const LEFTOVER: &str = ".lddgan-tmp-";
 
-/// The rename of a file must reach the disk as well.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    std::fs::File::open(folder)?.sync_all()
+/// The rename of a file should reach the disk as well. Windows and some network file systems do not know how; the file
+/// is whole without it.
+fn sync_folder(folder: &Path) {
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
 
 fn folder(path: &Path) -> &Path {
@@ -158,16 +162,40 @@ pub fn create_folder(path: &Path) -> Result<(), FileError> {
 }
 
 /// Makes a file if it is not there, and locks it until what this returns is dropped or the program ends; `None` if another
-/// program has locked it.
-pub fn lock(path: &Path) -> Result<Option<std::fs::File>, FileError> {
+/// program has locked it. Where the file system knows no locks, it is a warning, and the file is not locked.
+pub fn lock(path: &Path) -> Result<Option<File>, FileError> {
+    lock_by(path, File::try_lock)
+}
+
+/// As [`lock`], by this system call.
+fn lock_by(
+    path: &Path,
+    mut try_lock: impl FnMut(&File) -> Result<(), TryLockError>,
+) -> Result<Option<File>, FileError> {
     let fail = || FileError::new(path, "cannot be locked");
     create_folder(folder(path))?;
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(fail())?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(fail()(error)),
+    let file = File::options().create(true).append(true).open(path).map_err(fail())?;
+    loop {
+        match try_lock(&file) {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) if knows_no_locks(&error) => {
+                warn!("warning: {}: cannot be locked ({error}); start no second run here", path.display());
+                return Ok(Some(file));
+            }
+            Err(TryLockError::Error(error)) => return Err(fail()(error)),
+        }
     }
+}
+
+/// As Lustre and NFS answer: ENOSYS, EOPNOTSUPP, or ENOLCK.
+fn knows_no_locks(error: &Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::ENOLCK) {
+        return true;
+    }
+    error.kind() == ErrorKind::Unsupported
 }
 
 /// The names in a folder, none if there is no such folder.
@@ -175,7 +203,7 @@ pub fn list(folder: &Path) -> Result<Vec<String>, FileError> {
     let fail = || FileError::new(folder, "cannot be read");
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(fail()(error)),
     };
     let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
@@ -186,25 +214,115 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     std::fs::rename(from, to).map_err(FileError::new(from, "cannot be renamed"))
 }
 
-/// Removes a folder and all in it, in one moment for those who look for it by its name.
-pub fn remove_folder(path: &Path) -> Result<(), FileError> {
-    let hidden = path.with_file_name(format!("{LEFTOVER}-{}", name(path)));
-    let remove = || {
-        if hidden.exists() {
-            std::fs::remove_dir_all(&hidden)?;
-        }
-        std::fs::rename(path, &hidden)?;
-        std::fs::remove_dir_all(&hidden)
-    };
-    remove().map_err(FileError::new(path, "cannot be removed"))
+/// Removes a file, if it is there.
+pub fn remove_file(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(FileError::new(path, "cannot be removed")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the files in a folder whose names are `ours`, and the folder, in one moment for those who look for it by its
+/// name. If it holds anything else, that stays, and the folder with it.
+pub fn remove_folder(path: &Path, ours: impl Fn(&str) -> bool) -> Result<(), FileError> {
+    let fail = || FileError::new(path, "cannot be removed");
+    if !list(path)?.iter().all(|name| ours(name)) {
+        return remove_files(path, ours).map_err(fail());
+    }
+    // A name that is free: the folder that had it is gone at once.
+    let hidden = tempfile::Builder::new().prefix(LEFTOVER).tempdir_in(folder(path)).map_err(fail())?.path().to_owned();
+    std::fs::rename(path, &hidden).and_then(|()| remove_files(&hidden, ours)).map_err(fail())
 }
 
 /// Removes what a killed program left half written in a folder. Nothing may be written there at the same time.
 pub fn remove_leftovers(folder: &Path) -> Result<(), FileError> {
     for name in list(folder)?.into_iter().filter(|name| name.starts_with(LEFTOVER)) {
         let path = folder.join(name);
-        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        let removed = match path.is_dir() && !path.is_symlink() {
+            true => remove_files(&path, |_| true),
+            false => std::fs::remove_file(&path),
+        };
         removed.map_err(FileError::new(&path, "cannot be removed"))?;
     }
     Ok(())
+}
+
+/// Removes the files in a folder whose names are `ours`, and the folder if nothing is left.
+fn remove_files(folder: &Path, ours: impl Fn(&str) -> bool) -> std::io::Result<()> {
+    let mut left = false;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        match !entry.file_type()?.is_dir() && ours(&entry.file_name().to_string_lossy()) {
+            true => std::fs::remove_file(entry.path())?,
+            false => left = true,
+        }
+    }
+    if left { Ok(()) } else { std::fs::remove_dir(folder) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What network file systems answer, in the place of this machine's.
+    #[test]
+    fn a_file_system_without_locks_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.lock");
+        let answer = |answers: Vec<TryLockError>| {
+            let mut answers = answers.into_iter();
+            lock_by(&path, move |_| answers.next().map_or(Ok(()), Err))
+        };
+        assert!(answer(vec![]).unwrap().is_some());
+        assert!(answer(vec![TryLockError::WouldBlock]).unwrap().is_none());
+        let error = |kind: ErrorKind| TryLockError::Error(kind.into());
+        assert!(answer(vec![error(ErrorKind::Unsupported)]).unwrap().is_some());
+        assert!(answer(vec![error(ErrorKind::Interrupted), TryLockError::WouldBlock]).unwrap().is_none());
+        let refused = answer(vec![error(ErrorKind::PermissionDenied)]).unwrap_err().to_string();
+        assert!(refused.contains("run.lock") && refused.contains("cannot be locked"), "{refused}");
+        #[cfg(unix)]
+        for number in [libc::ENOSYS, libc::EOPNOTSUPP, libc::ENOLCK] {
+            let answered = answer(vec![TryLockError::Error(Error::from_raw_os_error(number))]);
+            assert!(answered.unwrap().is_some(), "{number}");
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_is_never_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, b"text").unwrap();
+        };
+        [".tmp/thesis/chapter", ".tmpfs-notes", ".lddgan", ".lddgan-tmp-Ab12Cd", ".lddgan-tmp-Ef34Gh/state"]
+            .into_iter()
+            .for_each(write);
+        [".lddgan-tmp-Ij56Kl/folder/chapter", "1/state", "1/notes", "2/state"].into_iter().for_each(write);
+        remove_leftovers(folder.path()).unwrap();
+        for name in ["1", "2"] {
+            remove_folder(&folder.path().join(name), |name| name == "state").unwrap();
+        }
+        let files = walkdir::WalkDir::new(folder.path()).sort_by_file_name().into_iter().map(Result::unwrap);
+        let files = files.filter(|entry| entry.file_type().is_file());
+        let left: Vec<_> = files.map(|file| file.path().strip_prefix(folder.path()).unwrap().to_owned()).collect();
+        let expected =
+            [".lddgan", ".lddgan-tmp-Ij56Kl/folder/chapter", ".tmp/thesis/chapter", ".tmpfs-notes", "1/notes"];
+        assert_eq!(left, expected.map(PathBuf::from));
+        assert!(!folder.path().join("2").exists());
+    }
+
+    /// As where a folder may be written in and not be read; its owner's rights do not hold back everyone.
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_cannot_be_flushed_is_no_error() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let set = |mode| std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        set(0o300);
+        let written = write_atomic(&folder.path().join("file"), b"bytes");
+        set(0o700);
+        written.unwrap();
+        assert_eq!(read(&folder.path().join("file")).unwrap(), b"bytes");
+    }
 }

@@ -40,9 +40,22 @@ pub fn arrange(pictures: &[RgbImage], columns: usize) -> RgbImage {
     grid
 }
 
-/// The bytes of a PNG file.
-pub fn to_png(picture: &RgbImage) -> image::ImageResult<Vec<u8>> {
-    encode(picture, ImageFormat::Png)
+/// The bytes of a PNG file, with these keywords and texts in its metadata.
+pub fn to_png(picture: &RgbImage, texts: &[(&str, String)]) -> Result<Vec<u8>, png::EncodingError> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, picture.width(), picture.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    for (keyword, text) in texts {
+        match text.is_ascii() {
+            true => encoder.add_text_chunk(keyword.to_string(), text.clone())?,
+            false => encoder.add_itxt_chunk(keyword.to_string(), text.clone())?,
+        }
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(picture)?;
+    writer.finish()?;
+    Ok(bytes)
 }
 
 /// Reads the path of a picture that [`write`] can write; an error before the work, not after it.

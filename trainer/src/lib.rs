@@ -1,5 +1,7 @@
 //! Training, sampling and measuring of Latent Denoising Diffusion GANs: what the `lddgan` program is made of.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod adam;
 pub mod autoencoder;
 pub mod bench;
@@ -12,10 +14,12 @@ pub mod files;
 pub mod gan;
 pub mod grid;
 pub mod import;
+pub mod interrupts;
 pub mod log;
 pub mod memory;
 pub mod network;
 mod noise;
+pub mod output;
 pub mod precision;
 pub mod preset;
 mod principal;

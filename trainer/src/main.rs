@@ -1,12 +1,16 @@
 //! `lddgan`: trains, samples, imports and inspects Latent Denoising Diffusion GANs.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod commands;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use lddgan_trainer::{autoencoder, gan, second_order, threads};
+use lddgan_trainer::interrupts::SIGPIPE;
+use lddgan_trainer::run::Ended;
+use lddgan_trainer::{autoencoder, gan, output, second_order, threads, warn};
 
 /// Latent Denoising Diffusion GAN: train it, make images with it
 #[derive(Parser)]
@@ -60,30 +64,37 @@ enum Train {
 }
 
 fn main() -> ExitCode {
-    // A reader that stops early (`lddgan info … | head`) ends the program instead of making it panic.
-    #[cfg(unix)]
-    // SAFETY: restores the system's default before anything is printed.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-    }
     threads::limit();
     // The R1 penalty needs second-order gradients.
     second_order::start();
     match run(&Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(ended) => status(ended),
         Err(error) => {
             // Without anyhow's backtrace, which would bury the message.
-            eprintln!("error: {error:#}");
+            warn!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(command: &Command) -> Result<()> {
+/// The exit status. That its output was lost is an error, unless its reader had enough (`lddgan info … | head`).
+fn status(ended: Ended) -> ExitCode {
+    match output::failure() {
+        None => ended.status().into(),
+        Some(_) if ended.status() != 0 => ended.status().into(),
+        Some(_) if output::is_closed() => (128 + SIGPIPE).into(),
+        Some(error) => {
+            warn!("error: standard output cannot be written: {error}; all else was done");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<Ended> {
     match command {
+        Command::Train(Train::Autoencoder(options)) => return autoencoder::train(options),
+        Command::Train(Train::Gan(options)) => return gan::train(options),
         Command::Data(command) => commands::data(command),
-        Command::Train(Train::Autoencoder(options)) => autoencoder::train(options),
-        Command::Train(Train::Gan(options)) => gan::train(options),
         Command::Sample(options) => commands::sample(options),
         Command::Reconstruct(options) => commands::reconstruct(options),
         Command::Eval(options) => commands::eval(options),
@@ -96,5 +107,6 @@ fn run(command: &Command) -> Result<()> {
         Command::Golden(options) => commands::golden(options),
         Command::Check(options) => commands::check(options),
         Command::Bench(options) => commands::bench(options),
-    }
+    }?;
+    Ok(Ended::Finished)
 }

@@ -187,7 +187,7 @@ pub fn device(backend: BackendName) -> Result<Device> {
     numbered_device(backend, 0)
 }
 
-/// As [`device`], on the GPU of this number.
+/// As [`device`], on the GPU of this number, counted round where fewer are visible: SLURM may show each process its own alone.
 pub fn numbered_device(backend: BackendName, number: usize) -> Result<Device> {
     match backend {
         BackendName::Cpu | BackendName::Wgpu => Ok(Device::Cpu),
@@ -196,6 +196,7 @@ pub fn numbered_device(backend: BackendName, number: usize) -> Result<Device> {
         }
         // On a stream of its own: the default one is another for each thread.
         BackendName::Cuda => {
+            let number = number % visible_gpus();
             let device = Device::new_cuda_with_stream(number);
             let device = device.with_context(|| format!("CUDA device {number} cannot be used"))?;
             #[cfg(feature = "cuda")]
@@ -203,6 +204,15 @@ pub fn numbered_device(backend: BackendName, number: usize) -> Result<Device> {
             Ok(device)
         }
     }
+}
+
+/// How many NVIDIA GPUs this process sees, at least 1.
+fn visible_gpus() -> usize {
+    #[cfg(feature = "cuda")]
+    if let Ok(count) = candle_core::cuda_backend::cudarc::driver::CudaContext::device_count() {
+        return count.max(1) as usize;
+    }
+    1
 }
 
 impl Network {

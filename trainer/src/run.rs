@@ -2,46 +2,53 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 use lddgan::parameters::TensorMap;
 
+use crate::checkpoint::changes::{self, Change, Inputs};
 use crate::checkpoint::{Before, Checkpoint, Position, Score, Stage, Store};
 use crate::distributed::{Launch, Processes};
-use crate::files;
+use crate::interrupts::{Interrupts, SIGTERM};
 use crate::log::{Line, Log};
 use crate::network::BackendName;
 use crate::precision::Precision;
 use crate::preset::Preset;
+use crate::{files, log, say, warn};
 
 /// How much longer than the last one the last checkpoint of a run with a time limit may take.
 const RESERVE: f64 = 1.5;
 
+/// The preset of a fresh run that names none.
+const PRESET: &str = "faces64";
+
 /// The options that all training commands share.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunOptions {
-    /// Preset: a name, or the path of a TOML file
-    #[arg(long, default_value = "faces64")]
-    pub preset: String,
+    /// Preset: a name, or the path of a TOML file (default: faces64; with --resume, that of the run)
+    #[arg(long)]
+    pub preset: Option<String>,
     /// Folder for checkpoints, logs, pictures and model files
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
-    /// Go on from the newest whole checkpoint in the output folder
+    /// Go on from the newest whole checkpoint in the output folder. Preset, seed and data must be those of the run; what
+    /// may differ is --precision, --hold-encoder and, in the preset, its name, images, learning rates and gradient_clip
     #[arg(long)]
     pub resume: bool,
+    /// Start anew in a folder that holds a run or a model, and replace them with the first checkpoint
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
     /// Be done in this many minutes, the last checkpoint, picture and model file included
-    #[arg(long)]
+    #[arg(long, value_parser = minutes)]
     pub minutes: Option<f64>,
     /// Stop when this many training images were seen in all (default: the preset's)
     #[arg(long)]
     pub images: Option<u64>,
     /// Minutes between checkpoints
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, value_parser = minutes)]
     pub checkpoint_minutes: f64,
     /// Optimiser steps between checkpoints, where that is sooner
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -60,25 +67,32 @@ pub struct RunOptions {
     /// What numbers it computes with
     #[arg(long, default_value = "f32")]
     pub precision: Precision,
-    /// Seed of every random number of the run
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Seed of every random number of the run (default: 0; with --resume, that of the run)
+    #[arg(long)]
+    pub seed: Option<u64>,
 }
 
 impl RunOptions {
-    /// The device to train on; sets the precision.
+    /// The device to train on, of several GPUs that of this process; sets the precision.
     pub fn device(&self) -> Result<Device> {
-        training_device(self.backend, self.precision)
+        training_device(self.backend, self.precision, Launch::from_environment()?.local_rank)
     }
 }
 
-/// The device to train on with this backend, of several GPUs that of this process; sets the precision for the process.
-pub fn training_device(backend: BackendName, precision: Precision) -> Result<Device> {
+/// The device to train on with this backend, the GPU of this number; sets the precision for the process.
+pub fn training_device(backend: BackendName, precision: Precision, number: usize) -> Result<Device> {
     ensure!(backend != BackendName::Wgpu, "the WebGPU executor cannot train: choose the backend `cpu` or `cuda`");
     let tf32_on_cpu = precision == Precision::Tf32 && backend == BackendName::Cpu;
     ensure!(!tf32_on_cpu, "only CUDA devices have TF32: choose the precision `f32`");
     precision.set();
-    crate::network::numbered_device(backend, Launch::from_environment()?.local_rank)
+    crate::network::numbered_device(backend, number)
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(minutes) if (0.0..=1e9).contains(&minutes) => Ok(minutes),
+        _ => Err("needs a number of minutes, 0 or more".to_string()),
+    }
 }
 
 /// Mebibytes, not so few that there would be more parts than one can keep.
@@ -107,10 +121,33 @@ pub struct Run {
     saved_step: Option<u64>,
     /// The images of the checkpoint whose model file stands as the best one.
     published: Option<u64>,
-    /// When the last step or checkpoint ended, and the seconds that a step may take.
+    /// The images that the model file in the folder has seen, if it is not of a checkpoint that the run goes on from.
+    standing: Option<u64>,
+    /// When the last step or checkpoint ended, and the seconds that a step may take; 0 before the first one.
     ended: Instant,
     step_seconds: f64,
-    interrupted: Arc<AtomicBool>,
+    interrupts: Interrupts,
+}
+
+/// Why a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All images were seen.
+    Finished,
+    /// There was no time for another step.
+    OutOfTime,
+    /// By the signal of this number.
+    Interrupted(u8),
+}
+
+impl Ended {
+    /// The exit status of the program: 0, or as shells have it 128 and the signal.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Finished | Self::OutOfTime => 0,
+            Self::Interrupted(signal) => 128 + signal,
+        }
+    }
 }
 
 /// What a checkpoint is made of.
@@ -143,32 +180,29 @@ pub struct NotFinite {
 }
 
 impl Run {
-    /// Opens the output folder: a fresh run, or the checkpoint to go on from, with its path.
+    /// Opens the output folder: a fresh run, or the checkpoint to go on from, with its path. The run's preset and seed are
+    /// those of its [`Position`].
     pub fn open(
         options: &RunOptions,
         stage: Stage,
-        preset: &Preset,
         processes: &Processes,
     ) -> Result<(Self, Option<(Checkpoint, PathBuf)>)> {
         let part = options.split.map(|mib| (mib * 1024.0 * 1024.0) as usize);
         let store = Store::new(&options.out, options.keep as usize, part);
-        let out = options.out.display();
-        match (store.is_empty()?, options.resume) {
-            (false, false) => bail!("{out} already holds a run: go on with --resume, or choose another --out"),
-            (true, true) => bail!("{out}: no checkpoint to resume from; leave --resume out to start"),
-            _ => {}
-        }
+        let given = options.preset.as_deref().map(Preset::load).transpose()?;
+        check_folder(options, stage, &store)?;
         let lock = if processes.is_first() { lock(&options.out)? } else { None };
+        if processes.is_first() {
+            files::remove_leftovers(&options.out)?;
+            store.remove_leftovers()?;
+        }
         let checkpoint = if options.resume { store.newest(processes.is_first())? } else { None };
         let position = match &checkpoint {
-            Some((checkpoint, path)) => {
-                checkpoint.check(stage, preset, path)?;
-                Position { preset: preset.clone(), ..checkpoint.position.clone() }
-            }
+            Some((checkpoint, path)) => resumed(checkpoint, path, stage, given, options.seed)?,
             None => Position {
                 stage,
-                preset: preset.clone(),
-                seed: options.seed,
+                preset: given.map_or_else(|| Preset::load(PRESET), Ok)?,
+                seed: options.seed.unwrap_or(0),
                 step: 0,
                 images: 0,
                 before: Before::default(),
@@ -176,8 +210,18 @@ impl Run {
                 checkpoint_seconds: 0.0,
                 score: None,
                 best: None,
+                inputs: Inputs::new(),
             },
         };
+        let standing = if options.overwrite { None } else { images_seen(&options.out, stage) };
+        let standing = standing.filter(|&seen| seen > position.images_in_all());
+        if let Some(seen) = standing {
+            let model = options.out.join(stage.model_file());
+            say!(
+                "{} has seen {seen} images, more than the checkpoint: it stays until the run has, too",
+                model.display()
+            );
+        }
         let now = Instant::now();
         let from_store = checkpoint.as_ref().is_some_and(|(_, path)| *path == store.path(position.images));
         let run = Self {
@@ -192,23 +236,80 @@ impl Run {
             saved: now,
             saved_step: from_store.then_some(position.step),
             published: None,
+            standing,
             ended: now,
             step_seconds: 0.0,
-            interrupted: watch_interrupts()?,
+            interrupts: Interrupts::watch()?,
             position,
         };
         Ok((run, checkpoint))
     }
 
-    /// Whether to stop: enough images, interrupted, or no time for another step and the last checkpoint. All processes
-    /// stop where one has to.
-    pub fn finished(&self, total: u64) -> Result<bool> {
-        let needed = self.step_seconds + RESERVE * self.position.checkpoint_seconds;
-        let out_of_time = |minutes: f64| self.started.elapsed().as_secs_f64() + needed >= minutes * 60.0;
-        let finished = self.position.images >= total
-            || self.options.minutes.is_some_and(out_of_time)
-            || self.interrupted.load(Ordering::SeqCst);
-        Ok(self.processes.any(finished)?)
+    /// Notes what the run is made from, if it goes on with the same. Names and values.
+    pub fn accept<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, String)>) -> Result<()> {
+        let inputs = inputs.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+        accept_changes(&changes::of_inputs(&self.position.inputs, &inputs), &self.options.out)?;
+        self.position.inputs.extend(inputs);
+        Ok(())
+    }
+
+    /// The seconds that are left, where there is a limit.
+    pub fn seconds_left(&self) -> Option<f64> {
+        self.options.minutes.map(|minutes| minutes * 60.0 - self.started.elapsed().as_secs_f64())
+    }
+
+    /// Before the first step of a run with a time limit: finds out how long it will take. `probe` takes a step on `share` of
+    /// the samples and says its seconds. A first one may be slow, so only a second one tells that there is no time.
+    pub fn expect_step(&mut self, share: f64, mut probe: impl FnMut() -> Result<f64>) -> Result<()> {
+        for _ in 0..2 {
+            let fits = self.step_seconds > 0.0 && self.seconds_left().is_none_or(|left| self.needed() < left);
+            if fits || self.seconds_left().is_none_or(|left| left <= 0.0) {
+                break;
+            }
+            self.step_seconds = probe()? / share;
+        }
+        self.ended = Instant::now();
+        Ok(())
+    }
+
+    /// The seconds for another step and the last checkpoint.
+    fn needed(&self) -> f64 {
+        self.step_seconds + RESERVE * self.position.checkpoint_seconds
+    }
+
+    /// Whether and why to stop. All processes stop where one has to.
+    pub fn ended(&self, total: u64) -> Result<Option<Ended>> {
+        let signal = self.interrupts.signal();
+        let out_of_time = self.seconds_left().is_some_and(|left| self.needed() >= left);
+        let reasons = [self.position.images >= total, signal.is_some(), out_of_time];
+        let [finished, interrupted, out_of_time] = self.processes.any(reasons)?;
+        Ok(match () {
+            () if finished => Some(Ended::Finished),
+            // Where another process was told to stop, it is as if this one had been.
+            () if interrupted => Some(Ended::Interrupted(signal.unwrap_or(SIGTERM))),
+            () if out_of_time => Some(Ended::OutOfTime),
+            () => None,
+        })
+    }
+
+    /// Says what came of the run, after the last checkpoint.
+    pub fn conclude(&self, ended: Ended, total: u64) {
+        let Position { stage, images, seconds, .. } = self.position;
+        let model = self.file(&stage.model_file());
+        match self.standing {
+            None => say!("{}; {seconds:.0} s; wrote {}", self.summary(), model.display()),
+            Some(seen) => {
+                say!("{}; {seconds:.0} s; {} stays, which has seen {seen} images", self.summary(), model.display());
+            }
+        }
+        match ended {
+            Ended::Finished => {}
+            Ended::OutOfTime => {
+                let minutes = self.options.minutes.unwrap_or_default();
+                say!("the {minutes} minutes are used up at {images} of {total} images; --resume goes on");
+            }
+            Ended::Interrupted(_) => warn!("interrupted at {images} of {total} images; --resume goes on"),
+        }
     }
 
     /// Stops the run if one of the losses or norms of the step under way is no number, with all that went into the step
@@ -247,8 +348,9 @@ impl Run {
         self.position.step += 1;
         self.position.images += images as u64;
         self.position.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
-        // Some steps do more than others.
-        self.step_seconds = self.ended.elapsed().as_secs_f64().max(0.95 * self.step_seconds);
+        // Some steps do more than others; what was expected of the first one does not count any more.
+        let before = if self.position.step > self.first_step + 1 { self.step_seconds } else { 0.0 };
+        self.step_seconds = self.ended.elapsed().as_secs_f64().max(0.95 * before);
         self.ended = Instant::now();
         if self.processes.is_first() {
             let line = self.line(values);
@@ -283,7 +385,10 @@ impl Run {
     /// the output folder.
     pub fn save(&mut self, snapshot: impl FnOnce(&Position) -> Result<Snapshot>) -> Result<()> {
         let started = Instant::now();
-        let model = format!("{}.safetensors", self.position.stage.model());
+        let model = self.position.stage.model_file();
+        if self.options.overwrite && self.saved_step.is_none() {
+            self.clear()?;
+        }
         if self.saved_step != Some(self.position.step) {
             let Snapshot { state, model: bytes, score, figures, picture } = snapshot(&self.position)?;
             self.position.set_score(score);
@@ -294,18 +399,39 @@ impl Run {
             let line = self.line(&score.into_iter().chain(figures).collect::<Vec<_>>());
             self.log().checkpoint(line, &picture);
         }
-        self.publish(self.position.images, &model, &model)?;
-        let best = self.position.best.map(|best| best.images);
-        if let Some(images) = best.filter(|_| best != self.published) {
-            self.publish(images, &model, &format!("{}-best.safetensors", self.position.stage.model()))?;
-            self.published = best;
+        if self.supersedes() {
+            self.standing = None;
+            self.publish(self.position.images, &model, &model)?;
+            let best = self.position.best.map(|best| best.images);
+            if let Some(images) = best.filter(|_| best != self.published) {
+                self.publish(images, &model, &self.position.stage.best_model_file())?;
+                self.published = best;
+            }
         }
-        self.store.prune(best)?;
-        files::remove_leftovers(&self.options.out)?;
+        for images in self.store.outdated(self.position.best.map(|best| best.images))? {
+            self.remove_checkpoint(images)?;
+        }
         self.saved = Instant::now();
         self.ended = self.saved;
         self.position.checkpoint_seconds = started.elapsed().as_secs_f64();
         Ok(())
+    }
+
+    /// Whether the model files in the folder have seen no more than this run.
+    pub fn supersedes(&self) -> bool {
+        self.standing.is_none_or(|seen| self.position.images_in_all() >= seen)
+    }
+
+    /// Removes what an earlier run wrote and this one would go on with, before its first checkpoint.
+    fn clear(&self) -> Result<()> {
+        self.store.list()?.into_iter().try_for_each(|images| self.remove_checkpoint(images))?;
+        files::remove_file(&self.file(&self.position.stage.best_model_file()))?;
+        Ok(log::remove(&self.options.out)?)
+    }
+
+    fn remove_checkpoint(&self, images: u64) -> Result<()> {
+        files::remove_file(&self.file(&log::picture_name(images)))?;
+        Ok(self.store.remove(images)?)
     }
 
     /// Copies a checkpoint's model file, if it is there, to the output folder.
@@ -342,22 +468,70 @@ fn lock(out: &Path) -> Result<Option<File>> {
     Ok(lock)
 }
 
-/// Becomes true with the first interrupt; the second does not wait for the checkpoint.
-fn watch_interrupts() -> Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = interrupted.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+/// Checks that the folder is for what the options say: a fresh run, or one to go on with.
+fn check_folder(options: &RunOptions, stage: Stage, store: &Store) -> Result<()> {
+    let out = options.out.display();
+    match (store.is_empty()?, options.resume) {
+        _ if options.overwrite => return Ok(()),
+        (false, true) => return Ok(()),
+        (false, false) => {
+            bail!(
+                "{out} already holds a run: go on with --resume, choose another --out, or replace it with --overwrite"
+            )
         }
-    })
-    .context("the interrupt key cannot be watched")?;
-    // By SIGTERM, schedulers and systems end a program; SIGUSR1 is what mpirun passes on to its processes at once.
-    #[cfg(unix)]
-    for signal in [libc::SIGTERM, libc::SIGUSR1] {
-        signal_hook::flag::register(signal, interrupted.clone()).context("signals cannot be watched")?;
+        (true, true) => bail!("{out}: no checkpoint to resume from; leave --resume out to start"),
+        (true, false) => {}
     }
-    Ok(interrupted)
+    let names = [stage.model_file(), stage.best_model_file(), log::LOSSES.to_string()];
+    if let Some(name) = names.iter().find(|name| options.out.join(name).is_file()) {
+        let seen = images_seen(&options.out, stage).map(|seen| format!(" ({seen} images seen)")).unwrap_or_default();
+        bail!(
+            "{out} holds {name} of an earlier run{seen}, but no checkpoint to go on from: choose another --out, or \
+             replace what is there with --overwrite"
+        );
+    }
+    Ok(())
+}
+
+/// The training images that the model file in a folder says it has seen.
+fn images_seen(out: &Path, stage: Stage) -> Option<u64> {
+    let (file, _) = files::read_model(&out.join(stage.model_file())).ok()?;
+    file.provenance.images.get(stage.key()).copied()
+}
+
+/// Where a run goes on, with the preset that it goes on with.
+fn resumed(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    stage: Stage,
+    given: Option<Preset>,
+    seed: Option<u64>,
+) -> Result<Position> {
+    checkpoint.check(stage, path)?;
+    let position = checkpoint.position.clone();
+    if let Some(seed) = seed.filter(|seed| *seed != position.seed) {
+        bail!("{}: the run has the seed {}, not {seed}: leave --seed out to go on", path.display(), position.seed);
+    }
+    let Some(preset) = given else { return Ok(position) };
+    accept_changes(&changes::of_presets(stage, &position.preset, &preset), path)?;
+    Ok(Position { preset, ..position })
+}
+
+/// Says what differs from the run in `path`; what must not differ is an error.
+fn accept_changes(changes: &[Change], path: &Path) -> Result<()> {
+    let (allowed, refused): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(|change| change.allowed);
+    if !refused.is_empty() {
+        let refused = refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        bail!(
+            "{}: {refused}. Go on with what the run had (without --preset it takes its own), or start another in a new \
+             folder",
+            path.display()
+        );
+    }
+    for change in allowed {
+        say!("going on with a change: {change}");
+    }
+    Ok(())
 }
 
 /// The indices of a batch out of `count` items: every item once per epoch, in an order of the epoch's own.
@@ -391,6 +565,52 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A fresh run of one minute in a folder of its own.
+    fn run_of_a_minute(out: &Path) -> Run {
+        let options = RunOptions {
+            preset: None,
+            out: out.to_path_buf(),
+            resume: false,
+            overwrite: false,
+            minutes: Some(1.0),
+            images: None,
+            checkpoint_minutes: 10.0,
+            checkpoint_steps: None,
+            keep: 1,
+            split: None,
+            backend: BackendName::Cpu,
+            precision: Precision::F32,
+            seed: None,
+        };
+        Run::open(&options, Stage::Autoencoder, &Processes::alone()).unwrap().0
+    }
+
+    /// A quarter of the samples takes so many seconds at the first and at the second try.
+    #[test]
+    fn a_step_that_does_not_fit_is_not_begun() {
+        let cases = [([21.0, 21.0], 2, Some(Ended::OutOfTime)), ([21.0, 0.1], 2, None), ([0.1, 0.1], 1, None)];
+        for (seconds, expected_tries, ended) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            let mut run = run_of_a_minute(folder.path());
+            let mut tries = 0;
+            run.expect_step(0.25, || {
+                tries += 1;
+                Ok(seconds[tries - 1])
+            })
+            .unwrap();
+            assert_eq!(tries, expected_tries);
+            assert_eq!(run.ended(1000).unwrap(), ended, "{seconds:?}");
+        }
+    }
+
+    #[test]
+    fn minutes_are_a_number() {
+        assert_eq!(minutes("0.5"), Ok(0.5));
+        for text in ["-1", "nan", "inf", "1e99", "soon"] {
+            assert!(minutes(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn every_item_comes_once_per_epoch() {

@@ -10,7 +10,7 @@ use lddgan_web::{Gpu, GpuSampler};
 use crate::data::ImageSet;
 use crate::eval::bar;
 use crate::network::{self, BackendName, Dtype, needs_wgpu};
-use crate::{memory, tuning};
+use crate::{memory, tuning, warn};
 
 /// A model on a backend.
 pub struct Sampler {
@@ -144,7 +144,7 @@ fn on_gpu<R: Copy + Into<Recipe>>(
         Ok(outputs)
     }));
     for recovery in sampler.take_recoveries() {
-        eprintln!("warning: {recovery}");
+        warn!("warning: {recovery}");
     }
     let batches = batches?;
     let whole = |i: usize| {

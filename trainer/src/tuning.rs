@@ -8,6 +8,7 @@ use lddgan_web::Gpu;
 use lddgan_web::executor::ConvTimes;
 
 use crate::files;
+use crate::warn;
 
 /// The most seconds that measuring takes at a time; what is left over is measured by the next run.
 const SECONDS: f64 = 20.0;
@@ -24,7 +25,7 @@ pub fn tuned(gpu: &Gpu, graph: &Graph) -> Result<ConvTimes> {
 
 fn known(path: &Path) -> Result<ConvTimes> {
     Ok(serde_json::from_slice(&files::read(path)?).unwrap_or_else(|error| {
-        eprintln!("warning: {}: {error}; the kernels are timed anew", path.display());
+        warn!("warning: {}: {error}; the kernels are timed anew", path.display());
         ConvTimes::default()
     }))
 }

@@ -69,17 +69,27 @@ fn a_model_makes_the_same_images_for_the_same_seeds() {
     let png = |out: &str| image::open(folder.path(out).join("tiny-5.png")).unwrap().to_rgb8();
     assert_eq!((png("first").dimensions(), png("first")), ((16, 16), png("second")));
     let explore = |options: &[&str]| {
-        let mut command = program(&["sample", "--seed", "3", "--count", "3"]);
-        command.args(options).arg("--model").arg(&model).arg("--out").arg(folder.path("way")).output().unwrap()
+        let mut command = program(&["sample"]);
+        let defaults = [["--seed", "3"], ["--count", "3"]].into_iter().filter(|[name, _]| !options.contains(name));
+        command
+            .args(defaults.flatten())
+            .args(options)
+            .arg("--model")
+            .arg(&model)
+            .arg("--out")
+            .arg(folder.path("way"))
+            .output()
+            .unwrap()
     };
     succeed(&explore(&["--interpolate", "5"]));
-    let way = |i: usize| image::open(folder.path("way").join(format!("tiny-3-5-{i}.png"))).unwrap().to_rgb8();
+    let open = |name: &str| image::open(folder.path("way").join(name)).unwrap().to_rgb8();
+    let way = |i: usize| open(&format!("tiny-3-to-5-{i}-of-2.png"));
     assert_eq!(way(2), png("second"));
     assert_ne!(way(1), way(2));
     succeed(&explore(&["--steps", "1", "--truncation", "0.5"]));
-    assert_ne!(image::open(folder.path("way/tiny-5.png")).unwrap().to_rgb8(), png("second"));
+    assert_ne!(open("tiny-5-steps-1-truncation-0.5.png"), png("second"));
     succeed(&explore(&["--x-of", "5", "--z-step", "2"]));
-    let way = |seed: u64| image::open(folder.path("way").join(format!("tiny-{seed}.png"))).unwrap().to_rgb8();
+    let way = |seed: u64| open(&format!("tiny-{seed}-x-of-5-z-step-2.png"));
     // The noise of seed 5 alone is that of its own image.
     assert_eq!(way(5), png("second"));
     let own = image::open(folder.path("first").join("tiny-3.png")).unwrap().to_rgb8();
@@ -88,6 +98,10 @@ fn a_model_makes_the_same_images_for_the_same_seeds() {
     fail(&explore(&["--x-of", "5", "--z-of", "5"]), &["--x-of", "--z-of"]);
     fail(&explore(&["--steps", "9"]), &["9 steps", "from 1 to 4"]);
     fail(&explore(&["--truncation", "0"]), &["--truncation"]);
+    fail(&explore(&["--count", "0"]), &["--count", "1 or more"]);
+    fail(&explore(&["--seed", "18446744073709551614"]), &["3 images from seed 18446744073709551614", "last seed"]);
+    succeed(&explore(&["--seed", "18446744073709551613"]));
+    fail(&explore(&["--grid", "all.png", "--count", "18446744073709551615"]), &["too many for one picture"]);
     let said = succeed(&program(&["info", "--model"]).arg(&model).output().unwrap());
     assert!(said.contains("z_dim = 6") && said.contains("generator:"), "{said}");
 
@@ -101,6 +115,86 @@ fn a_model_makes_the_same_images_for_the_same_seeds() {
     let mut wrong = program(&["reconstruct", "--data"]);
     wrong.arg(folder.path("images")).arg("--model").arg(&model);
     fail(&wrong.output().unwrap(), &["model.safetensors", "no encoder"]);
+}
+
+/// The file of an image says what it was made from, wherever its model says it belongs.
+#[test]
+fn an_image_says_what_it_is() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &["--images", "4"]));
+    succeed(&folder.train("gan", "gan", &["--images", "4"]));
+    let bytes = std::fs::read(folder.path("gan/model.safetensors")).unwrap();
+    let mut file = ModelFile::from_bytes(&bytes, "model").unwrap();
+    file.provenance.name = "../../é".to_string();
+    std::fs::write(folder.path("named.safetensors"), file.to_bytes(DType::F16).unwrap()).unwrap();
+    let mut sample = program(&["sample", "--count", "2", "--seed", "7", "--steps", "2", "--truncation", "1.5"]);
+    sample.arg("--model").arg(folder.path("named.safetensors")).arg("--out").arg(folder.path("a/b"));
+    succeed(&sample.output().unwrap());
+    let path = folder.path("a/b/_.._é-8-steps-2-truncation-1.5.png");
+    let reader = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(path).unwrap())).read_info().unwrap();
+    let info = reader.info();
+    let plain = info.uncompressed_latin1_text.iter().map(|text| (text.keyword.clone(), text.text.clone()));
+    let texts: Vec<_> =
+        plain.chain(info.utf8_text.iter().map(|text| (text.keyword.clone(), text.get_text().unwrap()))).collect();
+    for (keyword, text) in [("Seed", "8"), ("Model", "../../é"), ("Steps", "2"), ("Truncation", "1.5")] {
+        assert!(texts.contains(&(keyword.to_string(), text.to_string())), "{keyword}: {texts:?}");
+    }
+}
+
+/// Every image is there as soon as it is made, so that a program that is killed leaves those.
+#[test]
+fn images_are_written_one_after_the_other() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &["--images", "4"]));
+    succeed(&folder.train("gan", "gan", &["--images", "4"]));
+    let mut sample = program(&["sample", "--count", "1000000000000", "--batch", "2", "--model"]);
+    sample.arg(folder.path("gan/model.safetensors")).arg("--out").arg(folder.path("samples"));
+    let mut child = sample.stdout(std::process::Stdio::null()).spawn().unwrap();
+    while !folder.path("samples/tiny-1.png").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "ended without an image");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(image::open(folder.path("samples/tiny-1.png")).unwrap().width(), 16);
+}
+
+/// As with `| head` and on a full disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_is_no_panic() {
+    let folder = Folder::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let lost = program(&["info", "--preset", "faces64"]).stdout(full()).output().unwrap();
+    fail(&lost, &["standard output cannot be written"]);
+    assert_eq!(lost.status.code(), Some(1));
+    let trained = folder.train_command("autoencoder", "ae", &[]).stdout(full()).stderr(full()).output().unwrap();
+    assert_eq!(trained.status.code(), Some(1));
+    let said = succeed(&program(&["info", "--model"]).arg(folder.path("ae").join(AUTOENCODER)).output().unwrap());
+    assert!(said.contains("autoencoder = 16"), "{said}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let closed = program(&["info", "--preset", "faces64"]).stdout(writer).output().unwrap();
+    assert_eq!((closed.status.code(), String::from_utf8_lossy(&closed.stderr).as_ref()), (Some(141), ""));
+}
+
+/// As operators and launchers set them for one process.
+#[test]
+fn variables_of_one_process_are_no_obstacle() {
+    let folder = Folder::new();
+    for (number, variables) in [
+        [("RANK", "0"), ("WORLD_SIZE", "1")],
+        [("PMI_RANK", "0"), ("PMI_SIZE", "1")],
+        [("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "1")],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut train = folder.train_command("autoencoder", &number.to_string(), &["--images", "0"]);
+        succeed(&train.envs(variables).output().unwrap());
+    }
+    let mut bench = program(&["bench", "train", "--preset", PRESET, "--batch", "4", "--trials", "1", "--warm-up", "0"]);
+    succeed(&bench.envs([("RANK", "one"), ("WORLD_SIZE", "many")]).output().unwrap());
 }
 
 /// What the files compute is tested by another runtime, in the tests that span crates.

@@ -1,9 +1,12 @@
-//! `lddgan train` over many sessions: resumed, killed, out of time, out of room, with damaged files and bad images.
+//! `lddgan train` over many sessions: resumed, killed, told to stop, out of time, out of room, with damaged files and bad
+//! images.
 
 mod common;
 #[path = "common/folder.rs"]
 mod folder;
 
+#[cfg(unix)]
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -147,6 +150,210 @@ fn a_killed_run_ends_with_the_same_bits() {
     };
     assert_eq!(without_time(&whole).len(), 61);
     assert_eq!(without_time(&whole), without_time(&killed));
+}
+
+/// Waits for what a running program does.
+#[cfg(unix)]
+fn wait_until(condition: impl Fn() -> bool) {
+    for _ in 0..12_000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("nothing happened for two minutes");
+}
+
+/// The images of a run's newest checkpoint, 0 if there is none.
+#[cfg(unix)]
+fn images_saved(run: &Path) -> u64 {
+    let numbers = |folder: PathBuf| names(&folder).iter().filter_map(|name| name.parse().ok()).max();
+    Some(run.join("checkpoints")).filter(|folder| folder.exists()).and_then(numbers).unwrap_or(0)
+}
+
+/// A closed connection, a closed output, an end told by the system or the interrupt key: each leaves a checkpoint and its own
+/// exit status, and the run ends as one that nobody stopped.
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_told_to_stop_leaves_a_checkpoint() {
+    let folder = Folder::new();
+    let run = folder.path("stopped");
+    let endless = ["--images", "1000000000", "--checkpoint-steps", "5"];
+    let stops = [(libc::SIGHUP, 129), (libc::SIGPIPE, 141), (libc::SIGTERM, 143), (libc::SIGINT, 130)];
+    for (session, (signal, status)) in stops.into_iter().enumerate() {
+        let before = images_saved(&run);
+        let mut command = folder.train_command("autoencoder", "stopped", &endless);
+        command.args((session > 0).then_some("--resume")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // The tests may themselves run where these are ignored, as in the background of a script.
+        // SAFETY: sets the system's default, which is allowed between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                for signal in [libc::SIGHUP, libc::SIGINT] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
+                Ok(())
+            });
+        }
+        let mut child = command.spawn().unwrap();
+        wait_until(|| images_saved(&run) > before);
+        match signal {
+            // Whoever reads the output is gone.
+            libc::SIGPIPE => drop(child.stdout.take()),
+            // SAFETY: the child was not waited for, so its number is its own.
+            _ => assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0),
+        }
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        let words = format!("interrupted at {} of 1000000000 images; --resume goes on", images_saved(&run));
+        assert!(said.contains(&words), "{said}");
+    }
+    let total = (images_saved(&run) + 8).to_string();
+    succeed(&folder.train("autoencoder", "stopped", &["--images", &total, "--resume"]));
+    succeed(&folder.train("autoencoder", "whole", &["--images", &total]));
+    assert_same_state(&folder.path("whole"), &run);
+}
+
+/// As `nohup` starts a program.
+#[cfg(unix)]
+#[test]
+fn a_signal_that_is_ignored_stays_so() {
+    let folder = Folder::new();
+    let run = folder.path("ae");
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_lddgan"), "train", "autoencoder"]);
+    command.args(["--preset", PRESET, "--images", "1000000000", "--checkpoint-steps", "5", "--data"]);
+    command.arg(folder.path("images")).arg("--out").arg(&run).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    for signal in [libc::SIGHUP, libc::SIGTERM] {
+        let before = images_saved(&run);
+        // The second checkpoint from here was begun after this.
+        wait_until(|| images_saved(&run) > before + 20);
+        // SAFETY: the child was not waited for, so its number is its own.
+        assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(128 + libc::SIGTERM));
+}
+
+#[test]
+fn what_a_user_keeps_in_the_folder_of_a_run_stays() {
+    let folder = Folder::new();
+    let kept = [".tmp/thesis/chapter.txt", ".tmpfs-notes", "checkpoints/00000000/notes.txt"];
+    for name in kept {
+        let path = folder.path("ae").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, b"precious").unwrap();
+    }
+    // The folder with the notes is in the way of the first checkpoint.
+    fail(&folder.train("autoencoder", "ae", &[]), &["already holds a run"]);
+    std::fs::rename(folder.path("ae/checkpoints/00000000/notes.txt"), folder.path("notes.txt")).unwrap();
+    std::fs::remove_dir(folder.path("ae/checkpoints/00000000")).unwrap();
+    succeed(&folder.train("autoencoder", "ae", &["--images", "4"]));
+    std::fs::rename(folder.path("notes.txt"), folder.path("ae/checkpoints/00000000/notes.txt")).unwrap();
+    let options = ["--images", "40", "--checkpoint-steps", "1", "--keep", "1", "--resume"];
+    succeed(&folder.train("autoencoder", "ae", &options));
+    for name in kept {
+        assert_eq!(std::fs::read(folder.path("ae").join(name)).unwrap(), b"precious", "{name}");
+    }
+    // Pictures go with their checkpoints.
+    let whole = |name: &String| folder.path("ae/checkpoints").join(name).join("SHA256SUMS").exists();
+    let checkpoints = names(&folder.path("ae/checkpoints")).into_iter().filter(whole);
+    let pictures = names(&folder.path("ae")).into_iter().filter(|name| name.starts_with("grid-"));
+    assert_eq!(pictures.collect::<Vec<_>>(), checkpoints.map(|name| format!("grid-{name}.png")).collect::<Vec<_>>());
+}
+
+/// The checkpoints of a finished run may be removed to save space, and newer ones may be lost.
+#[test]
+fn a_model_is_not_replaced_by_one_that_has_seen_less() {
+    let folder = Folder::new();
+    let (run, train) = (folder.path("ae"), |more: &[&str]| folder.train("autoencoder", "ae", more));
+    let model = || std::fs::read(run.join(AUTOENCODER)).unwrap();
+    let seen = || {
+        let file = lddgan::ModelFile::from_bytes(&model(), AUTOENCODER).unwrap();
+        file.provenance.images["autoencoder"]
+    };
+    succeed(&train(&["--checkpoint-steps", "1"]));
+    let (finished, log) = (model(), losses(&run).len());
+    std::fs::remove_dir_all(newest(&run)).unwrap();
+    let said = succeed(&train(&["--images", "12", "--resume"]));
+    assert!(said.contains("has seen 16 images") && said.contains("stays"), "{said}");
+    assert!(model() == finished);
+    succeed(&train(&["--images", "16", "--resume"]));
+    assert_eq!((seen(), losses(&run).len()), (16, log));
+    std::fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    let finished = model();
+    for images in ["0", "80"] {
+        let words = ["autoencoder.safetensors", "16 images seen", "no checkpoint", "--overwrite"];
+        fail(&train(&["--images", images]), &words);
+    }
+    assert!(model() == finished);
+    assert_eq!(losses(&run).len(), log);
+    succeed(&train(&["--images", "8", "--overwrite"]));
+    assert_eq!((seen(), losses(&run).len()), (8, 3));
+    // A whole run is replaced in the same way, and not before there is something in its place.
+    fail(&train(&["--images", "4", "--overwrite", "--lpips", "nowhere"]), &["nowhere"]);
+    assert_eq!(names(&run.join("checkpoints")), ["00000000", "00000008"]);
+    succeed(&train(&["--images", "4", "--overwrite"]));
+    assert_eq!(names(&run.join("checkpoints")), ["00000000", "00000004"]);
+    assert_eq!(seen(), 4);
+}
+
+#[test]
+fn a_run_goes_on_with_what_it_was_made_from() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &[]));
+    succeed(&folder.train("gan", "gan", &["--images", "8"]));
+    let text = std::fs::read_to_string(PRESET).unwrap();
+    let preset = |from: &str, to: &str| {
+        assert!(text.contains(from));
+        std::fs::write(folder.path("preset.toml"), text.replace(from, to)).unwrap();
+        folder.path("preset.toml").display().to_string()
+    };
+    let gan = |more: &[&str]| {
+        let mut command = program(&["train", "gan", "--resume", "--out"]);
+        command.arg(folder.path("gan")).arg("--data").arg(folder.path("images")).arg("--autoencoder");
+        command.arg(folder.path("ae").join(AUTOENCODER)).args(more).output().unwrap()
+    };
+    fail(&gan(&["--seed", "1"]), &["checkpoints/00000008", "seed 0, not 1"]);
+    let batch = preset("[train_gan]\nimages = 16\nbatch = 4", "[train_gan]\nimages = 16\nbatch = 8");
+    fail(&gan(&["--preset", &batch]), &["checkpoints/00000008", "train_gan.batch was 4, the preset has 8"]);
+    let decay = preset("ema_decay = 0.9", "ema_decay = 0.5");
+    fail(&gan(&["--preset", &decay]), &["train_gan.ema_decay was 0.9, the preset has 0.5"]);
+    std::fs::rename(folder.path("images/3.png"), folder.path("3.png")).unwrap();
+    fail(&gan(&[]), &["data was 16x16"]);
+    std::fs::rename(folder.path("3.png"), folder.path("images/3.png")).unwrap();
+    std::fs::rename(folder.path("ae"), folder.path("first-ae")).unwrap();
+    succeed(&folder.train("autoencoder", "ae", &["--seed", "7"]));
+    fail(&gan(&[]), &["encoder was"]);
+    std::fs::remove_dir_all(folder.path("ae")).unwrap();
+    std::fs::rename(folder.path("first-ae"), folder.path("ae")).unwrap();
+    // What a run may go on with, and the preset that it had.
+    let rate = preset("\ngenerator_learning_rate = 1e-3", "\ngenerator_learning_rate = 5e-4");
+    let said = succeed(&gan(&["--preset", &rate, "--images", "12"]));
+    let change = "going on with a change: train_gan.generator_learning_rate was 0.001, the preset has 0.0005";
+    assert!(said.contains(change), "{said}");
+    assert!(!succeed(&gan(&["--images", "16"])).contains("change"));
+    assert!(succeed(&gan(&["--preset", PRESET])).contains("was 0.0005, the preset has 0.001"));
+}
+
+/// A bit that flipped in the file of latents: they are encoded again where the images are at hand.
+#[test]
+fn damaged_latents_are_not_trained_on() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &[]));
+    succeed(&folder.train("gan", "whole", &[]));
+    succeed(&folder.train("gan", "gan", &["--images", "8"]));
+    let path = folder.path("gan/latents.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() - 100;
+    bytes[middle] ^= 0x40;
+    std::fs::write(&path, &bytes).unwrap();
+    let mut alone = program(&["train", "gan", "--preset", PRESET, "--autoencoder"]);
+    alone.arg(folder.path("ae").join(AUTOENCODER)).arg("--latents").arg(&path).arg("--out").arg(folder.path("alone"));
+    fail(&alone.output().unwrap(), &["latents.safetensors", "altered or damaged"]);
+    let said = succeed(&folder.train("gan", "gan", &["--resume"]));
+    assert!(said.contains("altered or damaged") && said.contains("encoding again"), "{said}");
+    assert_same_state(&folder.path("whole"), &folder.path("gan"));
 }
 
 /// A session of a run: its first one, or a further one.
@@ -513,7 +720,7 @@ fn a_run_is_not_overwritten_nor_resumed_with_other_networks() {
     std::fs::write(folder.path("other.toml"), preset).unwrap();
     let mut command = program(&["train", "autoencoder", "--resume", "--preset"]);
     command.arg(folder.path("other.toml")).arg("--data").arg(folder.path("images")).arg("--out").arg(folder.path("ae"));
-    fail(&command.output().unwrap(), &["checkpoints/00000000", "other sizes"]);
+    fail(&command.output().unwrap(), &["checkpoints/00000000", "autoencoder.codes was 16, the preset has 17"]);
     let mut command = folder.train_command("gan", "ae", &["--resume"]);
     fail(&command.output().unwrap(), &["checkpoints/00000000", "training the autoencoder, not the GAN"]);
 }
@@ -547,5 +754,5 @@ fn a_full_disk_leaves_the_previous_checkpoint_whole() {
     fail(&command.output().unwrap(), &["00000016/state.safetensors", "cannot be written"]);
     assert_eq!(std::fs::read(&state).unwrap(), before);
     assert_eq!(names(&run.join("checkpoints")), checkpoints);
-    assert!(names(&run).iter().all(|name| !name.starts_with(".tmp")));
+    assert!(names(&run).iter().all(|name| !name.starts_with(".lddgan-tmp")));
 }

@@ -27,6 +27,8 @@ enum Target {
     Importer,
     /// The decoders of images
     Images,
+    /// The reader of files of latents, and what is done with them
+    Latents,
     /// The reader of model files, and the networks that are built from them
     ModelFile,
     /// The reader of images in Parquet files
@@ -39,6 +41,7 @@ impl Target {
         match self {
             Self::Importer => "importer",
             Self::Images => "images",
+            Self::Latents => "latents",
             Self::ModelFile => "model-file",
             Self::Parquet => "parquet",
         }
@@ -49,6 +52,7 @@ impl Target {
         match self {
             Self::Importer => "tests/fixtures/checkpoint-reader",
             Self::Images => "trainer/tests/data/images",
+            Self::Latents => "fuzz/seeds/latents",
             Self::ModelFile => "fuzz/seeds/model-file",
             Self::Parquet => "trainer/tests/data/parquet",
         }
@@ -57,7 +61,7 @@ impl Target {
     /// libFuzzer's option for words that inputs consist of.
     fn dictionary(self) -> Option<&'static str> {
         match self {
-            Self::Importer | Self::Images | Self::Parquet => None,
+            Self::Importer | Self::Images | Self::Latents | Self::Parquet => None,
             Self::ModelFile => Some("-dict=fuzz/model-file.dict"),
         }
     }

@@ -1,6 +1,7 @@
 //! The training loop of the autoencoder: L1, vector quantisation and a patch discriminator.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
@@ -20,7 +21,7 @@ use crate::memory;
 use crate::precision::Precision;
 use crate::preset::{AutoencoderTraining, Preset};
 use crate::progress::Progress;
-use crate::run::{Run, RunOptions, Sampler, Snapshot};
+use crate::run::{Ended, Run, RunOptions, Sampler, Snapshot};
 
 /// Images that the linear path is fitted on.
 const PCA_IMAGES: usize = 512;
@@ -138,28 +139,26 @@ impl Validation {
     }
 }
 
-/// Whether there is memory for a step with the first `count` of these images.
-fn fits(preset: &Preset, precision: Precision, images: &Tensor, count: usize) -> bool {
-    let step = || -> Result<()> {
-        let mut trainer = Trainer::new(preset, 0, false, None, precision, images.device(), &Processes::alone())?;
-        trainer.step(&images.narrow(0, 0, count)?, &(0..count as u64).collect::<Vec<_>>(), 0, true)?;
-        Ok(())
-    };
-    step().is_ok()
+/// The seconds of a step with the first `count` of these images, of a trainer of its own.
+fn probe(preset: &Preset, precision: Precision, images: &Tensor, count: usize) -> Result<f64> {
+    let mut trainer = Trainer::new(preset, 0, false, None, precision, images.device(), &Processes::alone())?;
+    let started = Instant::now();
+    trainer.step(&images.narrow(0, 0, count)?, &(0..count as u64).collect::<Vec<_>>(), 0, true)?;
+    Ok(started.elapsed().as_secs_f64())
 }
 
 /// Runs `lddgan train autoencoder`.
-pub fn train(options: &Options) -> Result<()> {
+pub fn train(options: &Options) -> Result<Ended> {
     let device = options.run.device()?;
     distributed::run(&device, |processes| train_among(processes, options, &device))
 }
 
-fn train_among(processes: &Processes, options: &Options, device: &Device) -> Result<()> {
-    let preset = Preset::load(&options.run.preset)?;
+fn train_among(processes: &Processes, options: &Options, device: &Device) -> Result<Ended> {
+    let (mut run, checkpoint) = Run::open(&options.run, Stage::Autoencoder, processes)?;
+    let preset = run.position.preset.clone();
     let training = preset.autoencoder_training()?;
     let batch = training.batch;
     processes.check_batch("train_autoencoder.batch", batch, 1)?;
-    let (mut run, checkpoint) = Run::open(&options.run, Stage::Autoencoder, &preset, processes)?;
     let size = preset.autoencoder.image_size;
     let images = options.data.load(size)?;
     let validation = match &options.validation[..] {
@@ -168,10 +167,22 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     };
     let validation = Validation { images: validation };
 
+    let precision = options.run.precision;
+    let inputs = [
+        ("data", images.sha256()),
+        ("precision", precision.to_string()),
+        ("lpips", if options.lpips.is_empty() { "not given" } else { "given" }.to_string()),
+        ("hold-encoder", options.hold_encoder.to_string()),
+    ];
+    run.accept(inputs)?;
+    let count = processes.share()(0..batch as u64).len();
+    let first = images.batch(&[0], device)?;
+    let first = training.crop.map_or(Ok(first.clone()), |crop| first.narrow(2, 0, crop)?.narrow(3, 0, crop))?;
+    run.expect_step(1.0 / count as f64, || probe(&preset, precision, &first, 1))?;
+
     let seed = run.position.seed;
     let lpips = (!options.lpips.is_empty()).then(|| Lpips::load(&options.lpips, device)).transpose()?;
-    let mut trainer =
-        Trainer::new(&preset, seed, options.hold_encoder, lpips, options.run.precision, device, processes)?;
+    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, lpips, precision, device, processes)?;
     match checkpoint {
         Some((checkpoint, path)) => trainer.load(&checkpoint, &path.display().to_string())?,
         None => {
@@ -183,12 +194,17 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let total = options.run.images.unwrap_or(training.images);
     processes.check_same(&format!("{:?} {total} {} {}", run.position, images.len(), options.hold_encoder))?;
     let mut batches = prefetch(batches(images, training, &run.position, processes));
-    let mut progress = Progress::new(run.position.images, total);
+    let mut progress = Progress::new(run.position.images, total).within(run.seconds_left());
     let snapshot = |trainer: &Trainer, position: &Position| snapshot(trainer, position, &options.data, &validation);
-    while !run.finished(total)? {
+    let ended = loop {
+        if let Some(ended) = run.ended(total)? {
+            break ended;
+        }
         if run.checkpoint_due() {
             run.save(|position| snapshot(&trainer, position))?;
             progress.note(&format!("checkpoint at {}", run.summary()));
+            // There may be no time for a step any more.
+            continue;
         }
         let Batch { samples, indices, images } =
             batches.next().context("the thread that prepares batches gave up")??;
@@ -196,20 +212,20 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
         trainer.anneal(run.position.images as f64 / total as f64);
         let adversarial = run.position.images >= training.adversarial_from;
         let losses = trainer.step(&images, &samples, run.position.step, adversarial).map_err(|error| {
-            let fits = |count| fits(&preset, options.run.precision, &images, count);
+            let fits = |count| probe(&preset, precision, &images, count).is_ok();
             memory::explain(error.into(), "train_autoencoder.batch", samples.len(), fits)
         })?;
         let values: Vec<_> = losses.named().into_iter().chain(trainer.gradient_norms()?).collect();
         run.guard(&values, &indices, &images, || Ok(trainer.state()?))?;
         run.advance(batch, &values);
         progress.update(run.position.images, &losses.named());
-    }
+    };
+    progress.finish();
     if processes.is_first() {
         run.save(|position| snapshot(&trainer, position)).context("the last checkpoint could not be written")?;
-        let path = run.file("autoencoder.safetensors");
-        println!("{}; {:.0} s; wrote {}", run.summary(), run.position.seconds, path.display());
+        run.conclude(ended, total);
     }
-    Ok(())
+    Ok(ended)
 }
 
 #[cfg(test)]

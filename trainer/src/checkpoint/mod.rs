@@ -1,5 +1,6 @@
 //! The state of a training run: where it stands, and all tensors that it needs to go on.
 
+pub mod changes;
 mod store;
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::FileError;
 use crate::preset::Preset;
+use changes::Inputs;
 
 pub use store::{Store, read};
 
@@ -41,10 +43,28 @@ pub enum Stage {
 
 impl Stage {
     /// The name of its model file, without the end.
-    pub fn model(self) -> &'static str {
+    fn model(self) -> &'static str {
         match self {
             Self::Autoencoder => "autoencoder",
             Self::Gan => "model",
+        }
+    }
+
+    /// The name of its model file.
+    pub fn model_file(self) -> String {
+        format!("{}.safetensors", self.model())
+    }
+
+    /// The name of the model file of the best checkpoint.
+    pub fn best_model_file(self) -> String {
+        format!("{}-best.safetensors", self.model())
+    }
+
+    /// What its counts are found under in [`lddgan::Provenance`].
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Autoencoder => "autoencoder",
+            Self::Gan => "gan",
         }
     }
 }
@@ -154,9 +174,17 @@ pub struct Position {
     /// That checkpoint included.
     #[serde(default)]
     pub best: Option<Best>,
+    /// What the run is made from.
+    #[serde(default)]
+    pub inputs: Inputs,
 }
 
 impl Position {
+    /// Training images that the generator has seen, in other runs too.
+    pub fn images_in_all(&self) -> u64 {
+        self.before.images + self.images
+    }
+
     /// Notes how good the checkpoint at this position is.
     pub fn set_score(&mut self, score: Option<Score>) {
         self.score = score;
@@ -198,16 +226,11 @@ impl Checkpoint {
         Ok(Self { position, tensors })
     }
 
-    /// Checks that it belongs to this stage and these networks; `path` is for errors.
-    pub fn check(&self, stage: Stage, preset: &Preset, path: &Path) -> Result<(), CheckpointError> {
+    /// Checks that it belongs to this stage; `path` is for errors.
+    pub fn check(&self, stage: Stage, path: &Path) -> Result<(), CheckpointError> {
         if self.position.stage != stage {
             let reason = format!("is the state of training the {}, not the {stage}", self.position.stage);
             return Err(CheckpointError::invalid(path, reason));
-        }
-        let networks =
-            |preset: &Preset| (preset.autoencoder.clone(), preset.generator.clone(), preset.discriminator.clone());
-        if networks(&self.position.preset) != networks(preset) {
-            return Err(CheckpointError::invalid(path, "was trained with networks of other sizes than the preset's"));
         }
         Ok(())
     }

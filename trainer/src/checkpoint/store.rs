@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::{Checkpoint, CheckpointError};
 use crate::data::manifest::sha256;
 use crate::files::{self, AtomicFolder, FileError};
+use crate::warn;
 
 const STATE: &str = "state.safetensors";
 const SUMS: &str = "SHA256SUMS";
@@ -33,7 +34,7 @@ impl Store {
 
     /// The folder of the checkpoint after `images` images.
     pub fn path(&self, images: u64) -> PathBuf {
-        self.folder().join(format!("{images:08}"))
+        self.folder().join(folder_name(images))
     }
 
     fn folder(&self) -> PathBuf {
@@ -51,9 +52,10 @@ impl Store {
     }
 
     /// The checkpoints by their images, in ascending order.
-    fn list(&self) -> Result<Vec<u64>, FileError> {
+    pub fn list(&self) -> Result<Vec<u64>, FileError> {
         let names = files::list(&self.folder())?;
-        let mut images: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let images = |name: &String| name.parse().ok().filter(|images| *name == folder_name(*images));
+        let mut images: Vec<u64> = names.iter().filter_map(images).collect();
         images.sort_unstable();
         Ok(images)
     }
@@ -66,6 +68,9 @@ impl Store {
         let count = parts.len();
         let name = |i: usize| if self.part.is_some() { format!("{STATE}.{i}-of-{count}") } else { STATE.to_string() };
         let parts = (1..).zip(parts).map(|(i, part)| (name(i), part));
+        if path.exists() {
+            self.remove(checkpoint.position.images)?;
+        }
         let mut folder = AtomicFolder::create(&path)?;
         let mut sums = String::new();
         for (name, bytes) in parts.chain([(model.0.to_string(), model.1)]) {
@@ -76,13 +81,26 @@ impl Store {
         Ok(folder.persist()?)
     }
 
-    /// Removes all but the newest ones and the best.
-    pub fn prune(&self, best: Option<u64>) -> Result<(), FileError> {
-        let images = self.list()?;
-        let old = images.iter().rev().skip(self.keep).filter(|images| Some(**images) != best);
-        for &images in old {
-            files::remove_folder(&self.path(images))?;
+    /// All but the newest ones and the best, by their images.
+    pub fn outdated(&self, best: Option<u64>) -> Result<Vec<u64>, FileError> {
+        let images = self.list()?.into_iter().rev().skip(self.keep);
+        Ok(images.filter(|images| Some(*images) != best).collect())
+    }
+
+    /// Removes what was written of a checkpoint. What else is in its folder stays.
+    pub fn remove(&self, images: u64) -> Result<(), FileError> {
+        let folder = self.path(images);
+        if !folder.join(SUMS).exists() {
+            return Ok(());
         }
+        let sums = files::read(&folder.join(SUMS))?;
+        let sums = String::from_utf8_lossy(&sums);
+        let written: Vec<&str> = sums.lines().filter_map(|line| Some(line.split_once("  ")?.1)).chain([SUMS]).collect();
+        files::remove_folder(&folder, |name| written.contains(&name))
+    }
+
+    /// Removes what a killed program left half written.
+    pub fn remove_leftovers(&self) -> Result<(), FileError> {
         files::remove_leftovers(&self.folder())
     }
 
@@ -95,7 +113,7 @@ impl Store {
             match read(&path) {
                 Ok(checkpoint) => {
                     for (damaged, error) in &damaged {
-                        eprintln!("warning: {error}; going on from {}", path.display());
+                        warn!("warning: {error}; going on from {}", path.display());
                         if set_aside {
                             rename_damaged(damaged)?;
                         }
@@ -116,13 +134,15 @@ impl Store {
     }
 }
 
-/// Renames a folder that is not whole, in the place of one that was renamed earlier.
+fn folder_name(images: u64) -> String {
+    format!("{images:08}")
+}
+
+/// Renames a folder that is not whole; ones that were renamed earlier stay.
 fn rename_damaged(folder: &Path) -> Result<(), FileError> {
-    let aside = folder.with_extension("damaged");
-    if aside.exists() {
-        files::remove_folder(&aside)?;
-    }
-    files::rename(folder, &aside)
+    let numbered = (2..).map(|number| folder.with_extension(format!("damaged-{number}")));
+    let mut names = std::iter::once(folder.with_extension("damaged")).chain(numbered);
+    names.find(|aside| !aside.exists()).map_or(Ok(()), |aside| files::rename(folder, &aside))
 }
 
 /// Reads the checkpoint in `folder`, if its files are what was written. The model file may have stayed behind where the folder

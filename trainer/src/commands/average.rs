@@ -11,6 +11,7 @@ use lddgan::parameters::TensorMap;
 use lddgan::{ModelFile, Provenance};
 use lddgan_trainer::files::{self, read_model};
 use lddgan_trainer::revision;
+use lddgan_trainer::say;
 
 /// How far latent scales may be apart, relative to the first: scales of the same latents differ by rounding alone.
 const SCALE_TOLERANCE: f32 = 1e-3;
@@ -35,7 +36,7 @@ pub fn average(options: &Average) -> Result<()> {
     let files: Vec<ModelFile> = files.into_iter().map(|(file, _)| file).collect();
     let mean = ModelFile { config: files[0].config.clone(), provenance: provenance(&files), tensors: mean(&files)? };
     files::write_atomic(&options.out, &mean.to_bytes(DType::F16)?)?;
-    println!("wrote {}, the mean of {} models", options.out.display(), files.len());
+    say!("wrote {}, the mean of {} models", options.out.display(), files.len());
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use lddgan_trainer::network::{BackendName, Dtype, device, needs_wgpu};
 use lddgan_trainer::precision::Precision;
 use lddgan_trainer::preset::Preset;
 use lddgan_trainer::run::training_device;
+use lddgan_trainer::say;
 use lddgan_trainer::tuning::tuned;
 use lddgan_trainer::{files, memory, revision};
 use lddgan_web::executor::{ConvLayer, ConvTimes, Options};
@@ -170,7 +171,7 @@ impl Source {
 
 fn train(options: &Train) -> Result<()> {
     let preset = Preset::load(&options.preset)?;
-    let device = training_device(options.backend, options.precision)?;
+    let device = training_device(options.backend, options.precision, 0)?;
     let (processes, moments) = (Processes::alone(), Moments::standard(&preset)?);
     let mut trainer = Trainer::new(&Setup {
         preset: &preset,
@@ -199,11 +200,11 @@ fn report(what: &'static str, name: String, device: String, seconds: Timing, jso
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let report = Report { what, name, device, threads, revision: revision(), seconds };
     let Timing { batch, trials, mean, standard_deviation, fastest, median, images_per_second } = &report.seconds;
-    println!("{what} {} on {} ({threads} threads), batch {batch}, {trials} trials", report.name, report.device);
-    println!(
+    say!("{what} {} on {} ({threads} threads), batch {batch}, {trials} trials", report.name, report.device);
+    say!(
         "mean {mean:.4} s, standard deviation {standard_deviation:.4} s, median {median:.4} s, fastest {fastest:.4} s"
     );
-    println!("{images_per_second:.1} images/s");
+    say!("{images_per_second:.1} images/s");
     if let Some(path) = json {
         files::write_atomic(path, &serde_json::to_vec_pretty(&report)?)?;
     }

@@ -9,6 +9,7 @@ use lddgan::ModelFile;
 use lddgan::check::{Golden, Report, Stage, Subject, sha256, stages};
 use lddgan_trainer::network::BackendName;
 use lddgan_trainer::sampling::Sampler;
+use lddgan_trainer::say;
 use lddgan_trainer::{files, revision};
 
 #[derive(Args)]
@@ -75,7 +76,7 @@ pub fn golden(options: &MakeGolden) -> Result<()> {
     let (bytes, file, name) = read(&options.model)?;
     let golden = record(&bytes, &file, &name, options.count)?.to_bytes()?;
     files::write_atomic(&options.out, &golden)?;
-    println!("{} seeds of {name}; wrote {} ({} bytes)", options.count, options.out.display(), golden.len());
+    say!("{} seeds of {name}; wrote {} ({} bytes)", options.count, options.out.display(), golden.len());
     Ok(())
 }
 
@@ -122,9 +123,9 @@ fn run_check(options: &CheckRun) -> Result<()> {
 }
 
 fn print(report: &Report) {
-    println!("{} on {} ({})", report.subject.model, report.device, report.executor);
+    say!("{} on {} ({})", report.subject.model, report.device, report.executor);
     for stage in &report.stages {
-        println!("{:12} {}", stage.name, figures(stage));
+        say!("{:12} {}", stage.name, figures(stage));
     }
 }
 
@@ -141,16 +142,13 @@ fn read_report(path: &Path) -> Result<Report> {
 fn compare(a: &Report, b: &Report) -> Result<()> {
     ensure!(a.subject == b.subject, "the reports are of other models or seeds: {:?} and {:?}", a.subject, b.subject);
     for (letter, report) in [("a", a), ("b", b)] {
-        println!(
-            "{letter}: {} on {}, {}, revision {}",
-            report.executor, report.device, report.platform, report.revision
-        );
+        say!("{letter}: {} on {}, {}, revision {}", report.executor, report.device, report.platform, report.revision);
     }
     for stage in &a.stages {
-        println!("{:12} a {}", stage.name, figures(stage));
+        say!("{:12} a {}", stage.name, figures(stage));
         match b.stages.iter().find(|other| other.name == stage.name) {
-            Some(other) => println!("{:12} b {}", "", figures(other)),
-            None => println!("{:12} b has no such stage", ""),
+            Some(other) => say!("{:12} b {}", "", figures(other)),
+            None => say!("{:12} b has no such stage", ""),
         }
     }
     Ok(())

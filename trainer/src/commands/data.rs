@@ -8,6 +8,7 @@ use image::RgbImage;
 use lddgan_trainer::data::{self, ChoiceOptions, DataOptions, Prepared, Selection, Source, report};
 use lddgan_trainer::gan::{EncodeOptions, encode};
 use lddgan_trainer::grid;
+use lddgan_trainer::say;
 
 #[derive(Subcommand)]
 pub enum Data {
@@ -67,7 +68,7 @@ fn prepare(options: &Prepare) -> Result<()> {
     report::taken(&source);
     let (manifest, listing) = data::prepare(&source, selection, &options.out)?;
     report::result(&manifest, &listing);
-    println!("wrote {out}");
+    say!("wrote {out}");
     Ok(())
 }
 
@@ -95,7 +96,7 @@ fn inspect_prepared(path: &Path) -> Result<Vec<RgbImage>> {
     let listing = prepared.listing()?;
     report::result(prepared.manifest(), &listing);
     prepared.verify(&listing)?;
-    println!("every image is as it was written");
+    say!("every image is as it was written");
     let step = prepared.manifest().images.div_ceil(PICTURES);
     Ok(prepared.pictures().step_by(step.max(1)).collect())
 }

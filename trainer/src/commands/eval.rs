@@ -11,6 +11,7 @@ use lddgan_trainer::eval::{self, Evaluation, Figures, Measured, Metric};
 use lddgan_trainer::files::{self, read_model};
 use lddgan_trainer::network::BackendName;
 use lddgan_trainer::sampling::Sampler;
+use lddgan_trainer::{say, warn};
 use serde::Serialize;
 
 use super::{FeatureNetwork, paths};
@@ -104,7 +105,7 @@ pub fn eval(options: &Eval) -> Result<()> {
         },
     )?;
     for warning in evaluation.warnings() {
-        eprintln!("warning: {warning}");
+        warn!("warning: {warning}");
     }
     let generated = sampler.image_set(options.seed, count, options.batch)?;
     let report = Report {
@@ -137,10 +138,10 @@ pub fn eval(options: &Eval) -> Result<()> {
 }
 
 fn print(report: &Report) {
-    println!("{} generated images against {} real ones", report.generated_images, report.real_images);
+    say!("{} generated images against {} real ones", report.generated_images, report.real_images);
     print_measured(&report.measured);
     if let Some(Validation { images, measured, .. }) = &report.validation {
-        println!("{images} other real images against them");
+        say!("{images} other real images against them");
         print_measured(measured);
     }
 }
@@ -148,10 +149,10 @@ fn print(report: &Report) {
 fn print_measured(measured: &[Measured]) {
     for Measured { features, figures } in measured {
         if let Some(features) = features {
-            println!("features: {features}");
+            say!("features: {features}");
         }
         for (name, value) in figures {
-            println!("{name}: {value:.6}");
+            say!("{name}: {value:.6}");
         }
     }
 }
@@ -175,6 +176,6 @@ fn update(file: &ModelFile, path: &Path) -> Result<()> {
     let half = file.tensors.values().all(|tensor| tensor.dtype() == DType::F16);
     let bytes = file.to_bytes(if half { DType::F16 } else { DType::F32 })?;
     files::write_atomic(path, &bytes)?;
-    println!("figures written into {}", path.display());
+    say!("figures written into {}", path.display());
     Ok(())
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use lddgan_trainer::files::read_model;
 use lddgan_trainer::network::Dtype;
+use lddgan_trainer::say;
 use lddgan_trainer::{export, files};
 
 #[derive(Args)]
@@ -27,7 +28,7 @@ pub fn export(options: &Export) -> Result<()> {
     for file in export::onnx(&file, &name, options.dtype)? {
         let path = options.onnx.join(format!("{}.onnx", file.network));
         files::write_atomic(&path, &file.bytes)?;
-        println!("{}: {:.2} MB", path.display(), file.bytes.len() as f64 / 1e6);
+        say!("{}: {:.2} MB", path.display(), file.bytes.len() as f64 / 1e6);
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use lddgan_trainer::import::{self, settings};
 use lddgan_trainer::network::{self, BackendName, NetworkName};
 use lddgan_trainer::preset::Preset;
 use lddgan_trainer::{files, revision};
+use lddgan_trainer::{say, warn};
 
 use super::read_tensors;
 
@@ -55,7 +56,7 @@ pub fn import(options: &Import) -> Result<()> {
         verify(&file, recorded)?;
     }
     files::write_atomic(&options.out, &file.to_bytes(DType::F32)?)?;
-    println!("{} tensors, wrote {}", file.tensors.len(), options.out.display());
+    say!("{} tensors, wrote {}", file.tensors.len(), options.out.display());
     Ok(())
 }
 
@@ -64,7 +65,7 @@ fn open(path: &Path) -> Result<PytorchFile> {
     let file = PytorchFile::open(path)?;
     if !file.foreign().is_empty() {
         let names = file.foreign().iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        eprintln!("note: {}: passed over objects of {names}; nothing of them was run", path.display());
+        warn!("note: {}: passed over objects of {names}; nothing of them was run", path.display());
     }
     Ok(file)
 }
@@ -107,7 +108,7 @@ fn verify(file: &ModelFile, path: &Path) -> Result<()> {
         let found = outputs.get(output).with_context(|| format!("the network gave no {output}"))?;
         let error =
             relative_error(found, expected_tensor).with_context(|| format!("{}: {expected}", path.display()))?;
-        println!("{expected}: largest error {error:.1e} of the largest value");
+        say!("{expected}: largest error {error:.1e} of the largest value");
         ensure!(
             error <= MAX_RELATIVE_ERROR,
             "{}: {expected} differs by {error:.1e} of its largest value, more than {MAX_RELATIVE_ERROR:e}: \

@@ -11,6 +11,7 @@ use lddgan::model_file::{FileConfig, count_not_finite};
 use lddgan_trainer::checkpoint::{self, Store};
 use lddgan_trainer::import::pytorch::PytorchFile;
 use lddgan_trainer::preset::Preset;
+use lddgan_trainer::say;
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
@@ -52,8 +53,8 @@ fn folder(path: &Path) -> Result<()> {
             newest.with_context(|| format!("{}: the folder of no run and no checkpoint", path.display()))?
         }
     };
-    println!("{}: state of a training", at.display());
-    println!("{}", serde_json::to_string_pretty(&checkpoint.position)?);
+    say!("{}: state of a training", at.display());
+    say!("{}", serde_json::to_string_pretty(&checkpoint.position)?);
     Ok(())
 }
 
@@ -71,10 +72,10 @@ fn file(path: &Path) -> Result<()> {
     let Some((key, kind)) = KINDS.into_iter().find(|(key, _)| metadata.contains_key(*key)) else {
         bail!("{name}: a safetensors file, but none of this program's");
     };
-    println!("{name}: {kind}");
+    say!("{name}: {kind}");
     match serde_json::from_str::<serde_json::Value>(&metadata[key]) {
-        Ok(value) => println!("{}", serde_json::to_string_pretty(&value)?),
-        Err(_) => println!("{}", serde_json::to_string_pretty(&metadata)?),
+        Ok(value) => say!("{}", serde_json::to_string_pretty(&value)?),
+        Err(_) => say!("{}", serde_json::to_string_pretty(&metadata)?),
     }
     print_tensors(&header);
     Ok(())
@@ -85,21 +86,21 @@ fn print_tensors(header: &Metadata) {
     const FEW: usize = 32;
     let tensors = header.tensors();
     let bytes: usize = tensors.values().map(|info| info.data_offsets.1 - info.data_offsets.0).sum();
-    println!("{} tensors, {bytes} bytes", tensors.len());
+    say!("{} tensors, {bytes} bytes", tensors.len());
     if tensors.len() <= FEW {
         let mut tensors: Vec<_> = tensors.into_iter().collect();
         tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
-        tensors.iter().for_each(|(name, info)| println!("{name:?}: {:?} {:?}", info.dtype, info.shape));
+        tensors.iter().for_each(|(name, info)| say!("{name:?}: {:?} {:?}", info.dtype, info.shape));
     }
 }
 
 fn model(file: &ModelFile) -> Result<()> {
-    println!("{}", toml::to_string_pretty(&file.provenance)?);
-    println!("{}", toml::to_string_pretty(&file.config)?);
+    say!("{}", toml::to_string_pretty(&file.provenance)?);
+    say!("{}", toml::to_string_pretty(&file.config)?);
     for (name, tensor) in &file.tensors {
         let count = count_not_finite(tensor)?;
         if count > 0 {
-            println!("{name:?}: {count} of {} values are infinite or not a number", tensor.elem_count());
+            say!("{name:?}: {count} of {} values are infinite or not a number", tensor.elem_count());
         }
     }
     let held = |network: &str| file.tensors.keys().any(|name| name.split('.').next() == Some(network));
@@ -110,15 +111,15 @@ fn model(file: &ModelFile) -> Result<()> {
 fn pytorch(path: &Path) -> Result<()> {
     let file = PytorchFile::open(path)?;
     let state = file.state_dict(&["netG_dict", "netD_dict", "state_dict"])?;
-    println!("{}: a PyTorch checkpoint", path.display());
-    state.shapes().for_each(|(name, shape)| println!("{name:?}: {shape:?}"));
-    file.foreign().iter().for_each(|name| println!("passed over: objects of {name:?}"));
+    say!("{}: a PyTorch checkpoint", path.display());
+    state.shapes().for_each(|(name, shape)| say!("{name:?}: {shape:?}"));
+    file.foreign().iter().for_each(|name| say!("passed over: objects of {name:?}"));
     Ok(())
 }
 
 fn preset(name: &str) -> Result<()> {
     let preset = Preset::load(name)?;
-    println!("{}", toml::to_string_pretty(&preset)?);
+    say!("{}", toml::to_string_pretty(&preset)?);
     let config = FileConfig {
         autoencoder: Some(preset.autoencoder),
         generator: Some(preset.generator),
@@ -133,7 +134,7 @@ fn preset(name: &str) -> Result<()> {
 fn print_costs(config: &FileConfig, held: impl Fn(&str) -> bool) -> Result<()> {
     let print = |network: &str, cost: Cost| {
         let gflops = cost.flops as f64 / 1e9;
-        println!("{network}: {} parameters, {gflops:.2} GFLOPs per image", cost.parameters);
+        say!("{network}: {} parameters, {gflops:.2} GFLOPs per image", cost.parameters);
     };
     let mut sampling = None;
     if let Some(generator) = config.generator.as_ref().filter(|_| held("generator")) {
@@ -144,7 +145,7 @@ fn print_costs(config: &FileConfig, held: impl Fn(&str) -> bool) -> Result<()> {
     if let Some(discriminator) = config.discriminator.as_ref().filter(|_| held("discriminator")) {
         let size = config.generator.as_ref().map_or(discriminator.latent_size, |generator| generator.latent_size);
         match size {
-            0 => println!("discriminator: of latents of any size"),
+            0 => say!("discriminator: of latents of any size"),
             size => print("discriminator", cost::discriminator(discriminator, size)?),
         }
     }
@@ -156,10 +157,10 @@ fn print_costs(config: &FileConfig, held: impl Fn(&str) -> bool) -> Result<()> {
         let cost = cost::decoder(autoencoder)?;
         print("decoder", cost);
         if autoencoder.codes > 0 {
-            println!("codebook: {} parameters", autoencoder.codes * autoencoder.latent_channels);
+            say!("codebook: {} parameters", autoencoder.codes * autoencoder.latent_channels);
         }
         if let Some(generator) = sampling {
-            println!("sampling: {:.2} GFLOPs per image", (generator + cost.flops) as f64 / 1e9);
+            say!("sampling: {:.2} GFLOPs per image", (generator + cost.flops) as f64 / 1e9);
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use candle_core::Device;
 use clap::Args;
 use lddgan_trainer::network::Dtype;
+use lddgan_trainer::say;
 use lddgan_trainer::{files, revision};
 use lddgan_web::ceilings::{self, Ceilings};
 use lddgan_web::executor::{ConvKernel, ConvLayer, ConvTimes, KernelTime, Options, summarise};
@@ -129,8 +130,8 @@ async fn measure(options: &Kernels) -> Result<Report> {
 
 fn print_convolutions(times: &ConvTimes) {
     let kernels: String = ConvKernel::all().map(|kernel| format!("{kernel:>9}")).collect();
-    println!("milliseconds of each convolution under every kernel (pixels x channels of a tile), the fastest marked:");
-    println!("{kernels}");
+    say!("milliseconds of each convolution under every kernel (pixels x channels of a tile), the fastest marked:");
+    say!("{kernels}");
     for (layer, times) in &times.layers {
         let fastest = times.iter().map(|(_, seconds)| *seconds).fold(f64::INFINITY, f64::min);
         let time = |kernel: ConvKernel| match times.iter().find(|(timed, _)| *timed == kernel) {
@@ -139,7 +140,7 @@ fn print_convolutions(times: &ConvTimes) {
         };
         let ConvLayer { x, y, kernel, stride, upsample } = layer;
         let times: String = ConvKernel::all().map(time).collect();
-        println!("{times}  {kernel}x{kernel}, stride {stride}, upsample {upsample}, {x:?} -> {y:?}");
+        say!("{times}  {kernel}x{kernel}, stride {stride}, upsample {upsample}, {x:?} -> {y:?}");
     }
 }
 
@@ -148,21 +149,21 @@ fn print(report: &Report) {
         print_convolutions(times);
     }
     let Report { name, device, batch, trials, ceilings, seconds, kernels, .. } = report;
-    println!("kernels of {name} on {device}, batch {batch}, {trials} trials: {:.2} ms", seconds * 1e3);
+    say!("kernels of {name} on {device}, batch {batch}, {trials} trials: {:.2} ms", seconds * 1e3);
     let (gflops, gbytes) = (ceilings.flops_per_second / 1e9, ceilings.bytes_per_second / 1e9);
-    println!("ceilings: {gflops:.1} GFLOP/s (f32 multiply-adds), {gbytes:.1} GB/s (copy)");
+    say!("ceilings: {gflops:.1} GFLOP/s (f32 multiply-adds), {gbytes:.1} GB/s (copy)");
     let dispatches: usize = kernels.iter().map(|row| row.time.dispatches).sum();
     let moved: u64 = kernels.iter().map(|row| row.time.work.bytes * row.time.dispatches as u64).sum();
-    println!(
+    say!(
         "{dispatches} dispatches that read and write {:.1} MB; buffers of {:.1} MB, weights of {:.1} MB",
         moved as f64 / 1e6,
         report.activation_bytes as f64 / 1e6,
         report.weight_bytes as f64 / 1e6
     );
-    println!("      ms  share  count  GFLOP/s    GB/s  of ceiling  kernel");
+    say!("      ms  share  count  GFLOP/s    GB/s  of ceiling  kernel");
     for row in kernels {
         let KernelTime { work, dispatches, seconds: own } = &row.time;
-        println!(
+        say!(
             "{:8.3} {:5.1}% {dispatches:6} {:8.1} {:7.1} {:10.1}%  {} {:?} -> {:?}",
             own * 1e3,
             100.0 * own / seconds,

@@ -13,6 +13,7 @@ use lddgan_trainer::eval::neighbours::{self, Comparison, Neighbour};
 use lddgan_trainer::files::read_model;
 use lddgan_trainer::network::BackendName;
 use lddgan_trainer::sampling::Sampler;
+use lddgan_trainer::say;
 use lddgan_trainer::{files, grid};
 use serde::Serialize;
 
@@ -131,14 +132,12 @@ fn thumbnail(images: &ImageSet, index: u32) -> Result<RgbImage> {
 
 fn print(report: &Report) {
     let Report { generated_images, unseen_images, .. } = report;
-    println!(
-        "distances of {generated_images} generated and {unseen_images} unseen images to the nearest training image"
-    );
+    say!("distances of {generated_images} generated and {unseen_images} unseen images to the nearest training image");
     for Distances { features, comparison, .. } in &report.distances {
         let Comparison { generated, unseen, nearest_generated, nearest_unseen, share_nearer } = comparison;
-        println!("{features}:");
-        println!("  median: generated {generated:.3}, unseen {unseen:.3}");
-        println!("  nearest: generated {nearest_generated:.3}, unseen {nearest_unseen:.3}");
-        println!("  generated images nearer than 95 % of the unseen ones: {:.1} %", 100.0 * share_nearer);
+        say!("{features}:");
+        say!("  median: generated {generated:.3}, unseen {unseen:.3}");
+        say!("  nearest: generated {nearest_generated:.3}, unseen {nearest_unseen:.3}");
+        say!("  generated images nearer than 95 % of the unseen ones: {:.1} %", 100.0 * share_nearer);
     }
 }

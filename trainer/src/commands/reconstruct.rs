@@ -9,7 +9,7 @@ use lddgan_trainer::data::DataOptions;
 use lddgan_trainer::eval::lpips::Lpips;
 use lddgan_trainer::eval::ssim::ssim;
 use lddgan_trainer::files::read_model;
-use lddgan_trainer::{autoencoder, grid};
+use lddgan_trainer::{autoencoder, grid, say};
 
 #[derive(Args)]
 pub struct Reconstruct {
@@ -55,7 +55,7 @@ pub fn reconstruct(options: &Reconstruct) -> Result<()> {
         grid::write(path, &grid::arrange(&pairs, 8))?;
     }
     let count = images.len() as f64;
-    print!("mean PSNR of {count} images: {:.2} dB, mean SSIM {:.4}", psnr_sum / count, ssim_sum / count);
-    println!("{}", lpips.map(|_| format!(", mean LPIPS {:.4}", lpips_sum / count)).unwrap_or_default());
+    let lpips = lpips.map(|_| format!(", mean LPIPS {:.4}", lpips_sum / count)).unwrap_or_default();
+    say!("mean PSNR of {count} images: {:.2} dB, mean SSIM {:.4}{lpips}", psnr_sum / count, ssim_sum / count);
     Ok(())
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use lddgan_trainer::files::{self, read_model};
 use lddgan_trainer::network::{self, BackendName, NetworkName};
+use lddgan_trainer::say;
 
 use super::read_tensors;
 
@@ -37,7 +38,7 @@ pub fn run(options: &Run) -> Result<()> {
     let outputs = network::run(&file, &name, options.network, &inputs, options.backend, !options.no_quantize)
         .with_context(|| format!("{} cannot be run through {name}", options.inputs.display()))?;
     for (name, tensor) in &outputs {
-        println!("{name}: {:?}", tensor.dims());
+        say!("{name}: {:?}", tensor.dims());
     }
     let bytes = safetensors::serialize(&outputs, None).context("the outputs cannot be written")?;
     Ok(files::write_atomic(&options.outputs, &bytes)?)

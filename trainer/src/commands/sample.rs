@@ -1,14 +1,16 @@
 //! `lddgan sample`: images from seeds.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use lddgan::{Mix, Recipe};
 use lddgan_trainer::files::read_model;
 use lddgan_trainer::network::{BackendName, Dtype};
+use lddgan_trainer::progress::Progress;
 use lddgan_trainer::sampling::Sampler;
-use lddgan_trainer::{files, grid};
+use lddgan_trainer::{files, grid, say};
 
 #[derive(Args)]
 pub struct Sample {
@@ -22,9 +24,9 @@ pub struct Sample {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Number of images
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = count)]
     count: u64,
-    /// Folder that gets one PNG per image, named by model and seed (or seeds and number)
+    /// Folder that gets one PNG per image as soon as it is made, named by the model, the seed and the options that matter
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Picture (.png or .jpg) that gets all images side by side
@@ -59,61 +61,141 @@ pub struct Sample {
     dtype: Dtype,
 }
 
+/// The longest side of a picture of many images, in pixels: what JPEG has room for.
+const LONGEST_SIDE: u64 = 65_535;
+/// The longest name of a model in the name of a file.
+const LONGEST_NAME: usize = 100;
+
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "needs a whole number of images, 1 or more".to_string())
+}
+
+/// What an image is made from, and what its file says of it.
+struct Subject {
+    recipe: Recipe,
+    /// For the name of the file.
+    name: String,
+    /// For the metadata.
+    seed: String,
+}
+
 impl Sample {
-    /// The name in the file and the recipe of each image.
-    fn recipes(&self) -> Result<Vec<(String, Recipe)>> {
+    /// The images, in their order.
+    fn subjects(&self) -> impl Iterator<Item = Subject> {
+        (0..self.count).map(|i| {
+            let steps = self.count.saturating_sub(1).max(1);
+            let (mix, name, seed) = match self.interpolate {
+                Some(to) => {
+                    let share = i as f64 / steps as f64;
+                    let mix = Mix { from: self.seed, to, share };
+                    let name = format!("{}-to-{to}-{i}-of-{steps}", self.seed);
+                    (mix, name, format!("{} to {to}, {i} of {steps}", self.seed))
+                }
+                None => (Mix::from(self.seed + i), (self.seed + i).to_string(), (self.seed + i).to_string()),
+            };
+            let recipe = Recipe {
+                x: self.x_of.map_or(mix, Mix::from),
+                z: self.z_of.map_or(mix, Mix::from),
+                z_step: self.z_step,
+                truncation: self.truncation,
+            };
+            Subject { recipe, name, seed }
+        })
+    }
+
+    /// The options that change an image, besides its seed: keywords of the metadata and values.
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let number = |name, value: Option<u64>| value.map(|value| (name, value.to_string()));
+        let settings = [
+            number("Steps", self.steps.map(|steps| steps as u64)),
+            self.truncation.map(|limit| ("Truncation", limit.to_string())),
+            number("X of", self.x_of),
+            number("Z of", self.z_of),
+            number("Z step", self.z_step.map(|step| step as u64)),
+        ];
+        settings.into_iter().flatten().collect()
+    }
+
+    fn check(&self, size: usize) -> Result<()> {
+        ensure!(self.out.is_some() || self.grid.is_some(), "say where to: --out FOLDER or --grid FILE");
         ensure!(self.truncation.is_none_or(|limit| limit > 0.0), "--truncation must be more than 0");
-        let between = |i: u64, to: u64| {
-            let share = i as f64 / self.count.saturating_sub(1).max(1) as f64;
-            (format!("{}-{to}-{i}", self.seed), Mix { from: self.seed, to, share })
-        };
-        let end = self.seed.checked_add(self.count).context("--seed and --count together are too large")?;
-        let mixes: Vec<(String, Mix)> = match self.interpolate {
-            Some(to) => (0..self.count).map(|i| between(i, to)).collect(),
-            None => (self.seed..end).map(|seed| (seed.to_string(), seed.into())).collect(),
-        };
-        let recipe = |mix: Mix| Recipe {
-            x: self.x_of.map_or(mix, Mix::from),
-            z: self.z_of.map_or(mix, Mix::from),
-            z_step: self.z_step,
-            truncation: self.truncation,
-        };
-        Ok(mixes.into_iter().map(|(name, mix)| (name, recipe(mix))).collect())
+        let last = if self.interpolate.is_some() { Some(self.seed) } else { self.seed.checked_add(self.count - 1) };
+        last.with_context(|| {
+            format!("{} images from seed {} on: the last seed is {}", self.count, self.seed, u64::MAX)
+        })?;
+        let side = columns(self.count).saturating_mul(size as u64 + 2);
+        let fits = self.grid.is_none() || side <= LONGEST_SIDE;
+        ensure!(fits, "--grid: {} images of {size} pixels are too many for one picture", self.count);
+        Ok(())
     }
 }
 
+/// How many of so many images stand side by side.
+fn columns(count: u64) -> u64 {
+    (count as f64).sqrt().ceil() as u64
+}
+
+/// A model's name as a part of a file name: a model file may come from anyone.
+fn file_part(name: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || "-_. ".contains(c) { c } else { '_' };
+    let name: String = name.trim_start_matches('.').chars().map(plain).take(LONGEST_NAME).collect();
+    if name.is_empty() { "model".to_string() } else { name }
+}
+
 pub fn sample(options: &Sample) -> Result<()> {
-    ensure!(options.out.is_some() || options.grid.is_some(), "say where to: --out FOLDER or --grid FILE");
     let (file, name) = read_model(&options.model)?;
+    options.check(file.config.autoencoder.as_ref().map_or(0, |config| config.image_size))?;
     let mut sampler = Sampler::new(&file, &name, options.backend)?;
     sampler.use_dtype(options.dtype)?;
     if let Some(steps) = options.steps {
         sampler.model.set_steps(steps)?;
     }
+    let steps: Vec<usize> = sampler.model.levels().iter().copied().filter(|&t| t > 0).collect();
     if let Some(step) = options.z_step {
-        let steps: Vec<usize> = sampler.model.levels().iter().copied().filter(|&t| t > 0).collect();
         ensure!(steps.contains(&step), "--z-step must be one of {steps:?}, where the steps begin");
     }
-    let (names, recipes): (Vec<String>, Vec<Recipe>) = options.recipes()?.into_iter().unzip();
+    let batch = options.batch.clamp(1, options.count.try_into().unwrap_or(usize::MAX));
     if options.tune {
-        sampler.tune(options.batch.clamp(1, recipes.len().max(1)))?;
+        sampler.tune(batch)?;
     }
-    let started = std::time::Instant::now();
-    let mut pictures = Vec::new();
-    for recipes in recipes.chunks(options.batch.max(1)) {
-        pictures.extend(grid::to_images(&sampler.images(recipes)?)?);
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    if let Some(folder) = &options.out {
-        for (name, picture) in names.iter().zip(&pictures) {
-            let path = folder.join(format!("{}-{name}.png", file.provenance.name));
-            files::write_atomic(&path, &grid::to_png(picture)?)?;
+    let settings = options.settings();
+    let suffix = |(keyword, value): &(&str, String)| format!("-{}-{value}", keyword.to_lowercase().replace(' ', "-"));
+    let suffix: String = settings.iter().map(suffix).collect();
+    let model = &file.provenance.name;
+    let mut texts = vec![("Model", model.clone()), ("Steps", steps.len().to_string())];
+    texts.extend(settings.into_iter().filter(|(keyword, _)| *keyword != "Steps"));
+    texts.push(("Software", concat!("lddgan ", env!("CARGO_PKG_VERSION")).to_string()));
+    texts.push(("Disclaimer", "Made by a neural network.".to_string()));
+
+    let mut progress = Progress::new(0, options.count);
+    let (mut pictures, mut done, mut seconds) = (Vec::new(), 0, 0.0);
+    let mut subjects = options.subjects();
+    loop {
+        let subjects: Vec<Subject> = subjects.by_ref().take(batch).collect();
+        if subjects.is_empty() {
+            break;
+        }
+        let started = Instant::now();
+        let recipes: Vec<Recipe> = subjects.iter().map(|subject| subject.recipe).collect();
+        let made = grid::to_images(&sampler.images(&recipes)?)?;
+        seconds += started.elapsed().as_secs_f64();
+        if let Some(folder) = &options.out {
+            for (Subject { name, seed, .. }, picture) in subjects.iter().zip(&made) {
+                let path = folder.join(format!("{}-{name}{suffix}.png", file_part(model)));
+                let texts = [&[("Seed", seed.clone())], texts.as_slice()].concat();
+                files::write_atomic(&path, &grid::to_png(picture, &texts)?)?;
+            }
+        }
+        done += subjects.len() as u64;
+        progress.update(done, &[]);
+        if options.grid.is_some() {
+            pictures.extend(made);
         }
     }
+    progress.finish();
     if let Some(path) = &options.grid {
-        let columns = (pictures.len() as f64).sqrt().ceil() as usize;
-        grid::write(path, &grid::arrange(&pictures, columns))?;
+        grid::write(path, &grid::arrange(&pictures, columns(options.count) as usize))?;
     }
-    println!("{} images in {seconds:.2} s ({:.3} s per image)", recipes.len(), seconds / recipes.len().max(1) as f64);
+    say!("{done} images in {seconds:.2} s ({:.3} s per image)", seconds / done as f64);
     Ok(())
 }

@@ -6,10 +6,12 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 
 use super::DataError;
+use super::manifest::sha256;
 use super::prepare::{Selection, select};
 use super::prepared::Prepared;
 use super::report;
 use super::source::Source;
+use crate::say;
 
 /// Square RGB images of one size, 8 bits per channel.
 pub struct ImageSet {
@@ -54,7 +56,7 @@ impl ImageSet {
             );
             return Err(DataError::source(path, reason));
         }
-        println!("{}: {} images", path.display(), prepared.manifest().images);
+        say!("{}: {} images", path.display(), prepared.manifest().images);
         Ok(Self { size, pixels: Pixels::Mapped(prepared) })
     }
 
@@ -96,6 +98,11 @@ impl ImageSet {
     /// All values: image after image, channel after channel.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
+    }
+
+    /// The size and the SHA-256 of all pixels: what tells one set from another.
+    pub fn sha256(&self) -> String {
+        format!("{0}x{0} {1}", self.size, sha256(&self.pixels))
     }
 
     pub fn len(&self) -> usize {

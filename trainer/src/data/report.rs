@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::manifest::{Listing, Manifest};
 use super::source::Source;
+use crate::say;
 
 /// Skipped images that are named for each reason.
 const NAMED: usize = 20;
@@ -11,7 +12,7 @@ const NAMED: usize = 20;
 /// Prints what is taken from each path.
 pub fn taken(source: &Source) {
     for note in source.notes() {
-        println!("{note}");
+        say!("{note}");
     }
 }
 
@@ -22,14 +23,14 @@ pub fn result(manifest: &Manifest, listing: &Listing) {
         let count = counts.entry(image.reason).or_insert(0);
         *count += 1;
         if *count <= NAMED {
-            println!("skipped {image}");
+            say!("skipped {image}");
         }
     }
     for (reason, count) in counts.into_iter().filter(|(_, count)| *count > NAMED) {
-        println!("skipped {} more: {reason}", count - NAMED);
+        say!("skipped {} more: {reason}", count - NAMED);
     }
     if !listing.not_read.is_empty() {
-        println!("not read: {}", listing.not_read);
+        say!("not read: {}", listing.not_read);
     }
-    println!("{manifest}");
+    say!("{manifest}");
 }

@@ -9,7 +9,7 @@ pub struct Launch {
     pub rank: usize,
     /// How many processes there are.
     pub size: usize,
-    /// This process among those of its machine: the number of its GPU.
+    /// This process among those of its machine: the number of its GPU, counted round where fewer are visible.
     pub local_rank: usize,
 }
 
@@ -36,18 +36,26 @@ impl Launch {
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, DistributedError> {
-        let number = |name: &'static str| {
-            let value = variable(name).ok_or(DistributedError::Variable { name, value: String::new() })?;
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let parse = |name: &'static str, value: String| {
             value.parse::<usize>().map_err(|_| DistributedError::Variable { name, value })
         };
+        let number = |name: &'static str| variable(name).map(|value| parse(name, value)).transpose();
+        let missing = |name: &'static str| DistributedError::Variable { name, value: String::new() };
         let Some(launcher) = LAUNCHERS.iter().find(|launcher| variable(launcher.size).is_some()) else {
             return Ok(Self { rank: 0, size: 1, local_rank: 0 });
         };
-        let (rank, size) = (number(launcher.rank)?, number(launcher.size)?);
+        let size = number(launcher.size)?.ok_or_else(|| missing(launcher.size))?;
+        // Some systems set them everywhere, and not all of them.
+        if size == 1 {
+            return Ok(Self { rank: 0, size: 1, local_rank: number(launcher.local_rank)?.unwrap_or(0) });
+        }
+        let rank = number(launcher.rank)?.ok_or_else(|| missing(launcher.rank))?;
         if rank >= size {
             return Err(DistributedError::Variable { name: launcher.rank, value: rank.to_string() });
         }
-        Ok(Self { rank, size, local_rank: number(launcher.local_rank)? })
+        // Where nobody says it, processes are taken to fill one machine after the other.
+        Ok(Self { rank, size, local_rank: number(launcher.local_rank)?.unwrap_or(rank) })
     }
 }
 
@@ -76,13 +84,34 @@ mod tests {
         assert_eq!(launch(&variables).map(|launch| launch.size), Ok(1));
     }
 
+    /// What operators set in every pod, and `mpirun` for one process.
+    #[test]
+    fn one_process_needs_to_know_nothing_more() {
+        let alone = Ok(Launch { rank: 0, size: 1, local_rank: 0 });
+        for Launcher { rank, size, local_rank } in LAUNCHERS {
+            assert_eq!(launch(&[(rank, "0"), (size, "1")]), alone);
+            assert_eq!(launch(&[(size, "1")]), alone);
+            assert_eq!(launch(&[(size, ""), (rank, ""), (local_rank, "")]), alone);
+            assert_eq!(launch(&[(rank, "0"), (size, "1"), (local_rank, "3")]).map(|launch| launch.local_rank), Ok(3));
+        }
+    }
+
+    #[test]
+    fn a_missing_local_rank_follows_from_the_rank() {
+        for Launcher { rank, size, .. } in LAUNCHERS {
+            assert_eq!(launch(&[(rank, "5"), (size, "8")]), Ok(Launch { rank: 5, size: 8, local_rank: 5 }));
+        }
+    }
+
     #[test]
     fn half_an_environment_is_an_error() {
-        let error = launch(&[("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "2")]).unwrap_err();
-        assert!(error.contains("SLURM_LOCALID"), "{error}");
+        let error = launch(&[("SLURM_LOCALID", "0"), ("SLURM_STEP_NUM_TASKS", "2")]).unwrap_err();
+        assert!(error.contains("SLURM_PROCID"), "{error}");
         let error = launch(&[("RANK", "2"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")]).unwrap_err();
         assert!(error.contains("RANK"), "{error}");
         let error = launch(&[("RANK", "one"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")]).unwrap_err();
         assert!(error.contains("one"), "{error}");
+        let error = launch(&[("RANK", "0"), ("WORLD_SIZE", "two")]).unwrap_err();
+        assert!(error.contains("WORLD_SIZE") && error.contains("two"), "{error}");
     }
 }

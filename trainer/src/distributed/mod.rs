@@ -26,6 +26,8 @@ use sha2::{Digest, Sha256};
 
 pub use launch::Launch;
 
+use crate::warn;
+
 /// What keeps processes from working together.
 #[derive(Debug, thiserror::Error)]
 pub enum DistributedError {
@@ -117,20 +119,20 @@ impl Engine {
 
 /// Runs `body`, which gets to know the other processes of the run. Those that are not the first say nothing but
 /// errors. An error in one of them ends all, and does not return if there are several.
-pub fn run(device: &Device, body: impl FnOnce(&Processes) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub fn run<T>(device: &Device, body: impl FnOnce(&Processes) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let launch = Launch::from_environment()?;
     let processes = Processes::start(&launch, device)?;
     if !processes.is_first() {
         silence_output();
     }
     match body(&processes) {
-        Ok(()) => {
+        Ok(value) => {
             processes.engine.end();
-            Ok(())
+            Ok(value)
         }
         Err(error) if launch.size == 1 => Err(error),
         Err(error) => {
-            eprintln!("error: rank {} of {} processes: {error:#}", launch.rank, launch.size);
+            warn!("error: rank {} of {} processes: {error:#}", launch.rank, launch.size);
             processes.engine.abort()
         }
     }
@@ -149,7 +151,7 @@ fn silence_output() {
 /// Ends this process because another one ended before its time.
 #[cfg(feature = "nccl")]
 fn end_without(rank: usize) {
-    eprintln!("error: the process of rank {rank} is gone, so this one ends too");
+    warn!("error: the process of rank {rank} is gone, so this one ends too");
     // SAFETY: ends the process without the cleaning up of the CUDA libraries, which may wait for the one that is gone.
     unsafe { libc::_exit(1) }
 }
@@ -241,11 +243,11 @@ impl Processes {
         Ok(())
     }
 
-    /// Whether the condition holds in one process at least.
-    pub fn any(&self, condition: bool) -> Result<bool> {
-        let mut share = f64::from(u8::from(condition));
-        self.average(&mut [&mut share])?;
-        Ok(share > 0.0)
+    /// Which of the conditions hold in one process at least.
+    pub fn any<const N: usize>(&self, conditions: [bool; N]) -> Result<[bool; N]> {
+        let mut shares = conditions.map(|condition| f64::from(u8::from(condition)));
+        self.average(&mut shares.each_mut())?;
+        Ok(shares.map(|share| share > 0.0))
     }
 
     /// Gives all processes the parameters of the first.
@@ -264,9 +266,9 @@ impl Processes {
         let own: Vec<f64> = Sha256::digest(description).into_iter().map(f64::from).collect();
         let mut mean = own.clone();
         self.average(&mut mean.iter_mut().collect::<Vec<_>>())?;
-        match self.any(mean != own)? {
-            true => Err(DistributedError::Differ),
-            false => Ok(()),
+        match self.any([mean != own])? {
+            [true] => Err(DistributedError::Differ),
+            [false] => Ok(()),
         }
     }
 

@@ -10,6 +10,7 @@ use super::latents::Encoded;
 use crate::data::DataOptions;
 use crate::files;
 use crate::network::{BackendName, device};
+use crate::say;
 
 /// The largest 8-bit number.
 const LARGEST: f64 = 255.0;
@@ -76,9 +77,9 @@ pub fn encode(options: &EncodeOptions) -> Result<()> {
     let error = root_mean_square(&(rounded.values()? - &means)?)?;
     let centred = means.broadcast_sub(&means.mean_keepdim(0)?)?;
     let share = 100.0 * error / root_mean_square(&centred)?;
-    Cache::new(options.out.clone(), &file, Some(&images))?.write_rounded(&rounded)?;
-    println!("{} latents; rounding moves them by {share:.2} % of their deviation", means.dim(0)?);
-    println!("wrote {out}");
+    Cache::new(options.out.clone(), &file, Some(images.sha256()))?.write_rounded(&rounded)?;
+    say!("{} latents; rounding moves them by {share:.2} % of their deviation", means.dim(0)?);
+    say!("wrote {out}");
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::data::ImageSet;
 use crate::distributed::Processes;
 use crate::noise::normals;
 use crate::preset::LatentNormalization;
+use crate::say;
 
 /// Images encoded at a time.
 const BATCH: usize = 32;
@@ -42,7 +43,7 @@ impl Encoded {
             bar.inc(indices.len() as u64);
         }
         bar.finish_and_clear();
-        println!("latents of {} images encoded", images.len());
+        say!("latents of {} images encoded", images.len());
         let deviations = if deviations.is_empty() { None } else { Some(Tensor::cat(&deviations, 0)?) };
         Ok(Self { means: Tensor::cat(&means, 0)?, deviations })
     }
@@ -77,7 +78,7 @@ impl Latents {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.means.dims()[0]
     }
 

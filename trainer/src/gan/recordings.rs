@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::warn;
 use candle_core::{Device, Tensor};
 use lddgan::{KeptParameters, Replay, Result};
 
@@ -58,7 +59,7 @@ impl Recordings {
                 return Ok(result);
             }
             if let Err(error) = kept.record(device, &mut compute) {
-                eprintln!("warning: a step cannot be recorded ({error}); it goes on more slowly");
+                warn!("warning: a step cannot be recorded ({error}); it goes on more slowly");
                 self.failed = true;
                 return compute(&inputs);
             }

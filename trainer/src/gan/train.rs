@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
@@ -10,7 +11,7 @@ use lddgan::model_file::FileConfig;
 use lddgan::{ModelFile, Provenance};
 
 use super::Moments;
-use super::latent_cache::Cache;
+use super::latent_cache::{Cache, encoder_sum};
 use super::latents::{Encoded, Latents};
 use super::step::{Losses, Setup, Step, Trainer, reconstruction_weight};
 use crate::checkpoint::{Before, Metric, Position, Score, Stage};
@@ -21,7 +22,7 @@ use crate::memory;
 use crate::precision::Precision;
 use crate::preset::Preset;
 use crate::progress::Progress;
-use crate::run::{Run, RunOptions, Sampler, Snapshot};
+use crate::run::{Ended, Run, RunOptions, Sampler, Snapshot};
 use crate::{files, grid};
 
 /// Samples that the discriminator compares with each other.
@@ -133,8 +134,8 @@ fn model_file(trainer: &Trainer, autoencoder: &ModelFile, position: &Position) -
 /// Reconstructions of some training images, where the images themselves are not at hand.
 fn reconstructions(autoencoder: &ModelFile, file: &str, latents: &Latents, device: &Device) -> Result<ImageSet> {
     let decoder = autoencoder.decoder(file, device)?;
-    let count = latents.len().min(SCORED_IMAGES);
-    let indices: Vec<u32> = (0..count).map(|i| (i * latents.len() / count) as u32).collect();
+    let count = latents.count().min(SCORED_IMAGES);
+    let indices: Vec<u32> = (0..count).map(|i| (i * latents.count() / count) as u32).collect();
     let mut images = ImageSet::new(autoencoder.config.autoencoder.as_ref().map_or(0, |config| config.image_size));
     for indices in indices.chunks(BATCH) {
         let latents = latents.unscaled(indices)?;
@@ -144,27 +145,29 @@ fn reconstructions(autoencoder: &ModelFile, file: &str, latents: &Latents, devic
     Ok(images)
 }
 
-/// The latents to train on: kept in a file, or those of the images.
+/// The latents to train on: kept in a file, or those of the images, which come with their sum. With the sum of the images,
+/// if it is known.
 fn encoded(
     options: &Options,
     run: &Run,
     autoencoder: &ModelFile,
     file: &str,
-    images: Option<&ImageSet>,
+    images: Option<(&ImageSet, &String)>,
     device: &Device,
-) -> Result<Encoded> {
+) -> Result<(Encoded, Option<String>)> {
     let learned = autoencoder.config.autoencoder.as_ref().is_some_and(|config| config.kind.is_learned());
     let path = options.latents.clone().or_else(|| learned.then(|| run.file("latents.safetensors")));
-    let Some(images) = images else {
+    let Some((images, sum)) = images else {
         let path = path.context("name the training images with --data, or a file of latents with --latents")?;
         let cache = Cache::new(path.clone(), autoencoder, None)?;
         return cache.read(device).with_context(|| format!("{} cannot be trained from", path.display()));
     };
     let encode = || Encoded::new(&autoencoder.encoder(file, device)?, images, device);
-    match path {
-        Some(path) => Cache::new(path, autoencoder, Some(images))?.take(device, encode),
-        None => encode(),
-    }
+    let encoded = match path {
+        Some(path) => Cache::new(path, autoencoder, Some(sum.clone()))?.take(device, encode)?,
+        None => encode()?,
+    };
+    Ok((encoded, Some(sum.clone())))
 }
 
 /// What generated images are measured against; nothing, where there are too few real ones.
@@ -238,34 +241,39 @@ fn logged(trainer: &Trainer, losses: &Losses) -> Vec<(String, f64)> {
     named.map(|(name, value)| (name.to_string(), value)).chain(ordered).collect()
 }
 
-/// Whether there is memory for a step with the first `count` of these latents.
-fn fits(preset: &Preset, precision: Precision, latents: &Tensor, count: usize) -> bool {
-    let step = || -> lddgan::Result<Losses> {
-        let step = Step { penalty: true, reconstruction_weight: 1.0 };
-        let (processes, moments) = (Processes::alone(), Moments::standard(preset)?);
-        let (device, moments) = (latents.device(), Some(&moments));
-        let mut trainer = Trainer::new(&Setup { preset, seed: 0, precision, device, processes: &processes, moments })?;
-        trainer.step(&latents.narrow(0, 0, count)?, 0, &(0..count as u64).collect::<Vec<_>>(), step)
-    };
-    step().is_ok()
+/// The seconds of a step with the first `count` of these latents, of a trainer of its own.
+fn probe(preset: &Preset, precision: Precision, latents: &Tensor, count: usize) -> Result<f64> {
+    let step = Step { penalty: true, reconstruction_weight: 1.0 };
+    let (processes, moments) = (Processes::alone(), Moments::standard(preset)?);
+    let (device, moments) = (latents.device(), Some(&moments));
+    let mut trainer = Trainer::new(&Setup { preset, seed: 0, precision, device, processes: &processes, moments })?;
+    let started = Instant::now();
+    trainer.step(&latents.narrow(0, 0, count)?, 0, &(0..count as u64).collect::<Vec<_>>(), step)?;
+    Ok(started.elapsed().as_secs_f64())
 }
 
 /// Runs `lddgan train gan`.
-pub fn train(options: &Options) -> Result<()> {
+pub fn train(options: &Options) -> Result<Ended> {
     let device = options.run.device()?;
     distributed::run(&device, |processes| train_among(processes, options, &device))
 }
 
-fn train_among(processes: &Processes, options: &Options, device: &Device) -> Result<()> {
-    let preset = Preset::load(&options.run.preset)?;
+fn train_among(processes: &Processes, options: &Options, device: &Device) -> Result<Ended> {
+    let (mut run, checkpoint) = Run::open(&options.run, Stage::Gan, processes)?;
+    let preset = run.position.preset.clone();
     let batch = preset.train_gan.batch;
     processes.check_batch("train_gan.batch", batch, GROUP)?;
-    let (mut run, checkpoint) = Run::open(&options.run, Stage::Gan, &preset, processes)?;
     let (mut autoencoder, file) = read_autoencoder(options, &preset)?;
     let seed = run.position.seed;
     let has_images = !options.data.data.is_empty();
     let images = has_images.then(|| options.data.load(preset.autoencoder.image_size)).transpose()?;
-    let encoded = encoded(options, &run, &autoencoder, &file, images.as_ref(), device)?;
+    let precision = options.run.precision;
+    let data = images.as_ref().map(ImageSet::sha256);
+    run.accept([("encoder", encoder_sum(&autoencoder)?), ("precision", precision.to_string())])?;
+    // Before images are encoded that it does not go on with; a file of latents may say later whose they are.
+    run.accept(data.clone().map(|data| ("data", data)))?;
+    let (encoded, data) = encoded(options, &run, &autoencoder, &file, images.as_ref().zip(data.as_ref()), device)?;
+    run.accept(data.map(|data| ("data", data)))?;
     let latents = Latents::new(encoded, preset.train_gan.latent_normalization)?;
     autoencoder.config.latent_scale = latents.scale.clone();
     let judge = match &images {
@@ -279,7 +287,12 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
         (None, Some(path)) => Moments::read(&files::read_model(path)?.0.tensors, "generator"),
         (None, None) => latents.moments(&preset)?,
     };
-    let precision = options.run.precision;
+    let share = processes.share();
+    let count = share(0..batch as u64).len();
+    let first: Vec<u64> = (0..GROUP.min(count) as u64).collect();
+    let indices: Vec<u32> = first.iter().map(|i| (i % latents.count() as u64) as u32).collect();
+    let few = latents.batch(&indices, seed, &first)?;
+    run.expect_step(first.len() as f64 / count as f64, || probe(&preset, precision, &few, first.len()))?;
     let mut trainer =
         Trainer::new(&Setup { preset: &preset, seed, precision, device, processes, moments: moments.as_ref() })?;
     if let Some((checkpoint, path)) = checkpoint {
@@ -290,13 +303,17 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
 
     let total = options.run.images.unwrap_or(preset.train_gan.images);
     processes.check_same(&format!("{:?} {total} {:?}", run.position, latents.scale))?;
-    let mut sampler = Sampler::new(seed, latents.len());
-    let mut progress = Progress::new(run.position.images, total);
-    let share = processes.share();
-    while !run.finished(total)? {
+    let mut sampler = Sampler::new(seed, latents.count());
+    let mut progress = Progress::new(run.position.images, total).within(run.seconds_left());
+    let ended = loop {
+        if let Some(ended) = run.ended(total)? {
+            break ended;
+        }
         if run.checkpoint_due() {
             run.save(|position| snapshot(&trainer, &autoencoder, &judge, position, device))?;
             progress.note(&format!("checkpoint at {}", run.summary()));
+            // There may be no time for a step any more.
+            continue;
         }
         let samples = share(run.position.images..run.position.images + batch as u64);
         let indices = sampler.batch(&samples);
@@ -308,7 +325,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
         };
         let latents = latents.batch(&indices, seed, &samples)?;
         let losses = trainer.step(&latents, seed, &samples, step).map_err(|error| {
-            let fits = |count| fits(&preset, options.run.precision, &latents, count);
+            let fits = |count| probe(&preset, precision, &latents, count).is_ok();
             memory::explain(error.into(), "train_gan.batch", samples.len(), fits)
         })?;
         let values = logged(&trainer, &losses);
@@ -316,15 +333,17 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
         run.guard(&values, &indices, &latents, || Ok(trainer.state()?))?;
         run.advance(batch, &values);
         progress.update(run.position.images, &named(&losses));
-    }
+    };
+    progress.finish();
     if !processes.is_first() {
-        return Ok(());
+        return Ok(ended);
     }
     run.save(|position| snapshot(&trainer, &autoencoder, &judge, position, device))
         .context("the last checkpoint could not be written")?;
-    let discriminator = discriminator_file(&trainer, &autoencoder, &run.position).to_bytes(DType::F16)?;
-    files::write_atomic(&run.file("discriminator.safetensors"), &discriminator)?;
-    let path = run.file("model.safetensors");
-    println!("{}; {:.0} s; wrote {}", run.summary(), run.position.seconds, path.display());
-    Ok(())
+    if run.supersedes() {
+        let discriminator = discriminator_file(&trainer, &autoencoder, &run.position).to_bytes(DType::F16)?;
+        files::write_atomic(&run.file("discriminator.safetensors"), &discriminator)?;
+    }
+    run.conclude(ended, total);
+    Ok(ended)
 }

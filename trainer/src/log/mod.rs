@@ -12,6 +12,7 @@ use image::RgbImage;
 
 use crate::files::{self, FileError};
 use crate::grid;
+use crate::warn;
 use losses::Losses;
 use tensorboard::Events;
 
@@ -32,6 +33,24 @@ impl LogError {
     }
 }
 
+/// The name of the file with a line for every step.
+pub const LOSSES: &str = "losses.jsonl";
+
+/// The folder of the same numbers for TensorBoard.
+const EVENTS: &str = "tensorboard";
+
+/// The name of the picture of the checkpoint after so many images.
+pub fn picture_name(images: u64) -> String {
+    format!("grid-{images:08}.png")
+}
+
+/// Removes the numbers that an earlier run logged.
+pub fn remove(run: &Path) -> Result<(), FileError> {
+    files::remove_file(&run.join(LOSSES))?;
+    let events = run.join(EVENTS);
+    if events.is_dir() { files::remove_folder(&events, |name| name.starts_with(tensorboard::NAME)) } else { Ok(()) }
+}
+
 /// The logs of a run in its folder: `losses.jsonl`, `curves.png`, `grid-<images>.png`, and `tensorboard/` with event
 /// files.
 pub struct Log {
@@ -47,8 +66,8 @@ pub struct Log {
 impl Log {
     /// Goes on after `step`: what was written of later steps is forgotten, as they are done again.
     pub fn open(folder: &Path, step: u64) -> Self {
-        let (losses, lines) = unless_failed(Losses::open(&folder.join("losses.jsonl"), step)).unzip();
-        let events = unless_failed(Events::create(&folder.join("tensorboard"), step));
+        let (losses, lines) = unless_failed(Losses::open(&folder.join(LOSSES), step)).unzip();
+        let events = unless_failed(Events::create(&folder.join(EVENTS), step));
         Self { folder: folder.to_path_buf(), lines: lines.unwrap_or_default(), pending: None, losses, events }
     }
 
@@ -70,12 +89,12 @@ impl Log {
     }
 
     fn draw(&mut self, step: u64, images: u64, picture: &RgbImage) -> Result<(), LogError> {
-        let path = self.folder.join(format!("grid-{images:08}.png"));
-        let png = grid::to_png(picture).map_err(|error| LogError::other(&path, error))?;
+        let path = self.folder.join(picture_name(images));
+        let png = grid::to_png(picture, &[]).map_err(|error| LogError::other(&path, error))?;
         write(&mut self.events, |events| events.image(step, "grid", picture.dimensions(), &png));
         files::write_atomic(&path, &png)?;
         let path = self.folder.join("curves.png");
-        let curves = curves::draw(&self.lines).and_then(|curves| Ok(grid::to_png(&curves)?));
+        let curves = curves::draw(&self.lines).and_then(|curves| Ok(grid::to_png(&curves, &[])?));
         Ok(files::write_atomic(&path, &curves.map_err(|error| LogError::other(&path, error))?)?)
     }
 
@@ -98,6 +117,6 @@ fn write<T>(log: &mut Option<T>, write: impl FnOnce(&mut T) -> Result<(), LogErr
 
 /// Reports an error and goes on.
 fn unless_failed<T>(result: Result<T, LogError>) -> Option<T> {
-    let report = |error: &LogError| eprintln!("warning: {error}; the run goes on without this log");
+    let report = |error: &LogError| warn!("warning: {error}; the run goes on without this log");
     result.inspect_err(report).ok()
 }

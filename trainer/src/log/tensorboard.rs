@@ -67,6 +67,9 @@ struct SessionLog {
 /// [`SessionLog`]'s status at the start of a session: earlier files' events of this step and later ones are void.
 const START: i32 = 1;
 
+/// How the names of event files begin: TensorBoard looks for this.
+pub const NAME: &str = "events.out.tfevents.";
+
 /// The event file of one session.
 pub struct Events {
     path: PathBuf,
@@ -77,7 +80,7 @@ impl Events {
     /// Starts a file in `folder` for a session that goes on after `step`.
     pub fn create(folder: &Path, step: u64) -> Result<Self, LogError> {
         files::create_folder(folder)?;
-        let name = format!("events.out.tfevents.{}.lddgan.{}", now().as_micros(), std::process::id());
+        let name = format!("{NAME}{}.lddgan.{}", now().as_micros(), std::process::id());
         let path = folder.join(name);
         let file = File::create_new(&path).map_err(|error| LogError::other(&path, error))?;
         let mut events = Self { path, file };
