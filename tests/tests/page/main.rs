@@ -74,7 +74,8 @@ fn an_imported_model_makes_the_same_faces() {
     let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
     let preset = Preset::load(&fixture("imported.toml").to_string_lossy()).expect("the preset is valid");
     let (generator, autoencoder) = ("train-step/netG_init.pth", "autoencoder-kl-f2/16x16x4_551.ckpt");
-    let file = import::model(&preset, &fixture(generator), &fixture(autoencoder)).expect("the checkpoints are whole");
+    let file =
+        import::model(&preset, &fixture(generator), Some(&fixture(autoencoder))).expect("the checkpoints are whole");
     let bytes = file.to_bytes(DType::F16).expect("tensors can be written to memory");
     let page = Page::with_model("imported", &bytes, "?seed=0&count=1&model=imported&executor=webgpu");
     page.finish();

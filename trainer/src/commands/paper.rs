@@ -102,6 +102,7 @@ struct Row {
     seconds: Timing,
     decoder_seconds: Timing,
     milliseconds_per_image: f64,
+    /// Of the fastest trials, which other programs disturb least.
     decoder_share: f64,
     /// Weights, and what a batch needs besides them.
     bytes: u64,
@@ -169,7 +170,7 @@ fn row(preset: &Preset, weights: Option<&(ModelFile, String)>, place: &Place, pr
         decoder_gflops: gflops(decoder),
         gflops_per_image: steps as f64 * gflops(generator) + gflops(decoder),
         milliseconds_per_image: 1e3 / whole.images_per_second,
-        decoder_share: alone.mean / whole.mean,
+        decoder_share: alone.fastest / whole.fastest,
         seconds: whole,
         decoder_seconds: alone,
         bytes,
@@ -258,7 +259,7 @@ fn print(report: &Report) {
     println!("{} ({} threads), batch {batch}\n", report.device, report.threads);
     println!(
         "| method | preset | parameters, millions: generator + decoder | GFLOPs an image: steps x generator + decoder | \
-         ms an image | decoder's share | memory, MB | published: FID, recall, s for 100 images |"
+         ms an image: mean (fastest) | decoder's share | memory, MB | published: FID, recall, s for 100 images |"
     );
     println!("|---|---|---:|---:|---:|---:|---:|---|");
     for row in &report.methods {
@@ -266,7 +267,7 @@ fn print(report: &Report) {
             format!("{fid:.2}, {recall:.2}, {seconds:.2} ({gpu})")
         });
         println!(
-            "| {} | `{}` | {:.1} + {:.1} | {} x {:.2} + {:.2} = {:.1} | {:.1} | {:.0} % | {:.0} | {published} |",
+            "| {} | `{}` | {:.1} + {:.1} | {} x {:.2} + {:.2} = {:.1} | {:.1} ({:.1}) | {:.0} % | {:.0} | {published} |",
             row.method,
             row.preset,
             row.generator_parameters as f64 / 1e6,
@@ -276,6 +277,7 @@ fn print(report: &Report) {
             row.decoder_gflops,
             row.gflops_per_image,
             row.milliseconds_per_image,
+            1e3 * row.seconds.fastest / row.seconds.batch as f64,
             100.0 * row.decoder_share,
             row.bytes as f64 / 1e6,
         );

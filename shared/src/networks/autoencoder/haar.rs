@@ -22,8 +22,8 @@ impl Level {
         let (mut analysis, mut synthesis) = (vec![0.0; outputs * outputs], vec![0.0; outputs * outputs]);
         for channel in 0..channels {
             for (place, band) in order.bands().into_iter().enumerate() {
-                for pixel in 0..4 {
-                    let value = 2.0 * BANDS[band][pixel];
+                for (pixel, weight) in BANDS[band].into_iter().enumerate() {
+                    let value = 2.0 * weight;
                     let (coefficient, position) = (place * channels + channel, channel * 4 + pixel);
                     analysis[coefficient * outputs + position] = value;
                     synthesis[position * outputs + coefficient] = value;
