@@ -3,10 +3,17 @@
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-changed=../.git/HEAD");
-    println!("cargo::rerun-if-changed=../.git/refs/heads");
-    let output = Command::new("git").args(["describe", "--always", "--dirty"]).output();
-    if let Some(output) = output.ok().filter(|output| output.status.success()) {
-        println!("cargo::rustc-env=LDDGAN_REVISION={}", String::from_utf8_lossy(&output.stdout).trim());
+    // Grows with every commit and checkout, in a linked worktree too, where `.git` is no folder.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        println!("cargo::rerun-if-changed={log}");
     }
+    if let Some(revision) = git(&["describe", "--always", "--dirty"]) {
+        println!("cargo::rustc-env=LDDGAN_REVISION={revision}");
+    }
+}
+
+/// What git prints, if it succeeds.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
 }

@@ -45,6 +45,12 @@ pub struct GeneratorConfig {
     /// as many numbers; 0 in the reference: predictions start from nothing. See [`crate::networks::Gaussian`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gaussian_modes: usize,
+    /// Takes in and puts out squares of so many pixels at a time, 1 or 2 (`patch_size`).
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub patch: usize,
+    /// Resamples by Haar transforms instead of FIR filters (WaveDiff's `net_type` wavelet).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub wavelet: bool,
 }
 
 /// What is between images and latents.
@@ -62,6 +68,9 @@ pub struct AutoencoderConfig {
     /// Entries of the codebook that the decoder quantises with; 0 for the KL kind, which has none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub codes: usize,
+    /// The order of the sub-bands of the kind `haar`.
+    #[serde(default, skip_serializing_if = "BandOrder::is_lh_first")]
+    pub band_order: BandOrder,
     /// The kinds with weights take in and put out squares of so many pixels at a time, 1 in the reference: networks then
     /// have no layer at the image's own size, where each is the most expensive.
     #[serde(default = "one", skip_serializing_if = "is_one")]
@@ -104,6 +113,35 @@ impl AutoencoderKind {
     pub fn is_learned(self) -> bool {
         matches!(self, Self::Vq | Self::Kl)
     }
+}
+
+/// The order of the sub-bands of a Haar transform, each with all its channels; the first letter is the vertical filter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BandOrder {
+    /// LL, LH, HL, HH: WaveDiff's own transform.
+    #[default]
+    LhFirst,
+    /// LL, HL, LH, HH: that of `pytorch_wavelets` (`use_pytorch_wavelet`).
+    HlFirst,
+}
+
+impl BandOrder {
+    fn is_lh_first(&self) -> bool {
+        *self == Self::LhFirst
+    }
+
+    /// The index in [`crate::haar::BANDS`] of each band.
+    pub fn bands(self) -> [usize; 4] {
+        match self {
+            Self::LhFirst => [0, 1, 2, 3],
+            Self::HlFirst => [0, 2, 1, 3],
+        }
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn is_zero(value: &usize) -> bool {
@@ -236,6 +274,16 @@ pub enum DiscriminatorKind {
     Large,
 }
 
+impl DiscriminatorKind {
+    /// Width of each block, as a multiple of the base width.
+    pub fn widths(self) -> &'static [usize] {
+        match self {
+            Self::Small => &[2, 4, 8, 8],
+            Self::Large => &[4, 8, 8, 8, 8, 8],
+        }
+    }
+}
+
 impl ModelConfig {
     /// Checks that generator and autoencoder agree and that every size is possible.
     pub fn validate(&self) -> Result<()> {
@@ -282,11 +330,10 @@ fn levels(field: &str, channels: usize, multipliers: &[usize], blocks: usize) ->
     within(&format!("{field}.blocks"), blocks, MAX_BLOCKS)
 }
 
-fn divisible(field: &str, size: usize, levels: usize) -> Result<()> {
+fn divisible(field: &str, size: usize, factor: usize) -> Result<()> {
     within(field, size, MAX_WIDTH)?;
-    let factor = 1 << (levels - 1);
     if !size.is_multiple_of(factor) {
-        return Err(Error::config(field, format!("{size} cannot be halved {} times", levels - 1)));
+        return Err(Error::config(field, format!("{size} is no multiple of {factor}")));
     }
     Ok(())
 }
@@ -297,12 +344,23 @@ fn modes(field: &str, modes: usize, channels: usize, size: usize) -> Result<()> 
 }
 
 impl GeneratorConfig {
+    /// The feature maps' height and width at this level, 0 the finest.
+    pub fn level_size(&self, level: usize) -> usize {
+        (self.latent_size / self.patch) >> level
+    }
+
+    /// What height and width of a latent are multiples of: patches, levels, and the halved coarsest level of wavelets.
+    pub fn size_factor(&self) -> usize {
+        self.patch << (self.multipliers.len().saturating_sub(1) + usize::from(self.wavelet))
+    }
+
     pub fn validate(&self) -> Result<()> {
         levels("generator", self.channels, &self.multipliers, self.blocks)?;
         if !self.channels.is_multiple_of(4) {
             return Err(Error::config("generator.channels", format!("{} is no multiple of 4", self.channels)));
         }
-        divisible("generator.latent_size", self.latent_size, self.multipliers.len())?;
+        within("generator.patch", self.patch, 2)?;
+        divisible("generator.latent_size", self.latent_size, self.size_factor())?;
         within("generator.latent_channels", self.latent_channels, MAX_WIDTH)?;
         within("generator.z_dim", self.z_dim, MAX_WIDTH)?;
         within("generator.z_embedding", self.z_embedding, MAX_WIDTH)?;
@@ -360,7 +418,10 @@ impl AutoencoderConfig {
         } else {
             self.validate_fixed()?
         }
-        divisible("autoencoder.image_size", self.image_size, self.factor().ilog2() as usize + 1)?;
+        divisible("autoencoder.image_size", self.image_size, self.factor())?;
+        if self.band_order != BandOrder::default() && self.kind != AutoencoderKind::Haar {
+            return Err(Error::config("autoencoder.band_order", "only the kind `haar` has bands"));
+        }
         match self.kind {
             AutoencoderKind::Vq => within("autoencoder.codes", self.codes, 1 << 20),
             _ if self.codes > 0 => Err(Error::config("autoencoder.codes", "only the kind `vq` has a codebook")),

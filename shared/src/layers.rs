@@ -122,6 +122,12 @@ impl Conv2d {
         let weight = vb.get_with_hints((outputs, inputs, kernel, kernel), "weight", init)?;
         Ok(Self { weight, bias: None, geometry })
     }
+
+    /// The outputs `first..first + count` alone.
+    pub fn outputs(&self, first: usize, count: usize) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| bias.narrow(0, first, count)).transpose()?;
+        Ok(Self { weight: self.weight.narrow(0, first, count)?, bias, geometry: self.geometry })
+    }
 }
 
 /// Fully connected layer. `weight` is (out, in), `bias` (out).

@@ -9,6 +9,7 @@ pub mod config;
 pub mod cost;
 pub mod diffusion;
 pub mod error;
+pub mod haar;
 pub mod layers;
 pub mod model_file;
 pub mod networks;
@@ -20,7 +21,7 @@ pub mod sampler;
 
 pub use backend::{Activation, Backend, CandleBackend, FirMode, Graph, Recorder};
 pub use config::{
-    AutoencoderConfig, AutoencoderKind, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig,
+    AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig,
 };
 pub use error::{Error, Result};
 pub use model_file::{ModelFile, Provenance};

@@ -5,7 +5,7 @@ use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Encoder, Generator};
 use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
-use lddgan::{AutoencoderConfig, AutoencoderKind, DiffusionConfig, ModelFile, Provenance};
+use lddgan::{AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, ModelFile, Provenance};
 
 mod tolerance;
 
@@ -102,8 +102,20 @@ fn orthonormal(rows: usize, width: usize) -> Tensor {
     Tensor::from_vec(numbers, (rows, width), &Device::Cpu).expect("as many numbers")
 }
 
+/// A generator of wavelets that takes patches, on the Haar transform of an image in the other order of its bands.
+pub fn wavelet_config() -> FileConfig {
+    let mut config = fixed_config("haar", 12);
+    if let Some(autoencoder) = &mut config.autoencoder {
+        autoencoder.band_order = BandOrder::HlFirst;
+    }
+    if let Some(generator) = &mut config.generator {
+        (generator.patch, generator.wavelet) = (2, true);
+    }
+    config
+}
+
 /// A model of every kind that has a wiring of its own, by name.
-pub fn configs() -> [(&'static str, FileConfig); 9] {
+pub fn configs() -> [(&'static str, FileConfig); 10] {
     let mut kl = tiny_config();
     if let Some(autoencoder) = &mut kl.autoencoder {
         (autoencoder.kind, autoencoder.codes) = (AutoencoderKind::Kl, 0);
@@ -123,6 +135,7 @@ pub fn configs() -> [(&'static str, FileConfig); 9] {
         ("pixels", fixed_config("identity", 3)),
         ("wavelets", fixed_config("haar", 12)),
         ("wavelets of two levels", fixed_config("haar", 48)),
+        ("wavelets inside", wavelet_config()),
         ("gaussian", gaussian_config(tiny_config(), 10)),
         // Whose z fill whole groups of channels.
         ("gaussian faces", gaussian_config(faces_config(), 64)),

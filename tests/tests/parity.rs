@@ -304,6 +304,12 @@ fn resampling_and_rearranging() {
             }
             check!(gpu, format!("{mode:?} {shape:?}"), x(), |b, x| b.fir(&x[0], mode));
         }
+        if h % 2 == 0 && w % 2 == 0 {
+            let weights = [0.5, -1.0, 0.25, 2.0];
+            check!(gpu, format!("blocks of {shape:?}"), x(), |b, x| b.pool(&x[0], weights));
+        }
+        let bands = ["ll", "lh", "hl", "hh"].map(|name| normal(name, &shape)).to_vec();
+        check!(gpu, format!("bands {shape:?}"), bands, |b, x| b.inverse_haar([&x[0], &x[1], &x[2], &x[3]]));
         for factor in [1, 2, 3] {
             check!(gpu, format!("nearest {factor} {shape:?}"), x(), |b, x| b.upsample_nearest(&x[0], factor));
         }

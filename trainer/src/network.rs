@@ -115,8 +115,7 @@ fn expected_inputs(file: &ModelFile, network: NetworkName) -> Vec<(&'static str,
     let (generator, discriminator) = (&file.config.generator, &file.config.discriminator);
     let inputs = match network {
         NetworkName::Generator => generator.as_ref().map(|config| {
-            let factor = 1 << config.multipliers.len().saturating_sub(1);
-            vec![("x", image(config.latent_channels, factor)), ("z", vec![Exactly(config.z_dim)])]
+            vec![("x", image(config.latent_channels, config.size_factor())), ("z", vec![Exactly(config.z_dim)])]
         }),
         NetworkName::Discriminator => discriminator.as_ref().map(|config| {
             let image = image(config.latent_channels, 1);

@@ -9,15 +9,27 @@ use lddgan::parameters::Shapes;
 use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::gan::reconstruction_weight;
+
 /// The presets that come with the program.
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 17] = [
     ("faces64", include_str!("../presets/faces64.toml")),
     ("faces256", include_str!("../presets/faces256.toml")),
     ("cifar10", include_str!("../presets/cifar10.toml")),
+    ("cifar10-slim", include_str!("../presets/cifar10-slim.toml")),
     ("celebahq256", include_str!("../presets/celebahq256.toml")),
+    ("celebahq256-slim", include_str!("../presets/celebahq256-slim.toml")),
     ("church256", include_str!("../presets/church256.toml")),
-    ("cifar10-pixel", include_str!("../presets/cifar10-pixel.toml")),
-    ("cifar10-wavelet", include_str!("../presets/cifar10-wavelet.toml")),
+    ("church256-slim", include_str!("../presets/church256-slim.toml")),
+    ("ddgan-cifar10", include_str!("../presets/ddgan-cifar10.toml")),
+    ("ddgan-celebahq256", include_str!("../presets/ddgan-celebahq256.toml")),
+    ("ddgan-church256", include_str!("../presets/ddgan-church256.toml")),
+    ("wavediff-cifar10", include_str!("../presets/wavediff-cifar10.toml")),
+    ("wavediff-stl10", include_str!("../presets/wavediff-stl10.toml")),
+    ("wavediff-celebahq256", include_str!("../presets/wavediff-celebahq256.toml")),
+    ("wavediff-celebahq512", include_str!("../presets/wavediff-celebahq512.toml")),
+    ("wavediff-celebahq1024", include_str!("../presets/wavediff-celebahq1024.toml")),
+    ("wavediff-church256", include_str!("../presets/wavediff-church256.toml")),
 ];
 
 /// A preset that cannot be used.
@@ -136,10 +148,35 @@ pub struct GanTraining {
     pub latent_normalization: LatentNormalization,
     /// Decay of the generator's exponential moving average (`ema_decay`).
     pub ema_decay: f64,
-    /// Weight of the reconstruction loss at the beginning, from where it falls to nothing (the reference has 1, or 0 without
+    /// Weight of the reconstruction loss at the beginning (the reference has 1, or 0 without
     /// `rec_loss`). Its gradient on a latent is small, so that more of it teaches the generator's first steps sooner.
     #[serde(default = "one")]
     pub reconstruction: f64,
+    /// Whether that weight falls.
+    #[serde(default)]
+    pub reconstruction_schedule: WeightSchedule,
+}
+
+/// What becomes of the weight of the reconstruction loss in the course of training.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightSchedule {
+    /// It falls along a sigmoid from almost all to almost nothing (LDDGAN's weighted learning).
+    #[default]
+    Falling,
+    /// It stays (WaveDiff).
+    Constant,
+}
+
+impl GanTraining {
+    /// The weight of the reconstruction loss after `progress` (0 to 1) of the training.
+    pub fn reconstruction_weight(&self, progress: f64) -> f64 {
+        self.reconstruction
+            * match self.reconstruction_schedule {
+                WeightSchedule::Falling => reconstruction_weight(progress),
+                WeightSchedule::Constant => 1.0,
+            }
+    }
 }
 
 fn one() -> f64 {

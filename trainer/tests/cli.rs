@@ -275,27 +275,49 @@ fn a_model_is_measured() {
 #[test]
 fn pixels_and_wavelets_need_no_autoencoder() {
     let folder = Folder::new();
-    for (kind, channels, size) in [("identity", 3, 16), ("haar", 12, 8), ("haar", 48, 4)] {
-        let name = format!("{kind}-{channels}");
+    let preset = |name: &str, kind: &str, channels: i64, size: i64| {
         let mut preset: toml::Table = std::fs::read_to_string(PRESET).unwrap().parse().unwrap();
-        preset["name"] = name.clone().into();
+        preset["name"] = name.into();
         let autoencoder = format!("kind = '{kind}'\nimage_channels = 3\nimage_size = 16\nlatent_channels = {channels}");
         preset["autoencoder"] = autoencoder.parse::<toml::Table>().unwrap().into();
         preset.remove("train_autoencoder");
         preset["generator"]["latent_channels"] = channels.into();
         preset["generator"]["latent_size"] = size.into();
         preset["discriminator"]["latent_channels"] = channels.into();
+        preset
+    };
+    let train = |name: &str, preset: &toml::Table| {
         let file = folder.path(&format!("{name}.toml"));
         std::fs::write(&file, preset.to_string()).unwrap();
         let mut train = program(&["train", "gan", "--images", "8", "--preset"]);
-        train.arg(&file).arg("--data").arg(folder.path("images")).arg("--out").arg(folder.path(&name));
-        succeed(&train.output().unwrap());
+        train.arg(&file).arg("--data").arg(folder.path("images")).arg("--out").arg(folder.path(name)).output().unwrap()
+    };
+    let mut wavelets = preset("wavelets", "haar", 12, 8);
+    let mut set = |section: &str, settings: &str| {
+        let settings: toml::Table = settings.parse().unwrap();
+        wavelets[section].as_table_mut().unwrap().extend(settings);
+        wavelets.clone()
+    };
+    set("autoencoder", "band_order = 'hl-first'");
+    set("generator", "wavelet = true\npatch = 2");
+    let quiet = set("train_gan", "latent_normalization = { fixed = 2.0 }\nreconstruction_schedule = 'constant'");
+    // Twice as much as the generator can reach.
+    let loud = set("train_gan", "latent_normalization = { fixed = 1.0 }");
+    let presets = [
+        ("pixels", preset("pixels", "identity", 3, 16)),
+        ("haar", preset("haar", "haar", 12, 8)),
+        ("haar-twice", preset("haar-twice", "haar", 48, 4)),
+        ("wavelets", quiet),
+    ];
+    for (name, preset) in &presets {
+        succeed(&train(name, preset));
         let mut sample = program(&["sample", "--count", "1", "--model"]);
-        sample.arg(folder.path(&name).join("model.safetensors")).arg("--out").arg(folder.path("samples"));
+        sample.arg(folder.path(name).join("model.safetensors")).arg("--out").arg(folder.path("samples"));
         succeed(&sample.output().unwrap());
         let picture = image::open(folder.path(&format!("samples/{name}-0.png"))).unwrap();
         assert_eq!((picture.width(), picture.height()), (16, 16));
     }
+    fail(&train("loud", &loud), &["wavelets", "latent_normalization", "by 2"]);
     let mut train = program(&["train", "gan", "--preset", PRESET]);
     train.arg("--data").arg(folder.path("images")).arg("--out").arg(folder.path("out"));
     fail(&train.output().unwrap(), &["tiny", "--autoencoder"]);
@@ -470,4 +492,28 @@ fn a_recipe_says_what_is_wrong() {
     fail(&recipe(&folder, &["--minutes", "soon"]).output().unwrap(), &["--minutes soon"]);
     fail(&recipe(&folder, &["--speed", "fast"]).output().unwrap(), &["--speed"]);
     fail(&recipe(&folder, &["--lddgan", "/nowhere/lddgan"]).output().unwrap(), &["/nowhere/lddgan"]);
+}
+
+/// The four methods on CIFAR-10, with the operations that were counted in their authors' implementations.
+#[test]
+fn the_systems_of_the_paper_are_timed_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("paper.json");
+    let mut command =
+        program(&["bench", "paper", "--data", "cifar10", "--batch", "1", "--warm-up", "0", "--trials", "1"]);
+    let table = succeed(&command.arg("--json").arg(&json).output().unwrap());
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let methods = report["methods"].as_array().unwrap();
+    assert_eq!(methods.len(), 4);
+    for (row, (preset, gflops)) in
+        methods.iter().zip([("ddgan-cifar10", 56.27), ("wavediff-cifar10", 13.33), ("cifar10", 20.52)])
+    {
+        assert_eq!(row["preset"], preset);
+        assert!((row["gflops_per_image"].as_f64().unwrap() - gflops).abs() < 0.02, "{row}");
+        assert!(row["milliseconds_per_image"].as_f64().unwrap() > 0.0 && row["bytes"].as_u64().unwrap() > 0, "{row}");
+        assert!(table.contains(&format!("`{preset}`")), "{table}");
+    }
+    let mut command = program(&["bench", "paper", "--data", "church256", "--model"]);
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
+    fail(&command.arg(model).output().unwrap(), &["faces64.safetensors", "no method"]);
 }

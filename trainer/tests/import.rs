@@ -54,6 +54,38 @@ fn an_imported_model_agrees_with_the_recording_and_samples() {
     assert_eq!((picture.width(), picture.height()), (32, 32));
 }
 
+/// A WaveDiff, whose transform has no weights.
+#[test]
+fn a_model_without_autoencoder_goes_through_all_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let import = |more: &[&Path]| {
+        let mut command = program(&["import", "--preset"]);
+        command.arg(fixture("wavediff/imported.toml")).arg("--generator");
+        command.arg(fixture("wavediff/train-step/netG_init.pth")).arg("--out").arg(path("model.safetensors"));
+        command.args(more).output().unwrap()
+    };
+    let autoencoder = fixture("autoencoder-kl-f2/16x16x4_551.ckpt");
+    let output = import(&[Path::new("--autoencoder"), &autoencoder]);
+    refused(&output, &path("model.safetensors"), &["imported-wavediff", "--autoencoder"]);
+    succeed(&import(&[]));
+    let on_model = |command: &[&str], more: &[&Path]| {
+        let mut command = program(command);
+        succeed(&command.arg("--model").arg(path("model.safetensors")).args(more).output().unwrap())
+    };
+    let (out, golden) = (Path::new("--out"), Path::new("--golden"));
+    on_model(&["sample", "--count", "1"], &[out, &path("samples")]);
+    let picture = image::open(path("samples/imported-wavediff-0.png")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (32, 32));
+    on_model(&["golden"], &[out, &path("golden.safetensors")]);
+    for backend in ["cpu", "wgpu"] {
+        on_model(&["check", "--backend", backend], &[golden, &path("golden.safetensors")]);
+    }
+    on_model(&["export"], &[Path::new("--onnx"), &path("onnx")]);
+    assert!(path("onnx/generator.onnx").is_file() && path("onnx/decoder.onnx").is_file());
+    on_model(&["info"], &[]);
+}
+
 #[test]
 fn a_recording_of_other_weights_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -31,11 +31,17 @@ const STEPS: [Step; 9] = [
     ("unit, parity and browser tests", || cargo(&format!("test --release --workspace {WITH_MPI}"))),
 ];
 
+/// The recordings that the repository does not carry. With the variable, they are compared with too.
+const RECORDINGS: &str = "LDDGAN_FIXTURES";
+const LARGE_RECORDINGS: Step =
+    ("large recordings", || cargo("test --release --package lddgan-tests --test reference -- --ignored"));
+
 const WITH_MPI: &str = "--features lddgan-trainer/mpi";
 
 pub fn run() -> Result<()> {
     let mut times = Vec::new();
-    let result = STEPS.iter().try_for_each(|(title, check)| {
+    let recordings = std::env::var_os(RECORDINGS).map(|_| LARGE_RECORDINGS);
+    let result = STEPS.iter().chain(&recordings).try_for_each(|(title, check)| {
         println!("\n=== {title}");
         let start = Instant::now();
         let result = check().with_context(|| format!("failed: {title}"));
@@ -43,6 +49,9 @@ pub fn run() -> Result<()> {
         result
     });
     print!("\n{}", table(&times, result.is_ok()));
+    if recordings.is_none() {
+        println!("{}: not run: set {RECORDINGS}", LARGE_RECORDINGS.0);
+    }
     result
 }
 

@@ -87,6 +87,33 @@ impl Backend for CandleBackend {
         Ok(blocks.reshape((n, c / (factor * factor), h * factor, w * factor))?)
     }
 
+    fn pool(&mut self, x: &Tensor, weights: [f32; 4]) -> Result<Tensor> {
+        let (n, c, h, w) = x.dims4()?;
+        if h % 2 != 0 || w % 2 != 0 {
+            return Err(Error::shape("pool", format!("cannot halve {h}x{w}")));
+        }
+        let blocks = x.reshape((n, c, h / 2, 2, w / 2, 2))?;
+        let pixel = |(i, weight): (usize, f32)| {
+            let pixel = blocks.narrow(3, i / 2, 1)?.narrow(5, i % 2, 1)?.affine(f64::from(weight), 0.0)?;
+            pixel.reshape((n, c, h / 2, w / 2))
+        };
+        let pixels = weights.into_iter().enumerate().filter(|(_, weight)| *weight != 0.0).map(pixel);
+        let sum = pixels.reduce(|sum, pixel| sum? + pixel?);
+        Ok(sum.ok_or_else(|| Error::shape("pool", "has no weight but 0"))??)
+    }
+
+    fn inverse_haar(&mut self, [ll, lh, hl, hh]: [&Tensor; 4]) -> Result<Tensor> {
+        let (n, c, h, w) = ll.dims4()?;
+        // What the two pixels of a row share, and what tells them apart.
+        let (upper, lower) = ((ll + hl)?, (ll - hl)?);
+        let (upper_detail, lower_detail) = ((lh + hh)?, (lh - hh)?);
+        let pixels =
+            [(&upper + &upper_detail)?, (upper - upper_detail)?, (&lower + &lower_detail)?, (lower - lower_detail)?];
+        let blocks = Tensor::stack(&pixels, 0)?.reshape((2, 2, n * c, h, w))?;
+        let blocks = blocks.permute((2, 3, 0, 4, 1))?.contiguous()?;
+        Ok(blocks.reshape((n, c, 2 * h, 2 * w))?)
+    }
+
     fn concat(&mut self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         Ok(Tensor::cat(&[a, b], 1)?)
     }

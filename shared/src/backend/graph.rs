@@ -28,6 +28,10 @@ pub enum Op {
     Fir(FirMode),
     UpsampleNearest(usize),
     DepthToSpace(usize),
+    /// Four weights, of the pixels of a block row by row.
+    Pool([f32; 4]),
+    /// Inputs: the four bands.
+    InverseHaar,
     Concat,
     /// Inputs: image, bias.
     AddPerChannel,
@@ -256,6 +260,20 @@ impl Backend for Recorder {
         let block = factor * factor;
         check(block > 0 && c.is_multiple_of(block), "depth_to_space", || format!("{c} channels by {factor}"))?;
         Ok(self.push(Op::DepthToSpace(factor), &[*x], vec![n, c / block, h * factor, w * factor]))
+    }
+
+    fn pool(&mut self, x: &NodeId, weights: [f32; 4]) -> Result<NodeId> {
+        let [n, c, h, w] = self.image("pool", *x)?;
+        check(h.is_multiple_of(2) && w.is_multiple_of(2), "pool", || format!("cannot halve {h}x{w}"))?;
+        Ok(self.push(Op::Pool(weights), &[*x], vec![n, c, h / 2, w / 2]))
+    }
+
+    fn inverse_haar(&mut self, bands: [&NodeId; 4]) -> Result<NodeId> {
+        let shapes = bands.map(|band| self.shape(band));
+        let equal = shapes.windows(2).all(|pair| pair[0] == pair[1]);
+        check(equal, "inverse_haar", || format!("of {shapes:?}"))?;
+        let [n, c, h, w] = self.image("inverse_haar", *bands[0])?;
+        Ok(self.push(Op::InverseHaar, &bands.map(|band| *band), vec![n, c, 2 * h, 2 * w]))
     }
 
     fn concat(&mut self, a: &NodeId, b: &NodeId) -> Result<NodeId> {

@@ -82,6 +82,13 @@ pub trait Backend {
     /// (N, C r², H, W) to (N, C, H r, W r); input channel c r² + i r + j goes to row i, column j of each block.
     fn depth_to_space(&mut self, x: &Self::Value, factor: usize) -> Result<Self::Value>;
 
+    /// The weighted sum of each block of 2x2 pixels, (N, C, 2 H, 2 W) to (N, C, H, W); the weights go row by row.
+    fn pool(&mut self, x: &Self::Value, weights: [f32; 4]) -> Result<Self::Value>;
+
+    /// Blocks of 2x2 pixels from the four values that [`Self::pool`] gives with [`crate::haar::BANDS`], in their order:
+    /// each (N, C, H, W) to (N, C, 2 H, 2 W).
+    fn inverse_haar(&mut self, bands: [&Self::Value; 4]) -> Result<Self::Value>;
+
     /// Concatenation along the channels of two images.
     fn concat(&mut self, a: &Self::Value, b: &Self::Value) -> Result<Self::Value>;
 

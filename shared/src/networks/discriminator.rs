@@ -68,11 +68,12 @@ pub struct Discriminator {
 impl Discriminator {
     pub fn new(vb: VarBuilder, config: &DiscriminatorConfig) -> Result<Self> {
         config.validate()?;
-        let (widths, most, final_scale) = match config.kind {
-            DiscriminatorKind::Small => (&[2, 4, 8, 8][..], 4, NEARLY_ZERO),
-            DiscriminatorKind::Large => (&[4, 8, 8, 8, 8, 8][..], 6, 1.0),
+        let (least, final_scale) = match config.kind {
+            DiscriminatorKind::Small => (3, NEARLY_ZERO),
+            DiscriminatorKind::Large => (4, 1.0),
         };
-        let least = most - 1 - usize::from(config.kind == DiscriminatorKind::Large);
+        let widths = config.kind.widths();
+        let most = widths.len();
         if !(least..=most).contains(&config.layers) {
             let reason = format!("{} is not between {least} and {most}", config.layers);
             return Err(Error::config("discriminator.layers", reason));

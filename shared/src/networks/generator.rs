@@ -6,6 +6,7 @@ use candle_nn::VarBuilder;
 
 use super::attention::{AttentionBlock, AttentionStyle};
 use super::gaussian::need;
+use super::wavelet::{FineBands, WaveletDown, WaveletPyramid, WaveletUp, blocks_to_channels, on_coarse_band};
 use super::{Gaussian, SKIP_RESCALE, StepInputs};
 use crate::backend::{Activation, Backend, FirMode};
 use crate::config::GeneratorConfig;
@@ -18,7 +19,7 @@ fn groups(channels: usize) -> usize {
     (channels / 4).clamp(1, 32)
 }
 
-fn conv3x3(vb: VarBuilder, inputs: usize, outputs: usize, scale: f64) -> Result<Conv2d> {
+pub(super) fn conv3x3(vb: VarBuilder, inputs: usize, outputs: usize, scale: f64) -> Result<Conv2d> {
     Conv2d::new(vb, inputs, outputs, ConvGeometry::same(3), WeightInit::average(scale))
 }
 
@@ -85,20 +86,46 @@ impl ResidualBlock {
         resample: Option<FirMode>,
     ) -> Result<Self> {
         let project = inputs != outputs || resample.is_some();
-        let shortcut = project.then(|| conv1x1(vb.pp("shortcut"), inputs, outputs, 1.0)).transpose()?;
+        let block = if project { Self::with_shortcut } else { Self::without_shortcut };
+        Ok(Self { resample, ..block(vb, widths, inputs, outputs)? })
+    }
+
+    /// A block that does not resample by itself, with a convolution in its shortcut.
+    pub(super) fn with_shortcut(
+        vb: VarBuilder,
+        widths: &Condition<usize>,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Self> {
+        let shortcut = Some(conv1x1(vb.pp("shortcut"), inputs, outputs, 1.0)?);
+        Ok(Self { shortcut, ..Self::without_shortcut(vb, widths, inputs, outputs)? })
+    }
+
+    fn without_shortcut(vb: VarBuilder, widths: &Condition<usize>, inputs: usize, outputs: usize) -> Result<Self> {
         Ok(Self {
             norm1: AdaptiveGroupNorm::new(vb.pp("norm1"), inputs, widths.z)?,
             conv1: conv3x3(vb.pp("conv1"), inputs, outputs, 1.0)?,
             time: Linear::new(vb.pp("time"), widths.time, outputs, WeightInit::average(1.0))?,
             norm2: AdaptiveGroupNorm::new(vb.pp("norm2"), outputs, widths.z)?,
             conv2: conv3x3(vb.pp("conv2"), outputs, outputs, NEARLY_ZERO)?,
-            shortcut,
-            resample,
+            shortcut: None,
+            resample: None,
         })
     }
 
     /// (N, inputs, H, W) to (N, outputs, H', W'), of half or twice the size where the block resamples.
     pub fn forward<B: Backend>(&self, b: &mut B, x: &B::Value, condition: &Condition<B::Value>) -> Result<B::Value> {
+        let (branch, shortcut) = self.begin(b, x, condition)?;
+        self.end(b, &branch, &shortcut, condition)
+    }
+
+    /// Branch and shortcut up to where wavelet blocks resample both; FIR blocks have done so before.
+    pub(super) fn begin<B: Backend>(
+        &self,
+        b: &mut B,
+        x: &B::Value,
+        condition: &Condition<B::Value>,
+    ) -> Result<(B::Value, B::Value)> {
         let mut branch = self.norm1.forward(b, x, &condition.z)?;
         let mut shortcut = x.clone();
         if let Some(mode) = self.resample {
@@ -106,21 +133,66 @@ impl ResidualBlock {
             shortcut = b.fir(&shortcut, mode)?;
         }
         let branch = b.conv2d(&branch, &self.conv1)?;
-        let time = b.linear(&condition.time, &self.time, Activation::Identity)?;
-        let branch = b.add_per_channel(&branch, &time)?;
-        let branch = self.norm2.forward(b, &branch, &condition.z)?;
-        let branch = b.conv2d(&branch, &self.conv2)?;
         if let Some(conv) = &self.shortcut {
             shortcut = b.conv2d(&shortcut, conv)?;
         }
-        b.weighted_sum(&[(SKIP_RESCALE, &shortcut), (SKIP_RESCALE, &branch)])
+        Ok((branch, shortcut))
+    }
+
+    /// What follows on [`Self::begin`].
+    pub(super) fn end<B: Backend>(
+        &self,
+        b: &mut B,
+        branch: &B::Value,
+        shortcut: &B::Value,
+        condition: &Condition<B::Value>,
+    ) -> Result<B::Value> {
+        let time = b.linear(&condition.time, &self.time, Activation::Identity)?;
+        let branch = b.add_per_channel(branch, &time)?;
+        let branch = self.norm2.forward(b, &branch, &condition.z)?;
+        let branch = b.conv2d(&branch, &self.conv2)?;
+        b.weighted_sum(&[(SKIP_RESCALE, shortcut), (SKIP_RESCALE, &branch)])
     }
 }
 
-/// Downsampling at the end of a level: a residual block, and a FIR-filtered convolution of the input pyramid.
-struct Downsample {
-    block: ResidualBlock,
-    pyramid: Conv2d,
+/// The halving at the end of a level: a residual block, and a convolution of the input pyramid.
+enum Downsample {
+    Fir { block: ResidualBlock, pyramid: Conv2d },
+    Wavelet { block: WaveletDown, pyramid: WaveletPyramid },
+}
+
+impl Downsample {
+    /// From a level of so many channels; the pyramid has `inputs` there.
+    fn new(vb: VarBuilder, config: &GeneratorConfig, inputs: usize, channels: usize) -> Result<Self> {
+        let widths = Condition::widths(config);
+        let (block, pyramid) = (vb.pp("downsample"), vb.pp("pyramid"));
+        if config.wavelet {
+            let block = WaveletDown::new(block, &widths, channels)?;
+            return Ok(Self::Wavelet { block, pyramid: WaveletPyramid::new(pyramid, inputs, channels)? });
+        }
+        let stride2 = ConvGeometry { kernel: 3, stride: 2, pad_before: 0, pad_after: 0 };
+        Ok(Self::Fir {
+            block: ResidualBlock::new(block, &widths, channels, channels, Some(FirMode::Downsample))?,
+            pyramid: Conv2d::new(pyramid, inputs, channels, stride2, WeightInit::average(1.0))?,
+        })
+    }
+}
+
+/// The residual block that doubles the size at the end of a level of the up path.
+enum Upsample {
+    Fir(ResidualBlock),
+    Wavelet(WaveletUp),
+}
+
+impl Upsample {
+    /// Of a level of so many channels, to one of `finer` channels.
+    fn new(vb: VarBuilder, config: &GeneratorConfig, channels: usize, finer: usize) -> Result<Self> {
+        let widths = Condition::widths(config);
+        Ok(match config.wavelet {
+            true => Self::Wavelet(WaveletUp::new(vb, &widths, channels, finer)?),
+            false => Self::Fir(ResidualBlock::new(vb, &widths, channels, channels, Some(FirMode::Upsample))?),
+        })
+    }
 }
 
 struct DownLevel {
@@ -132,8 +204,21 @@ struct DownLevel {
 struct UpLevel {
     blocks: Vec<ResidualBlock>,
     attention: Option<AttentionBlock>,
-    upsample: Option<ResidualBlock>,
+    upsample: Option<Upsample>,
 }
+
+/// What the up path starts from.
+struct Down<V> {
+    /// The coarsest feature map.
+    h: V,
+    /// Everything that it will concatenate, in the order of its making.
+    skips: Vec<V>,
+    /// The fine bands that wavelet blocks put aside, likewise.
+    bands: Vec<FineBands<V>>,
+}
+
+/// The pixels of a block one by one, as weights of [`Backend::pool`].
+const PIXELS: [[f32; 4]; 4] = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]];
 
 /// The z mapping: pixel norm, then linear layers each followed by SiLU.
 struct ZMapping(Vec<Linear>);
@@ -181,7 +266,8 @@ impl Generator {
         let (modes, channels) = (config.gaussian_modes, config.latent_channels);
         let gaussian = || Gaussian::new(vb.pp("gaussian"), modes, channels, config.latent_size);
         let gaussian = (modes > 0).then(gaussian).transpose()?;
-        let inputs = if gaussian.is_some() { 2 * channels } else { channels };
+        let area = config.patch * config.patch;
+        let inputs = area * if gaussian.is_some() { 2 * channels } else { channels };
         let (down, mut skips, coarsest) = down_levels(vb.pp("down"), config, inputs)?;
         let middle = vb.pp("middle");
         let middle = (
@@ -199,7 +285,7 @@ impl Generator {
             middle,
             up,
             norm_out: GroupNorm::new(vb.pp("norm_out"), finest, groups(finest))?,
-            conv_out: conv3x3(vb.pp("conv_out"), finest, config.latent_channels, NEARLY_ZERO)?,
+            conv_out: conv3x3(vb.pp("conv_out"), finest, area * channels, NEARLY_ZERO)?,
             config: config.clone(),
         })
     }
@@ -252,13 +338,11 @@ impl Generator {
         let time = b.linear(&time, &self.time[1], Activation::Silu)?;
         let condition = Condition { time, z };
 
-        let (mut h, mut skips) = self.forward_down(b, x, &condition)?;
-        h = self.middle.0.forward(b, &h, &condition)?;
-        h = self.middle.1.forward(b, &h)?;
-        h = self.middle.2.forward(b, &h, &condition)?;
+        let mut down = self.forward_down(b, x, &condition)?;
+        let mut h = self.forward_middle(b, &down.h, &condition)?;
         for level in &self.up {
             for block in &level.blocks {
-                if let Some(skip) = skips.pop() {
+                if let Some(skip) = down.skips.pop() {
                     h = b.concat(&h, &skip)?;
                 }
                 h = block.forward(b, &h, &condition)?;
@@ -266,25 +350,43 @@ impl Generator {
             if let Some(attention) = &level.attention {
                 h = attention.forward(b, &h)?;
             }
-            if let Some(upsample) = &level.upsample {
-                h = upsample.forward(b, &h, &condition)?;
-            }
+            h = match (&level.upsample, down.bands.pop()) {
+                (Some(Upsample::Fir(block)), _) => block.forward(b, &h, &condition)?,
+                (Some(Upsample::Wavelet(block)), Some(bands)) => block.forward(b, &h, &bands, &condition)?,
+                _ => h,
+            };
         }
         let h = b.group_norm(&h, &self.norm_out, Activation::Silu)?;
-        let h = b.conv2d(&h, &self.conv_out)?;
+        let mut h = b.conv2d(&h, &self.conv_out)?;
+        if self.config.patch > 1 {
+            h = b.depth_to_space(&h, self.config.patch)?;
+        }
         if self.config.tanh { b.activate(&h, Activation::Tanh) } else { Ok(h) }
     }
 
-    /// The down path: the coarsest feature map, and everything that the up path will concatenate.
+    /// The blocks around the attention of the coarsest level. With wavelets they see its coarse band, the second one after
+    /// it has seen the whole (reference: frequency bottleneck).
+    fn forward_middle<B: Backend>(&self, b: &mut B, h: &B::Value, condition: &Condition<B::Value>) -> Result<B::Value> {
+        let (first, attention, second) = &self.middle;
+        let h = match self.config.wavelet {
+            true => on_coarse_band(b, first, h, condition)?,
+            false => first.forward(b, h, condition)?,
+        };
+        let h = attention.forward(b, &h)?;
+        let h = second.forward(b, &h, condition)?;
+        if self.config.wavelet { on_coarse_band(b, second, &h, condition) } else { Ok(h) }
+    }
+
     fn forward_down<B: Backend>(
         &self,
         b: &mut B,
         x: &B::Value,
         condition: &Condition<B::Value>,
-    ) -> Result<(B::Value, Vec<B::Value>)> {
-        let mut h = b.conv2d(x, &self.conv_in)?;
-        let mut pyramid = x.clone();
+    ) -> Result<Down<B::Value>> {
+        let mut pyramid = if self.config.patch > 1 { blocks_to_channels(b, x, &PIXELS)? } else { x.clone() };
+        let mut h = b.conv2d(&pyramid, &self.conv_in)?;
         let mut skips = vec![h.clone()];
+        let mut bands = Vec::new();
         for level in &self.down {
             for (i, block) in level.blocks.iter().enumerate() {
                 h = block.forward(b, &h, condition)?;
@@ -294,15 +396,25 @@ impl Generator {
                 skips.push(h.clone());
             }
             if let Some(downsample) = &level.downsample {
-                h = downsample.block.forward(b, &h, condition)?;
-                let smooth = b.fir(&pyramid, FirMode::Smooth)?;
-                pyramid = b.conv2d(&smooth, &downsample.pyramid)?;
+                match downsample {
+                    Downsample::Fir { block, pyramid: conv } => {
+                        h = block.forward(b, &h, condition)?;
+                        let smooth = b.fir(&pyramid, FirMode::Smooth)?;
+                        pyramid = b.conv2d(&smooth, conv)?;
+                    }
+                    Downsample::Wavelet { block, pyramid: conv } => {
+                        let (halved, fine) = block.forward(b, &h, condition)?;
+                        h = halved;
+                        bands.push(fine);
+                        pyramid = conv.forward(b, &pyramid)?;
+                    }
+                }
                 h = b.weighted_sum(&[(SKIP_RESCALE, &pyramid), (SKIP_RESCALE, &h)])?;
                 pyramid = h.clone();
                 skips.push(h.clone());
             }
         }
-        Ok((h, skips))
+        Ok(Down { h, skips, bands })
     }
 }
 
@@ -317,7 +429,7 @@ fn down_levels(vb: VarBuilder, config: &GeneratorConfig, inputs: usize) -> Resul
     for (level, multiplier) in config.multipliers.iter().enumerate() {
         let vb = vb.pp(level);
         let outputs = config.channels * multiplier;
-        let attend = config.attention.contains(&(config.latent_size >> level));
+        let attend = config.attention.contains(&config.level_size(level));
         let mut blocks = Vec::new();
         let mut attention = Vec::new();
         for i in 0..config.blocks {
@@ -330,12 +442,7 @@ fn down_levels(vb: VarBuilder, config: &GeneratorConfig, inputs: usize) -> Resul
         }
         let mut downsample = None;
         if level + 1 < config.multipliers.len() {
-            let stride2 = ConvGeometry { kernel: 3, stride: 2, pad_before: 0, pad_after: 0 };
-            let init = WeightInit::average(1.0);
-            downsample = Some(Downsample {
-                block: ResidualBlock::new(vb.pp("downsample"), &widths, channels, channels, Some(FirMode::Downsample))?,
-                pyramid: Conv2d::new(vb.pp("pyramid"), pyramid_channels, channels, stride2, init)?,
-            });
+            downsample = Some(Downsample::new(vb, config, pyramid_channels, channels)?);
             pyramid_channels = channels;
             skips.push(channels);
         }
@@ -362,11 +469,10 @@ fn up_levels(
             blocks.push(ResidualBlock::new(vb.pp("block").pp(i), &widths, inputs, outputs, None)?);
             channels = outputs;
         }
-        let attend = config.attention.contains(&(config.latent_size >> level));
+        let attend = config.attention.contains(&config.level_size(level));
         let attention = attend.then(|| attention_block(vb.pp("attention"), channels)).transpose()?;
-        let upsample = (level > 0)
-            .then(|| ResidualBlock::new(vb.pp("upsample"), &widths, channels, channels, Some(FirMode::Upsample)))
-            .transpose()?;
+        let finer = level.checked_sub(1).map(|level| config.channels * config.multipliers[level]);
+        let upsample = finer.map(|finer| Upsample::new(vb.pp("upsample"), config, channels, finer)).transpose()?;
         levels.push(UpLevel { blocks, attention, upsample });
     }
     Ok((levels, channels))

@@ -7,6 +7,7 @@ mod gaussian;
 mod generator;
 mod patch_discriminator;
 mod record;
+mod wavelet;
 
 pub use attention::{AttentionBlock, AttentionStyle};
 pub use autoencoder::{Decoder, Encoder, LOG_VARIANCE_RANGE, Posterior};
@@ -15,6 +16,7 @@ pub use gaussian::Gaussian;
 pub use generator::{Condition, Generator, ResidualBlock};
 pub use patch_discriminator::PatchDiscriminator;
 pub(crate) use record::record_inputs;
+pub use wavelet::{FineBands, WaveletDown, WaveletPyramid, WaveletUp};
 
 use std::collections::BTreeMap;
 

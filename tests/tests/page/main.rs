@@ -77,7 +77,7 @@ fn an_imported_model_makes_the_same_faces() {
     let preset = Preset::load(&fixture("imported.toml").to_string_lossy()).expect("the preset is valid");
     let generator = checkpoint("train-step/netG_init.pth");
     let autoencoder = checkpoint("autoencoder-kl-f2/16x16x4_551.ckpt");
-    let file = import::model(&preset, &generator, &autoencoder).expect("the checkpoints fit the preset");
+    let file = import::model(&preset, &generator, Some(&autoencoder)).expect("the checkpoints fit the preset");
     let bytes = file.to_bytes(DType::F16).expect("tensors can be written to memory");
     let page = Page::with_model("imported", &bytes, "?seed=0&count=1&model=imported&executor=webgpu");
     page.finish();

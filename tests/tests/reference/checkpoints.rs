@@ -7,7 +7,7 @@ use lddgan::parameters::TensorMap;
 use lddgan_trainer::import::pytorch::PytorchFile;
 use lddgan_trainer::import::{Network, load_from, settings};
 
-use crate::recorded::{folder, values};
+use crate::recorded::{kept, values};
 
 /// Candle reads no booleans: they are bytes here.
 fn expected_tensors(path: &Path) -> TensorMap {
@@ -25,7 +25,7 @@ fn expected_tensors(path: &Path) -> TensorMap {
 
 #[test]
 fn checkpoints_are_read_with_all_their_oddities() {
-    let recording = folder("checkpoint-reader").unwrap();
+    let recording = kept("checkpoint-reader");
     let expected = expected_tensors(&recording.join("expected.safetensors"));
     let lightning = PytorchFile::open(&recording.join("lightning.ckpt")).unwrap();
     assert_eq!(lightning.number("global_step"), Some(3456));
@@ -45,7 +45,7 @@ fn checkpoints_are_read_with_all_their_oddities() {
 
 #[test]
 fn broken_checkpoints_are_errors() {
-    let recording = folder("checkpoint-reader").unwrap();
+    let recording = kept("checkpoint-reader");
     for name in ["netG_7.pth", "legacy_format.pth", "lightning.ckpt"] {
         let whole = std::fs::read(recording.join(name)).unwrap();
         for end in (0..whole.len()).step_by(37) {
@@ -67,7 +67,7 @@ fn broken_checkpoints_are_errors() {
 
 #[test]
 fn a_checkpoint_of_other_settings_lists_every_tensor() {
-    let recording = folder("discriminator-small").unwrap();
+    let recording = kept("discriminator-small");
     let Network::Discriminator(mut config) = settings::read(&recording.join("config.json"), "discriminator").unwrap()
     else {
         panic!("no discriminator")
@@ -80,7 +80,7 @@ fn a_checkpoint_of_other_settings_lists_every_tensor() {
         assert!(error.contains(words), "{error}");
     }
     // A generator is something else altogether.
-    let train = folder("train-step").unwrap();
+    let train = kept("train-step");
     let network = settings::read(&train.join("config.json"), "generator").unwrap();
     let error = load_from(&network, &recording.join("netD.pth")).unwrap_err().to_string();
     assert!(error.contains("missing: z_transform.1.weight") && error.contains("unknown: start_conv.weight"), "{error}");

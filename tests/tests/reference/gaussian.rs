@@ -13,7 +13,7 @@ use lddgan::{DiffusionConfig, DiscriminatorConfig};
 use lddgan_tests::{gaussian, gaussian_config, normal, randomize, tiny_config};
 use lddgan_trainer::gan::gradient_penalty;
 
-use crate::recorded::{check, check_values, folder, values};
+use crate::recorded::{check, check_values, kept, values};
 
 /// Largest error, relative to the largest value of what was recorded.
 const MOST: f64 = 1e-5;
@@ -23,7 +23,7 @@ fn schedule() -> Schedule {
 }
 
 fn recorded() -> TensorMap {
-    let file = folder("gaussian-start").unwrap().join("gaussian_start.safetensors");
+    let file = kept("gaussian-start").join("gaussian_start.safetensors");
     candle_core::safetensors::load(file, &Device::Cpu).unwrap().into_iter().collect()
 }
 

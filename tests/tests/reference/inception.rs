@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use lddgan::parameters::TensorMap;
 use lddgan_trainer::eval::inception::{Inception, resize};
 
-use crate::recorded::{OUTPUTS, check, folder, recorded};
+use crate::recorded::{OUTPUTS, check, kept, recorded};
 
 /// A weight between 0 and 1 for each element, from the tensor's name and the element's index.
 pub fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
@@ -46,7 +46,7 @@ fn state_dictionary(folder: &std::path::Path) -> TensorMap {
 
 #[test]
 fn features_and_blocks() {
-    let folder = folder("inception").unwrap();
+    let folder = kept("inception");
     let io = recorded(&folder);
     let weights = state_dictionary(&folder);
     for name in ["Conv2d_1a_3x3.conv.weight", "Conv2d_1a_3x3.bn.running_var", "Mixed_6b.branch7x7_1.bn.weight"] {
@@ -70,7 +70,7 @@ fn features_and_blocks() {
 
 #[test]
 fn weights_of_another_network_are_listed() {
-    let mut weights = state_dictionary(&folder("inception").unwrap());
+    let mut weights = state_dictionary(&kept("inception"));
     weights.remove("Mixed_7c.branch_pool.bn.bias");
     let narrow = weights["Mixed_5b.branch1x1.conv.weight"].narrow(0, 0, 3).unwrap();
     weights.insert("Mixed_5b.branch1x1.conv.weight".to_string(), narrow);

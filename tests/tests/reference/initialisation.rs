@@ -6,7 +6,7 @@ use lddgan::parameters::{Parameters, TensorMap};
 use lddgan_trainer::preset::Preset;
 use serde_json::Value;
 
-use crate::recorded::{folder, values};
+use crate::recorded::{kept, values};
 
 /// A generator and a discriminator that have layers of all recorded sizes.
 fn fresh() -> TensorMap {
@@ -24,7 +24,7 @@ fn fresh() -> TensorMap {
 /// by what sampling explains.
 #[test]
 fn fresh_weights_are_spread_as_the_authors() {
-    let text = std::fs::read(folder("ops").unwrap().join("init_statistics.json")).unwrap();
+    let text = std::fs::read(kept("ops").join("init_statistics.json")).unwrap();
     let recorded: serde_json::Map<String, Value> = serde_json::from_slice(&text).unwrap();
     let layers = [
         ("conv3x3 256->128 scale 1", "generator.up.0.block.1.conv1"),

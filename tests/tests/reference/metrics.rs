@@ -5,7 +5,7 @@ use lddgan::parameters::TensorMap;
 use lddgan_trainer::eval::frechet::{self, Moments};
 use lddgan_trainer::eval::manifold::Manifold;
 
-use crate::recorded::{check_values, folder, recorded, values};
+use crate::recorded::{check_values, kept, recorded, values};
 
 fn moments(io: &TensorMap, name: &str) -> Moments {
     Moments::new(values(&io[&format!("fid/mu_{name}")]), values(&io[&format!("fid/sigma_{name}")])).unwrap()
@@ -13,7 +13,7 @@ fn moments(io: &TensorMap, name: &str) -> Moments {
 
 #[test]
 fn moments_of_features() {
-    let io = recorded(&folder("metrics").unwrap());
+    let io = recorded(&kept("metrics"));
     let found = Moments::of(&io["stats/features"]).unwrap();
     check_values("mean", found.mean(), &values(&io["stats/mu"]), 1e-12);
     check_values("covariance", found.covariance(), &values(&io["stats/sigma"]), 1e-12);
@@ -22,7 +22,7 @@ fn moments_of_features() {
 /// The distances are those of pytorch-fid 0.3.0. One covariance has rank 39 of 64, where its matrix root is inexact.
 #[test]
 fn frechet_distances() {
-    let folder = folder("metrics").unwrap();
+    let folder = kept("metrics");
     let io = recorded(&folder);
     let config: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
@@ -38,7 +38,7 @@ fn frechet_distances() {
 
 #[test]
 fn precision_and_recall() {
-    let io = recorded(&folder("metrics").unwrap());
+    let io = recorded(&kept("metrics"));
     let (real, fake) = (&io["pr/real"], &io["pr/fake"]);
     let answers = |name: &str| values(&io[name]).into_iter().map(|value| value != 0.0).collect::<Vec<_>>();
     for (name, points, probes, radii, inside, expected) in [

@@ -1,5 +1,4 @@
-//! Single operations and blocks, on the CPU and through WebGPU. The recorded rearrangement of patches is left out:
-//! there is no such option here, as every published run has patches of one pixel.
+//! Single operations and blocks, on the CPU and through WebGPU.
 
 use candle_core::{Device, Tensor};
 use lddgan::backend::{Activation, Backend, CandleBackend, NodeId};
@@ -12,7 +11,7 @@ use lddgan_trainer::import::names::{self, Conversion};
 use lddgan_trainer::preset::Preset;
 use lddgan_web::{Executor, Gpu};
 
-use crate::recorded::{OUTPUTS, check, check_values, folder, recorded, values};
+use crate::recorded::{OUTPUTS, check, check_values, kept, recorded, values};
 
 /// The recordings, and who computes.
 struct Ops {
@@ -22,7 +21,7 @@ struct Ops {
 
 impl Ops {
     fn open() -> Self {
-        let io = recorded(&folder("ops").unwrap());
+        let io = recorded(&kept("ops"));
         // The error says what to install.
         Self { io, gpu: pollster::block_on(Gpu::new()).unwrap_or_else(|error| panic!("{error}")) }
     }
@@ -108,6 +107,23 @@ fn resampling() {
     });
 }
 
+/// The two ways of a generator's patches, whose orders differ.
+#[test]
+fn patches() {
+    let ops = Ops::open();
+    let get = |name: &str| ops.get("patchify_generator_p2", name);
+    let b = &mut CandleBackend;
+    let pixels = (0..4).map(|i| {
+        let mut weights = [0.0; 4];
+        weights[i] = 1.0;
+        b.pool(&get("x"), weights).unwrap()
+    });
+    let channels = Tensor::cat(&pixels.collect::<Vec<_>>(), 1).unwrap();
+    check("patches in", &channels, &get("patchified"), 1e-6);
+    let back = b.depth_to_space(&channels, 2).unwrap();
+    check("patches out", &back, &get("unpatchified_of_patchified"), 1e-6);
+}
+
 #[test]
 fn normalisation() {
     let ops = Ops::open();
@@ -165,7 +181,7 @@ fn residual_blocks() {
 
 #[test]
 fn time_sinusoids() {
-    let io = recorded(&folder("ops").unwrap());
+    let io = recorded(&kept("ops"));
     for width in [16, 9, 4] {
         let group = format!("timestep_embedding_dim{width}");
         let t: Vec<u32> = values(&io[&format!("{group}/t")]).into_iter().map(|t| t as u32).collect();

@@ -13,21 +13,31 @@ pub const OUTPUTS: f64 = 1e-4;
 /// The same for losses, gradients and trained parameters.
 pub const TRAINING: f64 = 1e-3;
 
-/// The folder of a recording, or `None` (said aloud) where it is not here.
-pub fn folder(name: &str) -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
-    match std::env::var_os("LDDGAN_FIXTURES") {
-        Some(all) => {
-            let folder = Path::new(&all).join(name);
-            assert!(folder.is_dir(), "LDDGAN_FIXTURES has no folder {name}: {}", folder.display());
-            Some(folder)
-        }
-        None if own.is_dir() => Some(own),
-        None => {
-            println!("{name}: left out, it is too large to be kept here; name the whole set in LDDGAN_FIXTURES");
-            None
-        }
-    }
+/// The folder of a recording that is kept here.
+pub fn kept(name: &str) -> PathBuf {
+    existing(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name))
+}
+
+/// The folder of a recording that is too large to be kept here, by the name of its set and its own. Tests that need it are
+/// ignored unless asked for.
+pub fn large(name: &str) -> PathBuf {
+    let all = std::env::var_os("LDDGAN_FIXTURES");
+    existing(Path::new(&all.expect("LDDGAN_FIXTURES names the folder of all recordings")).join(name))
+}
+
+fn existing(folder: PathBuf) -> PathBuf {
+    assert!(folder.is_dir(), "there is no recording {}", folder.display());
+    folder
+}
+
+/// The authors' settings of a recording.
+pub fn args(folder: &Path) -> serde_json::Value {
+    let text = std::fs::read(folder.join("config.json")).unwrap();
+    serde_json::from_slice::<serde_json::Value>(&text).unwrap()["args"].take()
+}
+
+pub fn steps(t: &Tensor) -> Vec<u32> {
+    values(t).into_iter().map(|t| t as u32).collect()
 }
 
 pub fn recorded(folder: &Path) -> TensorMap {

@@ -26,6 +26,7 @@ use lddgan_web::{Executor, Gpu};
 use serde::Serialize;
 
 use super::kernels::{Kernels, kernels};
+use super::paper::{Paper, paper};
 
 #[derive(Subcommand)]
 pub enum Bench {
@@ -33,6 +34,8 @@ pub enum Bench {
     Sample(Sample),
     /// Each WebGPU kernel of sampling, beside what the adapter reaches at most
     Kernels(Kernels),
+    /// The systems that the paper compares, side by side: DDGAN, WaveDiff, LDDGAN
+    Paper(Paper),
     /// The training step of generator and discriminator, on random latents
     Train(Train),
 }
@@ -101,6 +104,7 @@ pub fn bench(options: &Bench) -> Result<()> {
     match options {
         Bench::Sample(options) => sample(options),
         Bench::Kernels(options) => kernels(options),
+        Bench::Paper(options) => paper(options),
         Bench::Train(options) => train(options),
     }
 }
@@ -159,14 +163,20 @@ impl Source {
             return Ok((file.provenance.name.clone(), file.model(&name, device)?));
         }
         let preset = Preset::load(self.preset.as_deref().context("say what to time: --model or --preset")?)?;
-        let config: ModelConfig = preset.model_config();
-        let moments = Moments::standard(&preset)?.constants("generator");
-        let parameters = Parameters::new(0, device).with_constants(&moments)?;
-        let vb = parameters.var_builder();
-        let generator = Generator::new(vb.pp("generator"), &config.generator)?;
-        let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder)?;
-        Ok((preset.name, Model::new(config, generator, decoder, device)?))
+        let model = random_model(&preset, device)?;
+        Ok((preset.name, model))
     }
+}
+
+/// The networks of a preset with random weights.
+pub fn random_model(preset: &Preset, device: &Device) -> Result<Model> {
+    let config: ModelConfig = preset.model_config();
+    let moments = Moments::standard(preset)?.constants("generator");
+    let parameters = Parameters::new(0, device).with_constants(&moments)?;
+    let vb = parameters.var_builder();
+    let generator = Generator::new(vb.pp("generator"), &config.generator)?;
+    let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder)?;
+    Ok(Model::new(config, generator, decoder, device)?)
 }
 
 fn train(options: &Train) -> Result<()> {

@@ -19,12 +19,12 @@ use super::read_tensors;
 #[derive(Args)]
 pub struct Import {
     /// A whole model: the preset (a name, or the path of a TOML file) that says what its networks are
-    #[arg(long, requires_all = ["generator", "autoencoder"], required_unless_present = "network")]
+    #[arg(long, requires = "generator", required_unless_present = "network")]
     preset: Option<String>,
     /// Checkpoint of the generator (netG_….pth)
     #[arg(long, value_name = "FILE", requires = "preset")]
     generator: Option<PathBuf>,
-    /// Checkpoint of the autoencoder (….ckpt)
+    /// Checkpoint of the autoencoder (….ckpt), where the preset's has weights
     #[arg(long, value_name = "FILE", requires = "preset")]
     autoencoder: Option<PathBuf>,
     /// Recorded tensors to compare with: x, t, z and x0; latent and image (or as the authors' tests call them)
@@ -46,9 +46,10 @@ pub struct Import {
 }
 
 pub fn import(options: &Import) -> Result<()> {
-    let file = match (&options.preset, &options.generator, &options.autoencoder) {
-        (Some(preset), Some(generator), Some(autoencoder)) => {
-            import::model(&Preset::load(preset)?, &open(generator)?, &open(autoencoder)?)?
+    let file = match (&options.preset, &options.generator) {
+        (Some(preset), Some(generator)) => {
+            let autoencoder = options.autoencoder.as_deref().map(open).transpose()?;
+            import::model(&Preset::load(preset)?, &open(generator)?, autoencoder.as_ref())?
         }
         _ => import_network(options)?,
     };

@@ -10,6 +10,7 @@ mod import;
 mod info;
 mod kernels;
 mod neighbours;
+mod paper;
 mod reconstruct;
 mod run;
 mod sample;

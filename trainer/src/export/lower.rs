@@ -64,6 +64,8 @@ impl Lowering<'_> {
                 let attributes = vec![Attribute::int("blocksize", *factor as i64), Attribute::text("mode", "CRD")];
                 Ok(self.b.push("DepthToSpace", name, &[x], attributes))
             }
+            (Op::Pool(weights), &[x]) => self.pool(name, x, weights, &node.shape),
+            (Op::InverseHaar, &[ll, lh, hl, hh]) => Ok(self.inverse_haar(name, [ll, lh, hl, hh])),
             (Op::Concat, &[a, b]) => Ok(self.b.push("Concat", name, &[a, b], vec![Attribute::int("axis", 1)])),
             (Op::AddPerChannel, &[x, bias]) => {
                 let bias = self.b.reshape(&format!("{name}/bias"), bias, &[0, 0, 1, 1]);
@@ -220,6 +222,33 @@ impl Lowering<'_> {
             Attribute::text("nearest_mode", "floor"),
         ];
         Ok(self.b.push("Resize", name, &[x, "", &scales], attributes))
+    }
+
+    /// A depthwise convolution of stride 2.
+    fn pool(&mut self, name: &str, x: &str, weights: &[f32; 4], shape: &[usize]) -> Result<String> {
+        let channels = sizes(shape)[1];
+        let kernel = Tensor::new(weights, &Device::Cpu)?.reshape((1, 1, 2, 2))?.repeat((channels as usize, 1, 1, 1))?;
+        let weight = self.b.tensor(&format!("{name}/weight"), &kernel)?;
+        let attributes = vec![
+            Attribute::ints("kernel_shape", &[2, 2]),
+            Attribute::ints("strides", &[2, 2]),
+            Attribute::int("group", channels),
+        ];
+        Ok(self.b.push("Conv", name, &[x, &weight], attributes))
+    }
+
+    /// The four pixels of each block side by side as channels, then in their places.
+    fn inverse_haar(&mut self, name: &str, [ll, lh, hl, hh]: [&str; 4]) -> String {
+        let mut both = |part: &str, a: &str, b: &str| {
+            ["Add", "Sub"].map(|op| self.b.push(op, &format!("{name}/{part}/{op}"), &[a, b], Vec::new()))
+        };
+        let ([upper, lower], [upper_detail, lower_detail]) = (both("rows", ll, hl), both("details", lh, hh));
+        let [p, q] = both("upper", &upper, &upper_detail);
+        let [r, s] = both("lower", &lower, &lower_detail);
+        let pixels =
+            self.b.push("Concat", &format!("{name}/pixels"), &[&p, &q, &r, &s], vec![Attribute::int("axis", 1)]);
+        let attributes = vec![Attribute::int("blocksize", 2), Attribute::text("mode", "DCR")];
+        self.b.push("DepthToSpace", name, &[&pixels], attributes)
     }
 
     fn weighted_sum(&mut self, name: &str, inputs: &[&str], factors: &[f32]) -> Result<String> {

@@ -72,6 +72,12 @@ impl Latents {
         Ok(Self { means: means.broadcast_div(&divisor)?, deviations, scale })
     }
 
+    /// The least and the largest number of all latents.
+    pub fn range(&self) -> Result<(f32, f32)> {
+        let numbers = self.means.flatten_all()?;
+        Ok((numbers.min(0)?.to_scalar()?, numbers.max(0)?.to_scalar()?))
+    }
+
     /// The latents, and of the KL kind their means, (N, C, H, W).
     pub fn means(&self) -> &Tensor {
         &self.means

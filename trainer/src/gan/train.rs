@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use lddgan::backend::CandleBackend;
 use lddgan::model_file::FileConfig;
-use lddgan::{ModelFile, Provenance};
+use lddgan::{AutoencoderKind, ModelFile, Provenance};
 
 use super::Moments;
 use super::latent_cache::{Cache, encoder_sum};
 use super::latents::{Encoded, Latents};
-use super::step::{Losses, Setup, Step, Trainer, reconstruction_weight};
+use super::step::{Losses, Setup, Step, Trainer};
 use crate::checkpoint::{Before, Metric, Position, Score, Stage};
 use crate::data::{DataOptions, ImageSet};
 use crate::distributed::{self, Processes};
@@ -32,6 +32,8 @@ const PICTURE_IMAGES: usize = 64;
 /// Images that a checkpoint is judged by, made from the same seeds, and the least that figures can be of.
 const SCORED_IMAGES: usize = 256;
 const LEAST_SCORED: usize = 4;
+/// What coefficients may exceed their range by.
+const ROUNDING: f32 = 1e-5;
 /// Images made at a time; the pictures are whole batches.
 const BATCH: usize = 16;
 
@@ -170,6 +172,22 @@ fn encoded(
     Ok((encoded, Some(sum.clone())))
 }
 
+/// Coefficients of wavelets must lie where a generator with tanh can reach them, as WaveDiff demands of every batch.
+fn check_range(preset: &Preset, latents: &Latents) -> Result<()> {
+    if preset.autoencoder.kind != AutoencoderKind::Haar || !preset.generator.tanh {
+        return Ok(());
+    }
+    let (least, most) = latents.range()?;
+    anyhow::ensure!(
+        least >= -1.0 - ROUNDING && most <= 1.0 + ROUNDING,
+        "preset {}: the coefficients of the images reach from {least:.2} to {most:.2}, a generator with tanh from -1 to 1; \
+         train_gan.latent_normalization must divide them by more, by {} for any image",
+        preset.name,
+        preset.autoencoder.factor()
+    );
+    Ok(())
+}
+
 /// What generated images are measured against; nothing, where there are too few real ones.
 struct Judge {
     table: Option<Table>,
@@ -275,6 +293,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let (encoded, data) = encoded(options, &run, &autoencoder, &file, images.as_ref().zip(data.as_ref()), device)?;
     run.accept(data.map(|data| ("data", data)))?;
     let latents = Latents::new(encoded, preset.train_gan.latent_normalization)?;
+    check_range(&preset, &latents)?;
     autoencoder.config.latent_scale = latents.scale.clone();
     let judge = match &images {
         Some(images) => Judge::new(images)?,
@@ -321,7 +340,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
         trainer.anneal(progress_so_far);
         let step = Step {
             penalty: run.position.step % preset.train_gan.lazy_reg == 0,
-            reconstruction_weight: preset.train_gan.reconstruction * reconstruction_weight(progress_so_far),
+            reconstruction_weight: preset.train_gan.reconstruction_weight(progress_so_far),
         };
         let latents = latents.batch(&indices, seed, &samples)?;
         let losses = trainer.step(&latents, seed, &samples, step).map_err(|error| {

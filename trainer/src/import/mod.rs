@@ -30,18 +30,36 @@ pub enum ImportError {
     Mismatch { path: PathBuf, network: &'static str, problems: Vec<String> },
     #[error("preset {0} says no number that latents are divided by: its latent_normalization is not `fixed`")]
     Scale(String),
+    #[error("preset {0} has an autoencoder with weights: name its checkpoint with --autoencoder")]
+    NoAutoencoder(String),
+    #[error("preset {preset} has an autoencoder without weights: leave out --autoencoder {}", .path.display())]
+    Autoencoder { preset: String, path: PathBuf },
     #[error(transparent)]
     Network(#[from] lddgan::Error),
 }
 
-/// A whole model from the authors' two files: generator and decoder, which is what images are made with.
-pub fn model(preset: &Preset, generator: &PytorchFile, autoencoder: &PytorchFile) -> Result<ModelFile, ImportError> {
+/// A whole model from the authors' files: generator and, where the autoencoder has weights, decoder, which is what images
+/// are made with.
+pub fn model(
+    preset: &Preset,
+    generator: &PytorchFile,
+    autoencoder: Option<&PytorchFile>,
+) -> Result<ModelFile, ImportError> {
     let LatentNormalization::Fixed(scale) = preset.train_gan.latent_normalization else {
         return Err(ImportError::Scale(preset.name.clone()));
     };
     let mut tensors = load(&Network::Generator(preset.generator.clone()), generator)?;
-    let coders = load(&Network::Autoencoder(preset.autoencoder.clone()), autoencoder)?;
-    tensors.extend(coders.into_iter().filter(|(name, _)| name.starts_with("decoder.")));
+    match (preset.autoencoder.kind.is_learned(), autoencoder) {
+        (true, Some(file)) => {
+            let coders = load(&Network::Autoencoder(preset.autoencoder.clone()), file)?;
+            tensors.extend(coders.into_iter().filter(|(name, _)| name.starts_with("decoder.")));
+        }
+        (false, None) => {}
+        (true, None) => return Err(ImportError::NoAutoencoder(preset.name.clone())),
+        (false, Some(file)) => {
+            return Err(ImportError::Autoencoder { preset: preset.name.clone(), path: file.path().to_path_buf() });
+        }
+    }
     let config = FileConfig {
         autoencoder: Some(preset.autoencoder.clone()),
         generator: Some(preset.generator.clone()),
@@ -49,7 +67,9 @@ pub fn model(preset: &Preset, generator: &PytorchFile, autoencoder: &PytorchFile
         latent_scale: vec![scale; preset.generator.latent_channels],
         discriminator: None,
     };
-    let data = format!("imported from {} and {}", files::name(generator.path()), files::name(autoencoder.path()));
+    let files = [Some(generator), autoencoder].into_iter().flatten();
+    let names: Vec<String> = files.map(|file| files::name(file.path())).collect();
+    let data = format!("imported from {}", names.join(" and "));
     let provenance = Provenance { name: preset.name.clone(), data, revision: crate::revision(), ..Default::default() };
     Ok(ModelFile { config, provenance, tensors })
 }

@@ -47,7 +47,7 @@ impl Conversion {
 fn generator_modules(config: &GeneratorConfig) -> Vec<String> {
     let mut modules = ["time.0", "time.1", "conv_in"].map(String::from).to_vec();
     let levels = config.multipliers.len();
-    let attended = |level: usize| config.attention.contains(&(config.latent_size >> level));
+    let attended = |level: usize| config.attention.contains(&config.level_size(level));
     for level in 0..levels {
         for block in 0..config.blocks {
             modules.push(format!("down.{level}.block.{block}"));
@@ -74,7 +74,7 @@ fn generator_modules(config: &GeneratorConfig) -> Vec<String> {
 }
 
 /// The part of a generator's module that `layer` (ours) is.
-fn generator_layer(module: &str, layer: &str) -> String {
+fn generator_layer(module: &str, layer: &str, wavelet: bool) -> String {
     let attention = module.contains("attention");
     let (layer, parameter) = layer.rsplit_once('.').unwrap_or(("", layer));
     let nin = |index| format!(".NIN_{index}.{}", if parameter == "weight" { "W" } else { "b" });
@@ -90,7 +90,8 @@ fn generator_layer(module: &str, layer: &str) -> String {
         "norm2.style" => ".GroupNorm_1.style",
         "conv2" => ".Conv_1",
         "shortcut" => ".Conv_2",
-        "" if module.ends_with("pyramid") => ".Conv2d_0",
+        "fine" => ".convH_0",
+        "" if module.ends_with("pyramid") && !wavelet => ".Conv2d_0",
         other => other,
     };
     format!("{name}.{parameter}")
@@ -113,7 +114,7 @@ pub fn generator(config: &GeneratorConfig, ours: &str) -> Option<Source> {
     let modules = generator_modules(config);
     let (index, layer) = modules.iter().enumerate().find_map(|(index, module)| {
         let layer = ours.strip_prefix(module.as_str())?.strip_prefix('.')?;
-        Some((index, generator_layer(module, layer)))
+        Some((index, generator_layer(module, layer, config.wavelet)))
     })?;
     Some(Source { name: format!("all_modules.{index}{layer}"), conversion })
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use lddgan::config::{CoderConfig, DiscriminatorKind};
-use lddgan::{AutoencoderConfig, AutoencoderKind, DiscriminatorConfig, GeneratorConfig};
+use lddgan::{AutoencoderConfig, AutoencoderKind, BandOrder, DiscriminatorConfig, GeneratorConfig};
 use serde_json::Value;
 
 use super::{ImportError, Network};
@@ -28,7 +28,8 @@ pub fn read(path: &Path, network: &str) -> std::result::Result<Network, ImportEr
 }
 
 fn parse(value: &Value, network: &str) -> Result<Network> {
-    if let Some(ours) = value.get(network) {
+    // Where the authors' settings have this name, it is that of a class.
+    if let Some(ours) = value.get(network).filter(|ours| ours.is_object()) {
         let ours = ours.clone();
         let error = |error: serde_json::Error| format!("{network}: {error}");
         return match network {
@@ -73,8 +74,7 @@ fn require(table: &Value, expected: &[(&str, Value)]) -> Result<()> {
 
 fn generator(args: &Value) -> Result<GeneratorConfig> {
     let expected = [
-        ("patch_size", Value::from(1)),
-        ("centered", true.into()),
+        ("centered", Value::from(true)),
         ("conditional", true.into()),
         ("fir", true.into()),
         ("fir_kernel", vec![1, 3, 3, 1].into()),
@@ -85,17 +85,27 @@ fn generator(args: &Value) -> Result<GeneratorConfig> {
         ("progressive_input", "residual".into()),
         ("progressive_combine", "sum".into()),
         ("embedding_type", "positional".into()),
-        ("net_type", "normal".into()),
+        ("no_use_fbn", false.into()),
+        ("no_use_freq", false.into()),
+        ("no_use_residual", false.into()),
     ];
     require(args, &expected)?;
+    let wavelet = match args.get("net_type").map(|kind| kind.as_str().unwrap_or_default()) {
+        None | Some("normal") => false,
+        Some("wavelet") => true,
+        Some(other) => return Err(format!("`net_type` is `{other}`; normal and wavelet are supported")),
+    };
+    // DDGAN knows no other resolution than the image's.
     let size = args.get("current_resolution").or(args.get("image_size")).cloned().unwrap_or_default();
     Ok(GeneratorConfig {
         latent_channels: number(args, "num_channels", None)?,
-        latent_size: size.as_u64().ok_or("`current_resolution` is missing")? as usize,
+        latent_size: size.as_u64().ok_or("`current_resolution` or `image_size` is missing")? as usize,
         channels: number(args, "num_channels_dae", None)?,
         multipliers: numbers(args, "ch_mult")?,
         blocks: number(args, "num_res_blocks", None)?,
         attention: numbers(args, "attn_resolutions")?,
+        patch: number(args, "patch_size", Some(1))?,
+        wavelet,
         z_dim: number(args, "nz", Some(100))?,
         z_embedding: number(args, "z_emb_dim", Some(256))?,
         z_layers: number(args, "n_mlp", Some(3))?,
@@ -105,11 +115,14 @@ fn generator(args: &Value) -> Result<GeneratorConfig> {
 }
 
 fn discriminator(settings: &Value, args: &Value) -> Result<DiscriminatorConfig> {
-    require(args, &[("patch_size", Value::from(1)), ("use_local_loss", false.into())])?;
+    require(args, &[("use_local_loss", false.into())])?;
+    // DDGAN's have a fixed number of layers, and it has no small one for STL-10.
+    let layers = args.get("num_disc_layers").map(|_| number(args, "num_disc_layers", None)).transpose()?;
     // The scripts choose by the data; a description of the network alone names it.
     let text = |table: &Value, key: &str| Some(table.get(key)?.as_str()?.to_string());
     let kind = match (text(args, "dataset").as_deref(), text(settings, "network").as_deref()) {
-        (Some("cifar10" | "stl10"), _) | (None, Some("Discriminator_small")) => DiscriminatorKind::Small,
+        (Some("cifar10" | "stackmnist"), _) | (None, Some("Discriminator_small")) => DiscriminatorKind::Small,
+        (Some("stl10"), _) if layers.is_some() => DiscriminatorKind::Small,
         (Some(_), _) | (None, Some("Discriminator_large")) => DiscriminatorKind::Large,
         (None, _) => return Err("`dataset` is missing: it decides between small and large discriminator".to_string()),
     };
@@ -117,7 +130,7 @@ fn discriminator(settings: &Value, args: &Value) -> Result<DiscriminatorConfig> 
         kind,
         latent_channels: number(args, "num_channels", None)?,
         channels: number(args, "ngf", Some(64))?,
-        layers: number(args, "num_disc_layers", None)?,
+        layers: layers.unwrap_or(kind.widths().len()),
         time_embedding: number(args, "t_emb_dim", Some(256))?,
         gaussian_modes: 0,
         latent_size: 0,
@@ -160,6 +173,7 @@ fn autoencoder(settings: &Value) -> Result<AutoencoderConfig> {
         codes: if kind == AutoencoderKind::Vq { number(params, "n_embed", None)? } else { 0 },
         encoder: Some(coder.clone()),
         decoder: Some(coder),
+        band_order: BandOrder::default(),
         patch: 1,
         linear_path: false,
         tanh: dd.get("tanh_out").and_then(Value::as_bool).unwrap_or(false),

@@ -32,6 +32,8 @@ fn evaluate(op: &Op, inputs: &[&Tensor]) -> Result<Option<Tensor>> {
         (Op::Fir(mode), [x]) => b.fir(x, *mode)?,
         (Op::UpsampleNearest(factor), [x]) => b.upsample_nearest(x, *factor)?,
         (Op::DepthToSpace(factor), [x]) => b.depth_to_space(x, *factor)?,
+        (Op::Pool(weights), [x]) => b.pool(x, *weights)?,
+        (Op::InverseHaar, [ll, lh, hl, hh]) => b.inverse_haar([ll, lh, hl, hh])?,
         (Op::Concat, [x, y]) => b.concat(x, y)?,
         (Op::AddPerChannel, [x, bias]) => b.add_per_channel(x, bias)?,
         (Op::Multiply, [x, y]) => b.multiply(x, y)?,

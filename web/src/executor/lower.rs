@@ -249,6 +249,19 @@ impl Lowering<'_> {
             (Op::Fir(mode), &[x]) => self.fir(x, y, *mode)?,
             (Op::UpsampleNearest(factor), &[x]) => self.upsample_nearest(x, y, *factor)?,
             (Op::DepthToSpace(factor), &[x]) => self.depth_to_space(x, y, *factor)?,
+            (Op::Pool(weights), &[x]) => {
+                let params = params::Pool { count: y.vectors() as u32, out_width: y.width as u32, weights: *weights };
+                let reads = vec![self.operand(x)?];
+                self.emit(self.pointwise(kernel!("pool"), reads, y), params)
+            }
+            (Op::InverseHaar, &[ll, ..]) if inputs.len() == 4 => {
+                let shape = self.shape(ll)?;
+                let params = params::InverseHaar { count: shape.vectors() as u32, in_width: shape.width as u32 };
+                let reads = inputs.iter().map(|&band| self.operand(band)).collect::<Result<Vec<_>>>()?;
+                let workgroups = shape.vectors().div_ceil(THREADS);
+                let dispatch = self.pointwise(kernel!("inverse_haar"), reads, y);
+                self.emit(Dispatch { workgroups, ..dispatch }, params)
+            }
             (Op::Concat, &[a, b]) => {
                 let operands = (self.operand(a)?, self.operand(b)?);
                 self.concat(operands, (self.shape(a)?.channels, self.shape(b)?.channels), y)

@@ -38,6 +38,8 @@ params! {
     Fir { count: u32, in_height: u32, in_width: u32, out_height: u32, out_width: u32 }
     UpsampleNearest { count: u32, in_height: u32, in_width: u32, factor: u32 }
     DepthToSpace { count: u32, batch: u32, in_height: u32, in_width: u32, out_channels: u32, factor: u32 }
+    Pool { count: u32, out_width: u32, weights: [f32; 4] }
+    InverseHaar { count: u32, in_width: u32 }
     Concat { count: u32, a_channels: u32, b_channels: u32, pixels: u32 }
     Attention { batch: u32, blocks: u32, positions: u32, first_k: u32, first_v: u32, scale: f32 }
     Quantize { blocks: u32, positions: u32, codes: u32 }

@@ -35,12 +35,6 @@ pub struct Posterior<V> {
 /// What the log variance of a [`Posterior`] is clamped to.
 pub const LOG_VARIANCE_RANGE: (f32, f32) = (-30.0, 20.0);
 
-/// The outputs `first..first + count` of a convolution.
-fn outputs(conv: &Conv2d, first: usize, count: usize) -> Result<Conv2d> {
-    let bias = conv.bias.as_ref().map(|bias| bias.narrow(0, first, count)).transpose()?;
-    Ok(Conv2d { weight: conv.weight.narrow(0, first, count)?, bias, geometry: conv.geometry })
-}
-
 impl Encoder {
     pub fn new(vb: VarBuilder, config: &AutoencoderConfig) -> Result<Self> {
         Ok(Self(Map::new(vb, config, Network::new)?))
@@ -96,7 +90,7 @@ impl Network {
         let has_variance = autoencoder.kind == AutoencoderKind::Kl;
         let moments = if has_variance { 2 * latent_channels } else { latent_channels };
         let quant_conv = conv(vb.pp("quant_conv"), moments, moments, 1)?;
-        let log_variance = has_variance.then(|| outputs(&quant_conv, latent_channels, latent_channels)).transpose()?;
+        let log_variance = has_variance.then(|| quant_conv.outputs(latent_channels, latent_channels)).transpose()?;
         Ok(Self {
             conv_in: match autoencoder.patch {
                 1 => conv(vb.pp("conv_in"), autoencoder.image_channels, config.channels, 3)?,
@@ -106,7 +100,7 @@ impl Network {
             middle: Middle::new(vb.pp("middle"), channels, config)?,
             norm_out: GroupNorm::new(vb.pp("norm_out"), channels, config.groups)?,
             conv_out: last_conv(vb.pp("conv_out"), channels, moments, autoencoder.linear_path)?,
-            quant_conv: outputs(&quant_conv, 0, latent_channels)?,
+            quant_conv: quant_conv.outputs(0, latent_channels)?,
             log_variance,
             linear: autoencoder.linear_path.then(linear).transpose()?,
         })

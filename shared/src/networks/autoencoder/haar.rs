@@ -3,16 +3,10 @@
 use candle_core::{Device, Tensor};
 
 use crate::backend::Backend;
+use crate::config::BandOrder;
 use crate::error::Result;
+use crate::haar::BANDS;
 use crate::layers::{Conv2d, ConvGeometry};
-
-/// The sign of pixel (row, column) of a 2x2 block in sub-band 0..4: LL, LH, HL, HH. The first letter is the vertical
-/// filter, and a high-pass is the first pixel minus the second (as in WaveDiff's `DWT_2D`).
-fn sign(band: usize, row: usize, column: usize) -> f32 {
-    let vertical = if band >= 2 && row == 1 { -1.0 } else { 1.0 };
-    let horizontal = if band % 2 == 1 && column == 1 { -1.0 } else { 1.0 };
-    vertical * horizontal
-}
 
 /// One orthonormal level over `channels` channels.
 struct Level {
@@ -23,14 +17,14 @@ struct Level {
 }
 
 impl Level {
-    fn new(channels: usize, device: &Device) -> Result<Self> {
+    fn new(channels: usize, order: BandOrder, device: &Device) -> Result<Self> {
         let outputs = 4 * channels;
         let (mut analysis, mut synthesis) = (vec![0.0; outputs * outputs], vec![0.0; outputs * outputs]);
         for channel in 0..channels {
-            for band in 0..4 {
-                for pixel in 0..4 {
-                    let value = 0.5 * sign(band, pixel / 2, pixel % 2);
-                    let (coefficient, position) = (band * channels + channel, channel * 4 + pixel);
+            for (place, band) in order.bands().into_iter().enumerate() {
+                for (pixel, weight) in BANDS[band].into_iter().enumerate() {
+                    let value = 2.0 * weight;
+                    let (coefficient, position) = (place * channels + channel, channel * 4 + pixel);
                     analysis[coefficient * outputs + position] = value;
                     synthesis[position * outputs + coefficient] = value;
                 }
@@ -52,8 +46,9 @@ pub struct HaarTransform(Vec<Level>);
 
 impl HaarTransform {
     /// Halves the size `levels` times.
-    pub fn new(channels: usize, levels: u32, device: &Device) -> Result<Self> {
-        Ok(Self((0..levels).map(|level| Level::new(channels << (2 * level), device)).collect::<Result<_>>()?))
+    pub fn new(channels: usize, levels: u32, order: BandOrder, device: &Device) -> Result<Self> {
+        let level = |level| Level::new(channels << (2 * level), order, device);
+        Ok(Self((0..levels).map(level).collect::<Result<_>>()?))
     }
 
     /// (N, C, H, W) to (N, C f², H / f, W / f) with f = 2^levels.
@@ -80,16 +75,20 @@ mod tests {
     #[test]
     fn sub_bands_of_one_block() {
         let image = Tensor::new(&[[[[1f32, 2.0], [4.0, 9.0]]]], &Device::Cpu).unwrap();
-        let transform = HaarTransform::new(1, 1, &Device::Cpu).unwrap();
-        let bands = transform.analyse(&mut CandleBackend, &image).unwrap();
-        assert_eq!(bands.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [8.0, -3.0, -5.0, 2.0]);
+        for (order, expected) in
+            [(BandOrder::LhFirst, [8.0, -3.0, -5.0, 2.0]), (BandOrder::HlFirst, [8.0, -5.0, -3.0, 2.0])]
+        {
+            let transform = HaarTransform::new(1, 1, order, &Device::Cpu).unwrap();
+            let bands = transform.analyse(&mut CandleBackend, &image).unwrap();
+            assert_eq!(bands.flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected);
+        }
     }
 
     #[test]
     fn two_levels_are_orthonormal_and_invertible() {
         let image = Stream::new(0, 0, "image").normals(2 * 3 * 8 * 12);
         let image = Tensor::from_vec(image, (2, 3, 8, 12), &Device::Cpu).unwrap();
-        let transform = HaarTransform::new(3, 2, &Device::Cpu).unwrap();
+        let transform = HaarTransform::new(3, 2, BandOrder::HlFirst, &Device::Cpu).unwrap();
         let bands = transform.analyse(&mut CandleBackend, &image).unwrap();
         assert_eq!(bands.dims(), [2, 48, 2, 3]);
         let energy = |x: &Tensor| x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();

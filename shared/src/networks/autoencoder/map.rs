@@ -24,7 +24,8 @@ impl<N> Map<N> {
         Ok(match config.kind {
             AutoencoderKind::Identity => Self::Identity,
             AutoencoderKind::Haar => {
-                Self::Haar(HaarTransform::new(config.image_channels, config.factor().ilog2(), vb.device())?)
+                let levels = config.factor().ilog2();
+                Self::Haar(HaarTransform::new(config.image_channels, levels, config.band_order, vb.device())?)
             }
             AutoencoderKind::Vq | AutoencoderKind::Kl => Self::Learned(Box::new(network(vb, config)?)),
         })

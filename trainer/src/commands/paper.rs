@@ -1,0 +1,285 @@
+//! `lddgan bench paper`: the systems that the paper compares, side by side on one backend.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use candle_core::{Device, Tensor};
+use clap::{Args, ValueEnum};
+use lddgan::backend::CandleBackend;
+use lddgan::cost::{self, Cost};
+use lddgan::{Graph, Model, ModelFile};
+use lddgan_trainer::bench::{Protocol, Timing};
+use lddgan_trainer::files::read_model;
+use lddgan_trainer::network::{BackendName, device};
+use lddgan_trainer::preset::Preset;
+use lddgan_trainer::{files, revision};
+use lddgan_web::{Executor, Gpu};
+use serde::Serialize;
+
+use super::bench::{adapter, random_model};
+
+#[derive(Args)]
+pub struct Paper {
+    /// Data set whose published settings are compared
+    #[arg(long)]
+    data: DataSet,
+    /// Who computes
+    #[arg(long, default_value = "cpu")]
+    backend: BackendName,
+    /// Model file that gives the weights of the method that has its networks; others are random. Can be given several times
+    #[arg(long = "model", value_name = "FILE")]
+    models: Vec<PathBuf>,
+    /// For each method, and its decoder alone
+    #[command(flatten)]
+    protocol: Protocol,
+    /// File that gets the figures
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum DataSet {
+    Cifar10,
+    Celebahq256,
+    Church256,
+}
+
+/// What a publication says.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Published {
+    fid: f64,
+    recall: f64,
+    /// Seconds for 100 images.
+    seconds: f64,
+    gpu: &'static str,
+}
+
+impl Published {
+    const fn new(fid: f64, recall: f64, seconds: f64, gpu: &'static str) -> Option<Self> {
+        Some(Self { fid, recall, seconds, gpu })
+    }
+}
+
+impl DataSet {
+    /// Name, preset and published figures of each method. Those of WaveDiff are in its repository, those of LDDGAN in its
+    /// paper; no time of DDGAN was taken in the same way.
+    fn methods(self) -> [(&'static str, &'static str, Option<Published>); 4] {
+        let [ddgan, wavediff, lddgan, slim] = match self {
+            Self::Cifar10 => ["ddgan-cifar10", "wavediff-cifar10", "cifar10", "cifar10-slim"],
+            Self::Celebahq256 => ["ddgan-celebahq256", "wavediff-celebahq256", "celebahq256", "celebahq256-slim"],
+            Self::Church256 => ["ddgan-church256", "wavediff-church256", "church256", "church256-slim"],
+        };
+        let (of_wavediff, of_lddgan) = match self {
+            Self::Cifar10 => (Published::new(4.01, 0.55, 0.08, "A100"), Published::new(2.95, 0.58, 0.08, "A5000")),
+            Self::Celebahq256 => (Published::new(5.94, 0.37, 0.79, "A100"), Published::new(5.21, 0.40, 0.55, "A5000")),
+            Self::Church256 => (Published::new(5.06, 0.40, 1.54, "A100"), Published::new(4.67, 0.42, 1.02, "A5000")),
+        };
+        [
+            ("DDGAN", ddgan, None),
+            ("WaveDiff", wavediff, of_wavediff),
+            ("LDDGAN", lddgan, of_lddgan),
+            ("LDDGAN, slim decoder", slim, None),
+        ]
+    }
+}
+
+/// What was measured of one method.
+#[derive(Serialize)]
+struct Row {
+    method: &'static str,
+    preset: &'static str,
+    /// Where the weights come from: a file, or nowhere.
+    weights: Option<String>,
+    generator_parameters: usize,
+    decoder_parameters: usize,
+    steps: usize,
+    /// Of one step.
+    generator_gflops: f64,
+    decoder_gflops: f64,
+    gflops_per_image: f64,
+    /// Of a batch: all steps and the decoder, and the decoder alone.
+    seconds: Timing,
+    decoder_seconds: Timing,
+    milliseconds_per_image: f64,
+    /// Of the fastest trials, which other programs disturb least.
+    decoder_share: f64,
+    /// Weights, and what a batch needs besides them.
+    bytes: u64,
+    published: Option<Published>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    what: &'static str,
+    data: DataSet,
+    device: String,
+    threads: usize,
+    revision: String,
+    methods: Vec<Row>,
+}
+
+pub fn paper(options: &Paper) -> Result<()> {
+    let files = options.models.iter().map(|path| read_model(path)).collect::<Result<Vec<_>, _>>()?;
+    let place = Place::new(options.backend)?;
+    let presets = options.data.methods().map(|(_, preset, _)| Preset::load(preset));
+    let presets = presets.into_iter().collect::<Result<Vec<_>, _>>()?;
+    if let Some((_, name)) = files.iter().find(|(file, _)| !presets.iter().any(|preset| is_of(file, preset))) {
+        anyhow::bail!("{name}: its networks are those of no method that is compared on this data");
+    }
+    let mut methods = Vec::new();
+    for ((method, name, published), preset) in options.data.methods().into_iter().zip(&presets) {
+        eprintln!("{method}");
+        let weights = files.iter().find(|(file, _)| is_of(file, preset));
+        methods.push(Row { method, preset: name, published, ..row(preset, weights, &place, &options.protocol)? });
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let report =
+        Report { what: "paper", data: options.data, device: place.name(), threads, revision: revision(), methods };
+    print(&report);
+    if let Some(path) = &options.json {
+        files::write_atomic(path, &serde_json::to_vec_pretty(&report)?)?;
+    }
+    Ok(())
+}
+
+/// Whether a file holds the networks of a preset.
+fn is_of(file: &ModelFile, preset: &Preset) -> bool {
+    let config = &file.config;
+    config.generator.as_ref() == Some(&preset.generator) && config.autoencoder.as_ref() == Some(&preset.autoencoder)
+}
+
+/// All figures of one method but its names and what was published of it.
+fn row(preset: &Preset, weights: Option<&(ModelFile, String)>, place: &Place, protocol: &Protocol) -> Result<Row> {
+    let model = match weights {
+        Some((file, name)) => file.model(name, place.device())?,
+        None => random_model(preset, place.device())?,
+    };
+    let (generator, decoder) = (cost::generator(&preset.generator)?, cost::decoder(&preset.autoencoder)?);
+    let gflops = |cost: Cost| cost.flops as f64 / 1e9;
+    let steps = preset.diffusion.steps();
+    let Measured { whole, decoder: alone, bytes } = place.measure(&model, protocol)?;
+    Ok(Row {
+        method: "",
+        preset: "",
+        weights: weights.map(|(_, name)| name.clone()),
+        generator_parameters: generator.parameters,
+        decoder_parameters: decoder.parameters,
+        steps,
+        generator_gflops: gflops(generator),
+        decoder_gflops: gflops(decoder),
+        gflops_per_image: steps as f64 * gflops(generator) + gflops(decoder),
+        milliseconds_per_image: 1e3 / whole.images_per_second,
+        decoder_share: alone.fastest / whole.fastest,
+        seconds: whole,
+        decoder_seconds: alone,
+        bytes,
+        published: None,
+    })
+}
+
+/// Who computes.
+enum Place {
+    Candle(Device),
+    Wgpu(Box<Gpu>),
+}
+
+struct Measured {
+    whole: Timing,
+    decoder: Timing,
+    bytes: u64,
+}
+
+impl Place {
+    fn new(backend: BackendName) -> Result<Self> {
+        Ok(match backend {
+            BackendName::Cpu | BackendName::Cuda => Self::Candle(device(backend)?),
+            BackendName::Wgpu => Self::Wgpu(Box::new(pollster::block_on(Gpu::new())?)),
+        })
+    }
+
+    fn device(&self) -> &Device {
+        match self {
+            Self::Candle(device) => device,
+            Self::Wgpu(_) => &Device::Cpu,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Candle(device) => format!("{:?}", device.location()),
+            Self::Wgpu(gpu) => adapter(gpu),
+        }
+    }
+
+    fn measure(&self, model: &Model, protocol: &Protocol) -> Result<Measured> {
+        let seeds: Vec<u64> = (0..protocol.batch as u64).collect();
+        let (whole, decoder) = (model.record(protocol.batch)?, model.record_decode(protocol.batch)?);
+        match self {
+            Self::Candle(device) => {
+                let inputs = model.inputs(&seeds, device)?;
+                let finished = |image: &Tensor| Ok(image.device().synchronize()?);
+                let sampling = protocol.time(|| finished(&model.sample(&mut CandleBackend, &inputs)?.image))?;
+                let decoding = protocol.time(|| finished(&model.decode(&mut CandleBackend, &inputs.x)?))?;
+                Ok(Measured { whole: sampling, decoder: decoding, bytes: whole.bytes() + weight_bytes(model)? })
+            }
+            Self::Wgpu(gpu) => {
+                let noise = model.draw(&seeds);
+                let inputs: Vec<(&str, &[f32])> =
+                    noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())).collect();
+                let latent = noise.first().context("the model takes no noise")?;
+                let (sampling, bytes) = on_gpu(gpu, &whole, &inputs, protocol)?;
+                let (decoding, _) = on_gpu(gpu, &decoder, &[("latent", &latent.values)], protocol)?;
+                Ok(Measured { whole: sampling, decoder: decoding, bytes })
+            }
+        }
+    }
+}
+
+/// Bytes of the weights in f32.
+fn weight_bytes(model: &Model) -> Result<u64> {
+    let config = &model.config;
+    let parameters = cost::generator(&config.generator)?.parameters + cost::decoder(&config.autoencoder)?.parameters;
+    Ok(4 * (parameters + config.autoencoder.codes * config.autoencoder.latent_channels) as u64)
+}
+
+/// Times a recording, and says what memory it takes, weights included.
+fn on_gpu(gpu: &Gpu, graph: &Graph, inputs: &[(&str, &[f32])], protocol: &Protocol) -> Result<(Timing, u64)> {
+    let executor = pollster::block_on(Executor::new(gpu, graph))?;
+    let timing = protocol.time(|| {
+        executor.run(inputs.iter().copied())?;
+        Ok(pollster::block_on(gpu.finish())?)
+    })?;
+    Ok((timing, executor.activation_bytes() + executor.weight_bytes()))
+}
+
+/// A table in Markdown.
+fn print(report: &Report) {
+    let batch = report.methods.first().map_or(0, |row| row.seconds.batch);
+    println!("{} ({} threads), batch {batch}\n", report.device, report.threads);
+    println!(
+        "| method | preset | parameters, millions: generator + decoder | GFLOPs an image: steps x generator + decoder | \
+         ms an image: mean (fastest) | decoder's share | memory, MB | published: FID, recall, s for 100 images |"
+    );
+    println!("|---|---|---:|---:|---:|---:|---:|---|");
+    for row in &report.methods {
+        let published = row.published.map_or("not known".to_string(), |Published { fid, recall, seconds, gpu }| {
+            format!("{fid:.2}, {recall:.2}, {seconds:.2} ({gpu})")
+        });
+        println!(
+            "| {} | `{}` | {:.1} + {:.1} | {} x {:.2} + {:.2} = {:.1} | {:.1} ({:.1}) | {:.0} % | {:.0} | {published} |",
+            row.method,
+            row.preset,
+            row.generator_parameters as f64 / 1e6,
+            row.decoder_parameters as f64 / 1e6,
+            row.steps,
+            row.generator_gflops,
+            row.decoder_gflops,
+            row.gflops_per_image,
+            row.milliseconds_per_image,
+            1e3 * row.seconds.fastest / row.seconds.batch as f64,
+            100.0 * row.decoder_share,
+            row.bytes as f64 / 1e6,
+        );
+    }
+}
