@@ -5,6 +5,8 @@ use std::path::Path;
 use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::autoencoder::Lattice;
+
 /// The presets that come with the program.
 const BUILT_IN: [(&str, &str); 7] = [
     ("faces64", include_str!("../presets/faces64.toml")),
@@ -72,7 +74,20 @@ pub struct AutoencoderTraining {
     /// Weight of the perceptual distance LPIPS, which takes part where its weights are given (`--lpips`).
     #[serde(default = "one")]
     pub perceptual: f64,
-    /// Size of the gradient of the patch discriminator's verdict on the image, relative to that of the other losses.
+    /// Weight of the distance in features of a network that recognises images (`--features`).
+    #[serde(default)]
+    pub features: f64,
+    /// Weight of the excess of regular patterns of 4 pixels over those of the images.
+    #[serde(default)]
+    pub lattice: f64,
+    /// Size of the gradient of the projected discriminator's verdict on the image, relative to that of the losses above. It judges
+    /// features of the network in `--features`, and learns from the first step on.
+    #[serde(default)]
+    pub projected: f64,
+    /// Images seen before the decoder learns from the projected discriminator.
+    #[serde(default)]
+    pub projected_from: u64,
+    /// Size of the gradient of the patch discriminator's verdict on the image, relative to that of the losses above `projected`.
     pub adversarial: f64,
     /// Images seen before the patch discriminator takes part.
     pub adversarial_from: u64,
@@ -222,6 +237,12 @@ impl Preset {
                 "train_autoencoder.structure: needs images or crops of at least 16 pixels, a multiple of 4".to_string()
             );
         }
+        if training.lattice > 0.0 && side < Lattice::WINDOW {
+            return Err(format!(
+                "train_autoencoder.lattice: needs images or crops of at least {} pixels",
+                Lattice::WINDOW
+            ));
+        }
         if training.batch == 0 || !training.discriminator_channels.is_multiple_of(8) {
             return Err("train_autoencoder: needs batch >= 1 and discriminator_channels a multiple of 8".to_string());
         }
@@ -253,6 +274,18 @@ mod tests {
         std::fs::write(file.path(), BUILT_IN[0].1.replace("batch = ", "bach = ")).unwrap();
         let error = Preset::load(file.path().to_str().unwrap()).unwrap_err().to_string();
         assert!(error.contains("bach"), "{error}");
+    }
+
+    #[test]
+    fn patterns_need_images_of_a_window() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            BUILT_IN[0].1.replace("adversarial = ", "lattice = 1.0\ncrop = 16\nadversarial = "),
+        )
+        .unwrap();
+        let error = Preset::load(file.path().to_str().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("train_autoencoder.lattice") && error.contains("32"), "{error}");
     }
 
     #[test]

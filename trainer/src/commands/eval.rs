@@ -140,7 +140,7 @@ fn print(report: &Report) {
     }
 }
 
-fn print_measured(measured: &[Measured]) {
+pub(super) fn print_measured(measured: &[Measured]) {
     for Measured { features, figures } in measured {
         if let Some(features) = features {
             println!("features: {features}");

@@ -11,6 +11,7 @@ mod info;
 mod kernels;
 mod neighbours;
 mod reconstruct;
+mod replace_decoder;
 mod run;
 mod sample;
 
@@ -34,6 +35,7 @@ pub use import::{Import, import};
 pub use info::{Info, info};
 pub use neighbours::{Neighbours, neighbours};
 pub use reconstruct::{Reconstruct, reconstruct};
+pub use replace_decoder::{ReplaceDecoder, replace_decoder};
 pub use run::{Run, run};
 pub use sample::{Sample, sample};
 
