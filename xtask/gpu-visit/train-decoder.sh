@@ -10,7 +10,7 @@ seconds=${TRAIN_SECONDS:-500}
 results=$run/results
 mkdir -p "$run/fetch" "$results"
 
-# BATCH IMAGES OUT OPTION...: the encoder and the generator stay as they are.
+# BATCH IMAGES FROM OUT OPTION...: the discriminators count after FROM images. The encoder stays as it is.
 train() {
     awk '/^\[train_autoencoder\]/ { skip = 1 } /^\[train_gan\]/ { skip = 0 } !skip' presets/faces256.toml >"$run/preset.toml"
     cat >>"$run/preset.toml" <<END
@@ -26,15 +26,15 @@ latent_noise = 0.1
 features = 1.0
 lattice = 0.05
 projected = 0.5
-projected_from = 2400
+projected_from = $3
 adversarial = 0.1
-adversarial_from = 2400
+adversarial_from = $3
 discriminator_learning_rate = 2e-4
 discriminator_channels = 32
 discriminator_layers = 3
 END
-    out=$3
-    shift 3
+    out=$4
+    shift 4
     ./lddgan train autoencoder --preset "$run/preset.toml" --data images.parquet --features features.onnx --hold-encoder \
         --backend cuda --precision tf32 --out "$out" --checkpoint-minutes 1 --keep 30 "$@"
 }
@@ -42,7 +42,8 @@ END
 # The schedule runs over the crops that there is time for, by the rate of a few steps. A plan that was made stays.
 batch=16
 if [ ! -f "$run/plan" ]; then
-    train $batch $((batch * 60)) "$run/trial" --autoencoder faces256-autoencoder.safetensors >"$results/trial.log" 2>&1
+    rm -rf "$run/trial"
+    train $batch $((batch * 60)) 0 "$run/trial" --autoencoder faces256-autoencoder.safetensors >"$results/trial.log" 2>&1
     python3 - "$run/trial/losses.jsonl" "$batch" "$seconds" >"$run/plan.part" <<'END'
 import json, sys
 path, batch, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
@@ -61,7 +62,7 @@ if [ -d "$run/decoder/checkpoints" ]; then
 else
     set -- --autoencoder faces256-autoencoder.safetensors
 fi
-train "$batch" "$images" "$run/decoder" "$@" >>"$results/decoder.log" 2>&1 &
+train "$batch" "$images" 2400 "$run/decoder" "$@" >>"$results/decoder.log" 2>&1 &
 trainer=$!
 trap 'kill $trainer' TERM INT
 
