@@ -29,6 +29,6 @@ pub use model_file::{ModelFile, Provenance};
 pub use ops::cuda::{
     FusedAdam, KeptParameters, MovingAverages, Replay, Slot as AdamSlot, Step as AdamStep, keep_memory,
 };
-pub use ops::set_tf32;
+pub use ops::{clamp, depthwise_conv2d, set_tf32};
 pub use recipe::{Mix, Recipe};
 pub use sampler::{Model, SampleInputs, Trajectory};

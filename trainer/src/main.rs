@@ -38,6 +38,8 @@ enum Command {
     Neighbours(commands::Neighbours),
     /// Make one model of the mean weights of several checkpoints of a training
     Average(commands::Average),
+    /// Put another decoder under the generator of a model: one that went on learning
+    ReplaceDecoder(commands::ReplaceDecoder),
     /// Turn the authors' PyTorch checkpoints into a model file
     Import(Box<commands::Import>),
     /// Write generator and decoder as ONNX files, for other runtimes
@@ -100,6 +102,7 @@ fn run(command: &Command) -> Result<Ended> {
         Command::Eval(options) => commands::eval(options),
         Command::Neighbours(options) => commands::neighbours(options),
         Command::Average(options) => commands::average(options),
+        Command::ReplaceDecoder(options) => commands::replace_decoder(options),
         Command::Import(options) => commands::import(options),
         Command::Export(options) => commands::export(options),
         Command::Run(options) => commands::run(options),

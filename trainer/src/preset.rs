@@ -9,6 +9,7 @@ use lddgan::parameters::Shapes;
 use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::autoencoder::Lattice;
 use crate::gan::reconstruction_weight;
 
 /// The presets that come with the program.
@@ -88,7 +89,20 @@ pub struct AutoencoderTraining {
     /// Weight of the perceptual distance LPIPS, which takes part where its weights are given (`--lpips`).
     #[serde(default = "one")]
     pub perceptual: f64,
-    /// Size of the gradient of the patch discriminator's verdict on the image, relative to that of the other losses.
+    /// Weight of the distance in features of a network that recognises images (`--features`).
+    #[serde(default)]
+    pub features: f64,
+    /// Weight of the excess of regular patterns of 4 pixels over those of the images.
+    #[serde(default)]
+    pub lattice: f64,
+    /// Size of the gradient of the projected discriminator's verdict on the image, relative to that of the losses above. It judges
+    /// features of the network in `--features`, and learns from the first step on.
+    #[serde(default)]
+    pub projected: f64,
+    /// Images seen before the decoder learns from the projected discriminator.
+    #[serde(default)]
+    pub projected_from: u64,
+    /// Size of the gradient of the patch discriminator's verdict on the image, relative to that of the losses above `projected`.
     pub adversarial: f64,
     /// Images seen before the patch discriminator takes part.
     pub adversarial_from: u64,
@@ -257,6 +271,9 @@ impl Preset {
             Number("train_autoencoder.latent_noise", training.latent_noise, WEIGHT),
             Number("train_autoencoder.structure", training.structure, WEIGHT),
             Number("train_autoencoder.perceptual", training.perceptual, WEIGHT),
+            Number("train_autoencoder.features", training.features, WEIGHT),
+            Number("train_autoencoder.lattice", training.lattice, WEIGHT),
+            Number("train_autoencoder.projected", training.projected, WEIGHT),
             Number("train_autoencoder.adversarial", training.adversarial, WEIGHT),
             Number("train_autoencoder.discriminator_channels", training.discriminator_channels as f64, WIDTH),
             Number("train_autoencoder.discriminator_layers", training.discriminator_layers as f64, LAYERS),
@@ -279,7 +296,8 @@ impl Preset {
                 "autoencoder.image_channels: {channels}, but training images are read in RGB: set it to 3"
             ));
         }
-        attention_occurs("generator", &generator.attention, generator.latent_size, generator.multipliers.len())?;
+        let size = generator.latent_size / generator.patch.max(1);
+        attention_occurs("generator", &generator.attention, size, generator.multipliers.len())?;
         for (field, coder) in
             [("autoencoder.encoder", &autoencoder.encoder), ("autoencoder.decoder", &autoencoder.decoder)]
         {
@@ -340,6 +358,10 @@ impl Preset {
             return Err(
                 "train_autoencoder.structure: needs images or crops of at least 16 pixels, a multiple of 4".to_string()
             );
+        }
+        if training.lattice > 0.0 && side < Lattice::WINDOW {
+            let least = Lattice::WINDOW;
+            return Err(format!("train_autoencoder.lattice: needs images or crops of at least {least} pixels"));
         }
         if !training.discriminator_channels.is_multiple_of(8) {
             return Err("train_autoencoder.discriminator_channels must be a multiple of 8".to_string());
@@ -461,6 +483,7 @@ mod tests {
             ("train_gan", "batch", 6.into(), "multiple of 4"),
             ("train_gan", "lazy_reg", 0.into(), "train_gan.lazy_reg: 0 must be at least 1"),
             ("train_autoencoder", "discriminator_channels", 12.into(), "multiple of 8"),
+            ("train_autoencoder", "crop", 16.into(), "train_autoencoder.crop"),
         ] {
             let found = refused("faces256", section, field, value).unwrap_or_default();
             assert!(found.contains(said), "{section}.{field}: {found:?}");

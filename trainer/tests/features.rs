@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
+use lddgan_trainer::autoencoder::backbone::Backbone;
 use lddgan_trainer::eval::onnx::FeatureNetwork;
 
 /// Names the folder of `efficientnet-lite0.onnx` and `efficientnet-lite0.expected.safetensors`: images (`image`, u8, N x 3 x
@@ -21,10 +22,15 @@ fn efficientnet_computes_what_onnx_runtime_does() {
     let expected = folder.join("efficientnet-lite0.expected.safetensors");
     let expected = candle_core::safetensors::load(expected, &Device::Cpu).unwrap();
     let images = expected["image"].to_dtype(DType::F32).unwrap().affine(1.0 / 127.5, -1.0).unwrap();
-    let found = network.features(&images).unwrap();
-    assert_eq!(found.dims(), expected["features"].dims());
-    let largest = |x: candle_core::Tensor| x.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-    let error = largest((found - &expected["features"]).unwrap()) / largest(expected["features"].clone());
-    println!("largest error, relative to the largest feature: {error:e}");
-    assert!(error < 1e-4, "{error}");
+    let features = Backbone::load(&path, &Device::Cpu).unwrap().features(&images).unwrap();
+    let sizes: Vec<usize> = features.iter().map(|features| features.dims()[3]).collect();
+    assert_eq!(sizes, [112, 56, 28, 14, 7]);
+    let last = features.last().unwrap().mean((2, 3)).unwrap();
+    for (found, by) in [(network.features(&images).unwrap(), "rten"), (last, "layers of our own")] {
+        assert_eq!(found.dims(), expected["features"].dims());
+        let largest = |x: Tensor| x.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        let error = largest((found - &expected["features"]).unwrap()) / largest(expected["features"].clone());
+        println!("{by}: largest error, relative to the largest feature: {error:e}");
+        assert!(error < 1e-4, "{by}: {error}");
+    }
 }

@@ -68,6 +68,57 @@ fn a_resumed_run_ends_with_the_same_bits() {
     }
 }
 
+/// With both discriminators, on a decoder that starts from another run's.
+#[test]
+fn a_decoder_learns_on_and_is_put_under_a_generator() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &[]));
+    succeed(&folder.train("gan", "gan", &["--images", "0"]));
+    let first = folder.path("ae").join(AUTOENCODER);
+    let preset = std::fs::read_to_string(PRESET).unwrap();
+    let losses_on_features = "adversarial = 0.1\nfeatures = 1.0\nprojected = 0.5\nprojected_from = 8\n";
+    std::fs::write(folder.path("features.toml"), preset.replace("adversarial = 0.1\n", losses_on_features)).unwrap();
+    let command = |out: &str, more: &[&str]| {
+        let mut command = program(&["train", "autoencoder", "--hold-encoder", "--preset"]);
+        command.arg(folder.path("features.toml")).arg("--data").arg(folder.path("images"));
+        command.arg("--out").arg(folder.path(out)).args(more);
+        command
+    };
+    let network = ["--features", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/backbone.onnx")];
+    let train = |out: &str, more: &[&str]| command(out, more).args(network).output().unwrap();
+    let start = ["--autoencoder", first.to_str().unwrap()];
+    succeed(&train("whole", &start));
+    succeed(&train("parts", &[&start[..], &["--images", "8"]].concat()));
+    succeed(&train("parts", &["--resume"]));
+    assert_same_state(&folder.path("whole"), &folder.path("parts"));
+    let parts = ["features", "projected_discriminator", "projected"];
+    let counts = parts.map(|part| losses(&folder.path("whole")).iter().filter(|line| line.get(part).is_some()).count());
+    assert_eq!(counts, [4, 4, 2]);
+
+    let put = |model: &Path, out: &str| {
+        let mut command = program(&["replace-decoder", "--autoencoder"]);
+        command.arg(folder.path("whole").join(AUTOENCODER)).arg("--model").arg(model);
+        command.arg("--out").arg(folder.path(out)).output().unwrap()
+    };
+    let model = folder.path("gan/model.safetensors");
+    succeed(&put(&model, "model.safetensors"));
+    let [before, after] = [model, folder.path("model.safetensors")].map(|path| bits(&path));
+    assert_eq!(before.len(), after.len());
+    for ((name, before), (_, after)) in before.iter().zip(&after) {
+        assert!(name.starts_with("decoder.") || before == after, "{name}");
+    }
+    assert_ne!(before, after);
+    fail(&put(&first, "none.safetensors"), &[AUTOENCODER, "no generator"]);
+    let large = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
+    fail(&put(Path::new(large), "none.safetensors"), &[AUTOENCODER, "another kind or size", "faces64"]);
+
+    fail(&command("none", &start).output().unwrap(), &["--features", "tiny"]);
+    let missing = folder.path("missing.onnx").display().to_string();
+    fail(&command("none", &["--features", &missing]).output().unwrap(), &["missing.onnx"]);
+    fail(&folder.train("autoencoder", "none", &network), &["leave --features out"]);
+    fail(&train("none", &["--autoencoder", large]), &["faces64.safetensors", "preset"]);
+}
+
 /// From a Gaussian start, on encoded latents alone: the moments are those of the latents, are not trained, and a resumed run
 /// takes them from its checkpoint. A run that begins with another's generator takes its moments, too.
 #[test]

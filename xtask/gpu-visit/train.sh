@@ -2,9 +2,11 @@
 # Trains faces256 on encoded latents in the folder RUN, with the largest batch that the GPU still gains by, for TRAIN_SECONDS
 # seconds, and puts the newest model files into RUN/fetch in parts of 15 MiB (`cat model-N.part? >model-N.safetensors`).
 #   ./train.sh RUN
-# Beside it: lddgan, presets, latents.safetensors of `lddgan data encode`, faces256-autoencoder.safetensors.
+# Beside it: lddgan, presets, latents.safetensors of `lddgan data encode`, faces256-autoencoder.safetensors. Where features.onnx lies
+# beside, the decoder is trained in place of the generator.
 set -eu
 cd "$(dirname "$0")"
+[ ! -f features.onnx ] || exec ./train-decoder.sh "$1"
 run=$1
 seconds=${TRAIN_SECONDS:-500}
 results=$run/results

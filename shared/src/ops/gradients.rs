@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::{add_bias, conv2d, fir, group_norm, leaky_relu};
+use super::{add_bias, clamp, conv2d, depthwise_conv2d, fir, group_norm, leaky_relu};
 use crate::backend::FirMode;
 use crate::layers::ConvGeometry;
 use crate::noise::Stream;
@@ -58,8 +58,28 @@ fn convolution() {
     }
 }
 
+/// The image's derivative, and the derivative of that: the square's gradient is squared again.
 #[test]
-fn resampling_bias_and_leaky_relu() {
+fn depthwise_convolution() {
+    let geometries = GEOMETRIES.into_iter().chain([ConvGeometry { kernel: 5, stride: 2, pad_before: 1, pad_after: 2 }]);
+    for geometry in geometries {
+        let (x, w) = (random(&[2, 3, 6, 4], "x"), random(&[3, 1, geometry.kernel, geometry.kernel], "w"));
+        let convolve = |x: &Tensor| depthwise_conv2d(x, &w, geometry);
+        check(&format!("{geometry:?}"), std::slice::from_ref(&x), |a| weighted(&convolve(&a[0])?));
+        let y = convolve(&x).unwrap();
+        check(&format!("adjoint, {geometry:?}"), &[random(y.dims(), "y")], |a| {
+            let x = Var::from_tensor(&x)?;
+            let gradients = (convolve(&x)? * &a[0])?.sum_all()?.backward()?;
+            match gradients.get(&x) {
+                Some(gradient) => weighted(gradient),
+                None => candle_core::bail!("no gradient"),
+            }
+        });
+    }
+}
+
+#[test]
+fn resampling_bias_and_activations() {
     let x = random(&[2, 3, 4, 6], "x");
     for mode in [FirMode::Upsample, FirMode::Downsample, FirMode::Smooth] {
         check(&format!("{mode:?}"), std::slice::from_ref(&x), |a| weighted(&fir(&a[0], mode)?));
@@ -67,7 +87,8 @@ fn resampling_bias_and_leaky_relu() {
     for rows in [1, 2] {
         check("add_bias", &[x.clone(), random(&[rows, 3], "bias")], |a| weighted(&add_bias(&a[0], &a[1])?));
     }
-    check("leaky_relu", &[x], |a| weighted(&leaky_relu(&a[0])?));
+    check("leaky_relu", std::slice::from_ref(&x), |a| weighted(&leaky_relu(&a[0])?));
+    check("clamp", &[x], |a| weighted(&clamp(&a[0], -0.5, 1.0)?));
 }
 
 #[test]

@@ -3,12 +3,15 @@
 //!
 //! Bias, convolution, FIR resampling and leaky ReLU are closed under differentiation (the derivative of each is made of the
 //! same family), so second-order gradients such as a gradient penalty's work. Group norm has a first derivative only:
-//! it appears in generator and autoencoder, never in the penalised discriminator.
+//! it appears in generator and autoencoder, never in the penalised discriminator. Depthwise convolution, which only networks with
+//! fixed weights have, is not differentiated in its weights.
 
 mod bias;
+mod clamp;
 mod conv;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod depthwise;
 mod fir;
 mod float;
 #[cfg(test)]
@@ -18,7 +21,9 @@ mod leaky_relu;
 mod stock;
 
 pub use bias::add_bias;
+pub use clamp::clamp;
 pub use conv::conv2d;
+pub use depthwise::depthwise_conv2d;
 pub use fir::fir;
 pub use group_norm::group_norm;
 pub use leaky_relu::leaky_relu;

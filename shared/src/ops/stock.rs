@@ -14,6 +14,15 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, geometry: ConvGeometry) -> Result<Ten
     pad(x, geometry.pad_before, geometry.pad_after)?.contiguous()?.conv2d(weight, 0, geometry.stride, 1, 1)
 }
 
+pub fn depthwise_conv2d(x: &Tensor, weight: &Tensor, geometry: ConvGeometry) -> Result<Tensor> {
+    let padded = pad(x, geometry.pad_before, geometry.pad_after)?.contiguous()?;
+    padded.conv2d(weight, 0, geometry.stride, 1, weight.dim(0)?)
+}
+
+pub fn clamp(x: &Tensor, low: f64, high: f64) -> Result<Tensor> {
+    x.clamp(low, high)
+}
+
 pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     x.broadcast_add(&bias.unsqueeze(2)?.unsqueeze(3)?)
 }
@@ -95,6 +104,21 @@ mod tests {
     }
 
     #[test]
+    fn depthwise_convolution() {
+        for geometry in [
+            ConvGeometry::same(3),
+            ConvGeometry::same(5),
+            ConvGeometry { kernel: 3, stride: 2, pad_before: 0, pad_after: 1 },
+            ConvGeometry { kernel: 5, stride: 2, pad_before: 1, pad_after: 2 },
+            ConvGeometry { kernel: 2, stride: 3, pad_before: 0, pad_after: 0 },
+        ] {
+            let (x, w) = (random(&[2, 3, 8, 6], "x"), random(&[3, 1, geometry.kernel, geometry.kernel], "w"));
+            let found = ours::depthwise_conv2d(&x, &w, geometry).unwrap();
+            assert_close(found, super::depthwise_conv2d(&x, &w, geometry).unwrap());
+        }
+    }
+
+    #[test]
     fn resampling() {
         for mode in [FirMode::Upsample, FirMode::Downsample, FirMode::Smooth] {
             let x = random(&[2, 3, 6, 10], "x");
@@ -103,13 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn bias_and_leaky_relu() {
+    fn bias_and_activations() {
         let x = random(&[2, 6, 3, 5], "x");
         for rows in [1, 2] {
             let bias = random(&[rows, 6], "bias");
             assert_close(ours::add_bias(&x, &bias).unwrap(), super::add_bias(&x, &bias).unwrap());
         }
         assert_close(ours::leaky_relu(&x).unwrap(), super::leaky_relu(&x).unwrap());
+        assert_close(ours::clamp(&x, -0.5, 1.0).unwrap(), super::clamp(&x, -0.5, 1.0).unwrap());
     }
 
     #[test]

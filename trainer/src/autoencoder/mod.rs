@@ -1,8 +1,11 @@
 //! Training and trying out the autoencoder.
 
+pub mod backbone;
 mod codebook;
 mod kmeans;
+mod lattice;
 mod pca;
+mod projected;
 mod step;
 mod structure;
 mod train;
@@ -13,6 +16,7 @@ use lddgan::networks::{Decoder, Encoder};
 
 use crate::distributed::Processes;
 
+pub use lattice::Lattice;
 pub use train::{Options, train};
 
 /// Images (N, C, H, W) after encoding, quantising and decoding.

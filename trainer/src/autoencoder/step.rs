@@ -6,8 +6,11 @@ use lddgan::backend::CandleBackend;
 use lddgan::networks::{Decoder, Encoder, LOG_VARIANCE_RANGE, PatchDiscriminator, Posterior};
 use lddgan::parameters::{Parameters, TensorMap};
 
+use super::backbone::{self, Backbone};
 use super::codebook::Codebook;
+use super::lattice::Lattice;
 use super::pca::PatchPca;
+use super::projected::{Learning, ProjectedDiscriminator};
 use super::structure;
 use crate::adam::{Adam, LearningRate};
 use crate::checkpoint::{Checkpoint, named};
@@ -24,7 +27,14 @@ const FIRST_LOG_VARIANCE: f32 = -6.0;
 /// The adversarial gradient is scaled by no more than this.
 const MOST_ADAPTIVE_WEIGHT: f64 = 1e4;
 
-/// Encoder, decoder, patch discriminator and their optimisers.
+/// Networks that others trained, which losses are taken on.
+#[derive(Default)]
+pub struct Given {
+    pub lpips: Option<Lpips>,
+    pub backbone: Option<Backbone>,
+}
+
+/// Encoder, decoder, discriminators and their optimisers.
 pub struct Trainer {
     pub encoder: Encoder,
     pub decoder: Decoder,
@@ -33,11 +43,14 @@ pub struct Trainer {
     precision: Precision,
     processes: Processes,
     hold_encoder: bool,
-    lpips: Option<Lpips>,
+    given: Given,
+    lattice: Option<Lattice>,
     seed: u64,
     optimizer: Adam,
     codebook: Option<Codebook>,
     discriminator: PatchDiscriminator,
+    projected: Option<ProjectedDiscriminator>,
+    /// Of both discriminators.
     discriminator_parameters: Parameters,
     discriminator_optimizer: Adam,
 }
@@ -51,29 +64,43 @@ pub struct Losses {
     pub structure: Option<f64>,
     /// The distance LPIPS of reconstruction and image.
     pub perceptual: Option<f64>,
+    /// The distance in features of a network.
+    pub features: Option<f64>,
+    /// The excess of regular patterns.
+    pub lattice: Option<f64>,
     /// Squared distance of latents and codes, with the commitment.
     pub quantization: Option<f64>,
-    /// The negative verdict on reconstructions.
+    /// The patch discriminator's negative verdict on reconstructions.
     pub adversarial: Option<f64>,
-    /// The discriminator's own hinge loss.
+    /// The patch discriminator's own hinge loss.
     pub discriminator: Option<f64>,
+    /// The projected discriminator's negative verdict on reconstructions.
+    pub projected: Option<f64>,
+    /// The projected discriminator's own hinge loss.
+    pub projected_discriminator: Option<f64>,
 }
 
 impl Losses {
     /// Replaces the losses by their means over the processes.
     fn average(&mut self, processes: &Processes) -> Result<()> {
-        let Self { l1, structure, perceptual, quantization, adversarial, discriminator } = self;
-        let optional = [structure, perceptual, quantization, adversarial, discriminator].into_iter().flatten();
-        Ok(processes.average(&mut [l1].into_iter().chain(optional).collect::<Vec<_>>())?)
+        let Self { l1, structure, perceptual, features, lattice, quantization, .. } = self;
+        let Self { adversarial, discriminator, projected, projected_discriminator, .. } = self;
+        let optional = [structure, perceptual, features, lattice, quantization];
+        let optional = optional.into_iter().chain([adversarial, discriminator, projected, projected_discriminator]);
+        Ok(processes.average(&mut [l1].into_iter().chain(optional.flatten()).collect::<Vec<_>>())?)
     }
 
     pub fn named(&self) -> Vec<(&'static str, f64)> {
         let optional = [
             ("structure", self.structure),
             ("perceptual", self.perceptual),
+            ("features", self.features),
+            ("lattice", self.lattice),
             ("quantization", self.quantization),
             ("adversarial", self.adversarial),
             ("discriminator", self.discriminator),
+            ("projected", self.projected),
+            ("projected_discriminator", self.projected_discriminator),
         ];
         let optional = optional.into_iter().filter_map(|(name, loss)| Some((name, loss?)));
         [("l1", self.l1)].into_iter().chain(optional).collect()
@@ -89,6 +116,41 @@ fn squared_norm(gradient: &Tensor) -> Result<f64> {
     scalar(&gradient.sqr()?.sum_all()?)
 }
 
+/// The gradient of a loss on images (a variable).
+fn gradient(loss: &Tensor, images: &Tensor) -> Result<Tensor> {
+    let gradient = loss.backward()?.remove(images).map(|gradient| gradient.detach());
+    Ok(match gradient {
+        Some(gradient) => gradient,
+        None => images.zeros_like()?,
+    })
+}
+
+/// The mean of what `f` makes of each tensor, all tensors having the same weight.
+fn mean_of(tensors: &[Tensor], f: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Tensor> {
+    let means = tensors.iter().map(|tensor| f(tensor)?.mean_all()).collect::<candle_core::Result<Vec<_>>>()?;
+    Ok(Tensor::stack(&means, 0)?.mean_all()?)
+}
+
+/// Hinge loss of a discriminator, of its logits on real images and on reconstructions.
+fn hinge(real: &[Tensor], fake: &[Tensor]) -> Result<Tensor> {
+    let (on_real, on_fake) =
+        (mean_of(real, |logits| (1.0 - logits)?.relu())?, mean_of(fake, |logits| (logits + 1.0)?.relu())?);
+    Ok(((on_real + on_fake)? * 0.5)?)
+}
+
+/// Images (N, C, H, W) as the losses see them.
+struct View {
+    images: Tensor,
+    /// Of each stride of the network that is given, if one is.
+    features: Vec<Tensor>,
+}
+
+impl View {
+    fn detach(&self) -> Self {
+        Self { images: self.images.detach(), features: self.features.iter().map(Tensor::detach).collect() }
+    }
+}
+
 /// Standard normal noise of the shape of `like`, a value for each of the training samples numbered `samples`.
 fn noise(like: &Tensor, seed: u64, samples: &[u64], draw: &str) -> Result<Tensor> {
     normals(seed, samples, draw, &like.dims()[1..], like.device())
@@ -99,7 +161,7 @@ impl Trainer {
         preset: &Preset,
         seed: u64,
         hold_encoder: bool,
-        lpips: Option<Lpips>,
+        given: Given,
         precision: Precision,
         device: &Device,
         processes: &Processes,
@@ -116,6 +178,12 @@ impl Trainer {
             options.discriminator_channels,
             options.discriminator_layers,
         )?;
+        let projected = match &given.backbone {
+            Some(backbone) if options.projected > 0.0 => {
+                Some(ProjectedDiscriminator::new(&discriminator_parameters, seed, backbone)?)
+            }
+            _ => None,
+        };
         let adam = |parameters: &Parameters, first: f64| -> Result<Adam> {
             let learning_rate = LearningRate { first, last: options.final_learning_rate };
             Ok(Adam::new(parameters, learning_rate, BETAS)?.with_clip(options.gradient_clip))
@@ -124,16 +192,18 @@ impl Trainer {
             optimizer: adam(&parameters, options.learning_rate)?,
             discriminator_optimizer: adam(&discriminator_parameters, options.discriminator_learning_rate)?,
             codebook: Codebook::new(&parameters, options.restart_codes_after)?,
+            lattice: (options.lattice > 0.0).then(|| Lattice::new(device)).transpose()?,
             options,
             precision,
             processes: processes.clone(),
             hold_encoder,
-            lpips,
+            given,
             seed,
             encoder,
             decoder,
             parameters,
             discriminator,
+            projected,
             discriminator_parameters,
         })
     }
@@ -164,12 +234,15 @@ impl Trainer {
         self.discriminator_optimizer.anneal(progress);
     }
 
-    /// One iteration, number `number`, on images (N, C, H, W), the training samples numbered `samples`.
-    pub fn step(&mut self, images: &Tensor, samples: &[u64], number: u64, adversarial: bool) -> Result<Losses> {
+    /// One iteration, number `number`, on images (N, C, H, W), the training samples numbered `samples`, after so many images.
+    pub fn step(&mut self, images: &Tensor, samples: &[u64], number: u64, seen: u64) -> Result<Losses> {
         let mut losses = Losses::default();
         let (latent, quantization) = self.latent(images, samples, number)?;
         let restored = self.decoder.forward(&mut CandleBackend, &self.precision.of(&latent)?)?.to_dtype(DType::F32)?;
-        let gradient = self.image_gradient(&restored, images, adversarial, &mut losses)?;
+        let real = self.view(images)?;
+        // A graph of its own: it ends at the image.
+        let fake = self.view(Var::from_tensor(&restored.detach())?.as_tensor())?;
+        let gradient = self.image_gradient(&fake, &real, seen, &mut losses)?;
         // Its gradient is that of all losses on the image.
         let mut loss = (&restored * gradient)?.sum_all()?;
         if let Some(quantization) = quantization {
@@ -177,11 +250,14 @@ impl Trainer {
             loss = (loss + quantization)?;
         }
         self.optimizer.step(&self.processes.backward(&loss, &self.parameters)?)?;
-        if adversarial {
-            losses.discriminator = Some(self.discriminator_step(images, &restored.detach())?);
-        }
+        self.discriminator_step(&real, &fake.detach(), seen, &mut losses)?;
         losses.average(&self.processes)?;
         Ok(losses)
+    }
+
+    fn view(&self, images: &Tensor) -> Result<View> {
+        let features = self.given.backbone.as_ref().map(|backbone| backbone.features(images)).transpose()?;
+        Ok(View { images: images.clone(), features: features.unwrap_or_default() })
     }
 
     /// What the decoder is to see, and the quantisation loss of the VQ kind.
@@ -215,48 +291,65 @@ impl Trainer {
         }
     }
 
-    /// The gradient of the losses on the reconstructed image. The adversarial part is scaled to `adversarial` times the
-    /// norm of the others (VQGAN's adaptive weight, which it takes at the last layer's weights).
-    fn image_gradient(
-        &self,
-        restored: &Tensor,
-        images: &Tensor,
-        adversarial: bool,
-        losses: &mut Losses,
-    ) -> Result<Tensor> {
-        // A graph of its own: it ends at the image.
-        let restored = Var::from_tensor(&restored.detach())?;
-        let l1 = (restored.as_tensor() - images)?.abs()?.mean_all()?;
+    /// The gradient of the losses on the reconstructed image. The adversarial parts are scaled to `adversarial` and `projected`
+    /// times the norm of the others (VQGAN's adaptive weight, which it takes at the last layer's weights).
+    fn image_gradient(&self, fake: &View, real: &View, seen: u64, losses: &mut Losses) -> Result<Tensor> {
+        let reconstruction = gradient(&self.reconstruction_loss(fake, real, losses)?, &fake.images)?;
+        let mut sum = reconstruction.clone();
+        if self.patches_count(seen) {
+            let verdict = self.judge(&fake.images)?.mean_all()?.neg()?;
+            losses.adversarial = Some(scalar(&verdict)?);
+            let verdict = gradient(&verdict, &fake.images)?;
+            sum = (sum + self.balance(verdict, &reconstruction, self.options.adversarial)?)?;
+        }
+        if let Some(projected) = &self.projected
+            && seen >= self.options.projected_from
+        {
+            let verdict = mean_of(&projected.judge(&fake.features, Learning::No)?, |logits| logits.neg())?;
+            losses.projected = Some(scalar(&verdict)?);
+            let verdict = gradient(&verdict, &fake.images)?;
+            sum = (sum + self.balance(verdict, &reconstruction, self.options.projected)?)?;
+        }
+        Ok(sum)
+    }
+
+    /// The losses that compare two images.
+    fn reconstruction_loss(&self, fake: &View, real: &View, losses: &mut Losses) -> Result<Tensor> {
+        let l1 = (&fake.images - &real.images)?.abs()?.mean_all()?;
         losses.l1 = scalar(&l1)?;
         let mut loss = l1;
-        if self.options.structure > 0.0 {
-            let structure = structure::dissimilarity(&restored, images)?;
-            losses.structure = Some(scalar(&structure)?);
-            loss = (loss + (structure * self.options.structure)?)?;
-        }
-        if let Some(lpips) = &self.lpips {
-            let distance = lpips.distances(&restored, images)?.mean_all()?;
-            losses.perceptual = Some(scalar(&distance)?);
-            loss = (loss + (distance * self.options.perceptual)?)?;
-        }
-        let gradient = |loss: &Tensor| -> Result<Tensor> {
-            let gradient = loss.backward()?.remove(&restored).map(|gradient| gradient.detach());
-            Ok(match gradient {
-                Some(gradient) => gradient,
-                None => restored.zeros_like()?,
-            })
+        let mut add = |part: Tensor, weight: f64| -> Result<Option<f64>> {
+            loss = (&loss + (&part * weight)?)?;
+            Ok(Some(scalar(&part)?))
         };
-        let reconstruction = gradient(&loss)?;
-        if !adversarial {
-            return Ok(reconstruction);
+        if self.options.structure > 0.0 {
+            let structure = structure::dissimilarity(&fake.images, &real.images)?;
+            losses.structure = add(structure, self.options.structure)?;
         }
-        let verdict = self.judge(&restored)?.mean_all()?.neg()?;
-        losses.adversarial = Some(scalar(&verdict)?);
-        let verdict = gradient(&verdict)?;
-        let (mut of_reconstruction, mut of_verdict) = (squared_norm(&reconstruction)?, squared_norm(&verdict)?);
+        if let Some(lpips) = &self.given.lpips {
+            let distance = lpips.distances(&fake.images, &real.images)?.mean_all()?;
+            losses.perceptual = add(distance, self.options.perceptual)?;
+        }
+        if self.options.features > 0.0 && !fake.features.is_empty() {
+            losses.features = add(backbone::distance(&fake.features, &real.features)?, self.options.features)?;
+        }
+        if let Some(lattice) = &self.lattice {
+            losses.lattice = add(lattice.loss(&fake.images, &real.images)?, self.options.lattice)?;
+        }
+        Ok(loss)
+    }
+
+    /// A verdict's gradient scaled to `size` times the norm of that of the reconstruction.
+    fn balance(&self, verdict: Tensor, reconstruction: &Tensor, size: f64) -> Result<Tensor> {
+        let (mut of_reconstruction, mut of_verdict) = (squared_norm(reconstruction)?, squared_norm(&verdict)?);
         self.processes.average(&mut [&mut of_reconstruction, &mut of_verdict])?;
         let adaptive = (of_reconstruction.sqrt() / (of_verdict.sqrt() + 1e-12)).min(MOST_ADAPTIVE_WEIGHT);
-        Ok((reconstruction + (verdict * (adaptive * self.options.adversarial))?)?)
+        Ok((verdict * (adaptive * size))?)
+    }
+
+    /// Whether the patch discriminator takes part after so many images.
+    fn patches_count(&self, seen: u64) -> bool {
+        seen >= self.options.adversarial_from
     }
 
     /// The patch discriminator's logits.
@@ -265,14 +358,26 @@ impl Trainer {
         Ok(logits.to_dtype(DType::F32)?)
     }
 
-    /// Hinge loss of the patch discriminator.
-    fn discriminator_step(&mut self, real: &Tensor, fake: &Tensor) -> Result<f64> {
-        let on_real = (1.0 - self.judge(real)?)?.relu()?.mean_all()?;
-        let on_fake = (self.judge(fake)? + 1.0)?.relu()?.mean_all()?;
-        let loss = ((on_real + on_fake)? * 0.5)?;
+    /// The discriminators' part of a step.
+    fn discriminator_step(&mut self, real: &View, fake: &View, seen: u64, losses: &mut Losses) -> Result<()> {
+        let mut parts = Vec::new();
+        if self.patches_count(seen) {
+            let loss = hinge(&[self.judge(&real.images)?], &[self.judge(&fake.images)?])?;
+            losses.discriminator = Some(scalar(&loss)?);
+            parts.push(loss);
+        }
+        if let Some(projected) = &self.projected {
+            let judge = |view: &View| projected.judge(&view.features, Learning::Yes);
+            let loss = hinge(&judge(real)?, &judge(fake)?)?;
+            losses.projected_discriminator = Some(scalar(&loss)?);
+            parts.push(loss);
+        }
+        let Some(loss) = parts.into_iter().map(Ok).reduce(|sum, part| sum? + part?).transpose()? else {
+            return Ok(());
+        };
         let gradients = self.processes.backward(&loss, &self.discriminator_parameters)?;
         self.discriminator_optimizer.step(&gradients)?;
-        scalar(&loss)
+        self.projected.as_mut().map_or(Ok(()), ProjectedDiscriminator::follow)
     }
 
     /// The norms of the last gradients, before they were clipped.
@@ -289,7 +394,8 @@ impl Trainer {
         let critic = named("critic", self.discriminator_parameters.tensors());
         let critic = critic.chain(named("critic_adam", self.discriminator_optimizer.tensors()?));
         let codebook = self.codebook.as_ref().map(Codebook::state).transpose()?.unwrap_or_default();
-        Ok(own.chain(critic).chain(named("codebook", codebook)).collect())
+        let projected = self.projected.as_ref().map(ProjectedDiscriminator::state).unwrap_or_default();
+        Ok(own.chain(critic).chain(named("codebook", codebook)).chain(named("projected", projected)).collect())
     }
 
     /// Takes up a saved state.
@@ -298,6 +404,9 @@ impl Trainer {
         self.discriminator_parameters.load(&checkpoint.part("critic"), file)?;
         self.optimizer.load(&checkpoint.part("adam"))?;
         self.discriminator_optimizer.load(&checkpoint.part("critic_adam"))?;
+        if let Some(projected) = &mut self.projected {
+            projected.load(&checkpoint.part("projected"))?;
+        }
         match &mut self.codebook {
             Some(codebook) => codebook.load(&checkpoint.part("codebook")),
             None => Ok(()),

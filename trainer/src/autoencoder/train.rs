@@ -1,9 +1,9 @@
 //! The training loop of the autoencoder: L1, vector quantisation and a patch discriminator.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use lddgan::model_file::FileConfig;
@@ -11,17 +11,18 @@ use lddgan::networks::{Decoder, Encoder};
 use lddgan::noise::Stream;
 use lddgan::{ModelFile, Provenance};
 
-use super::step::{Trainer, scalar};
+use super::backbone::Backbone;
+use super::step::{Given, Trainer, scalar};
 use crate::checkpoint::{Metric, Position, Score, Stage};
 use crate::data::{DataOptions, ImageSet, prefetch};
 use crate::distributed::{self, Processes};
 use crate::eval::lpips::Lpips;
-use crate::grid;
 use crate::memory;
 use crate::precision::Precision;
 use crate::preset::{AutoencoderTraining, Preset};
 use crate::progress::Progress;
 use crate::run::{Ended, Run, RunOptions, Sampler, Snapshot};
+use crate::{files, grid};
 
 /// Images that the linear path is fitted on.
 const PCA_IMAGES: usize = 512;
@@ -41,6 +42,13 @@ pub struct Options {
     /// Weights of the perceptual loss LPIPS: torchvision's VGG-16 and the distance's own, PyTorch or safetensors files
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub lpips: Vec<PathBuf>,
+    /// A network that recognises images, in an ONNX file, for the losses that the preset takes on its features (convolutions, Clip,
+    /// Relu and Add; input N x 3 x H x W, RGB from 0 to 255)
+    #[arg(long, value_name = "FILE")]
+    pub features: Option<PathBuf>,
+    /// Start with the autoencoder of this file instead of principal components
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub autoencoder: Option<PathBuf>,
     /// Train the decoder alone; latents stay what they are, so a generator trained on them stays valid
     #[arg(long)]
     pub hold_encoder: bool,
@@ -141,10 +149,36 @@ impl Validation {
 
 /// The seconds of a step with the first `count` of these images, of a trainer of its own.
 fn probe(preset: &Preset, precision: Precision, images: &Tensor, count: usize) -> Result<f64> {
-    let mut trainer = Trainer::new(preset, 0, false, None, precision, images.device(), &Processes::alone())?;
+    let (given, device) = (Given::default(), images.device());
+    let mut trainer = Trainer::new(preset, 0, false, given, precision, device, &Processes::alone())?;
     let started = Instant::now();
-    trainer.step(&images.narrow(0, 0, count)?, &(0..count as u64).collect::<Vec<_>>(), 0, true)?;
+    trainer.step(&images.narrow(0, 0, count)?, &(0..count as u64).collect::<Vec<_>>(), 0, u64::MAX)?;
     Ok(started.elapsed().as_secs_f64())
+}
+
+/// The networks that the options name and the preset needs.
+fn given(options: &Options, preset: &Preset, device: &Device) -> Result<Given> {
+    let training = preset.autoencoder_training()?;
+    let needed = training.features > 0.0 || training.projected > 0.0;
+    let name = &preset.name;
+    match &options.features {
+        None => ensure!(!needed, "preset {name}: its losses on features need a network: name a file with --features"),
+        Some(_) => {
+            ensure!(needed, "preset {name} has no losses on features (features, projected): leave --features out")
+        }
+    }
+    Ok(Given {
+        lpips: (!options.lpips.is_empty()).then(|| Lpips::load(&options.lpips, device)).transpose()?,
+        backbone: options.features.as_ref().map(|path| Backbone::load(path, device)).transpose()?,
+    })
+}
+
+/// Takes up the autoencoder of a file.
+fn start_from(trainer: &Trainer, preset: &Preset, path: &Path) -> Result<()> {
+    let (file, name) = files::read_model(path)?;
+    let same = file.config.autoencoder.as_ref() == Some(&preset.autoencoder);
+    ensure!(same, "{name}: its autoencoder is not the one of preset {}", preset.name);
+    Ok(trainer.parameters.load(&file.tensors, &name)?)
 }
 
 /// Runs `lddgan train autoencoder`.
@@ -172,6 +206,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
         ("data", images.sha256()),
         ("precision", precision.to_string()),
         ("lpips", if options.lpips.is_empty() { "not given" } else { "given" }.to_string()),
+        ("features", if options.features.is_none() { "not given" } else { "given" }.to_string()),
         ("hold-encoder", options.hold_encoder.to_string()),
     ];
     run.accept(inputs)?;
@@ -181,11 +216,12 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     run.expect_step(1.0 / count as f64, || probe(&preset, precision, &first, 1))?;
 
     let seed = run.position.seed;
-    let lpips = (!options.lpips.is_empty()).then(|| Lpips::load(&options.lpips, device)).transpose()?;
-    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, lpips, precision, device, processes)?;
-    match checkpoint {
-        Some((checkpoint, path)) => trainer.load(&checkpoint, &path.display().to_string())?,
-        None => {
+    let given = given(options, &preset, device)?;
+    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, given, precision, device, processes)?;
+    match (checkpoint, &options.autoencoder) {
+        (Some((checkpoint, path)), _) => trainer.load(&checkpoint, &path.display().to_string())?,
+        (None, Some(path)) => start_from(&trainer, &preset, path)?,
+        (None, None) => {
             let first: Vec<u32> = (0..PCA_IMAGES.min(images.len()) as u32).collect();
             trainer.start(&preset, &images.batch(&first, device)?)?;
         }
@@ -210,8 +246,8 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
             batches.next().context("the thread that prepares batches gave up")??;
         let images = images.to_device(device)?;
         trainer.anneal(run.position.images as f64 / total as f64);
-        let adversarial = run.position.images >= training.adversarial_from;
-        let losses = trainer.step(&images, &samples, run.position.step, adversarial).map_err(|error| {
+        let Position { step, images: seen, .. } = run.position;
+        let losses = trainer.step(&images, &samples, step, seen).map_err(|error| {
             let fits = |count| probe(&preset, precision, &images, count).is_ok();
             memory::explain(error.into(), "train_autoencoder.batch", samples.len(), fits)
         })?;

@@ -98,6 +98,8 @@ pub fn eval(options: &Eval) -> Result<()> {
         network,
         eval::Options {
             metrics: &options.metrics,
+            // What was asked for by name is an error.
+            leave_out: options.metrics.is_empty(),
             generated: least,
             real: options.real_count,
             cache: options.feature_cache.as_deref(),
@@ -146,7 +148,7 @@ fn print(report: &Report) {
     }
 }
 
-fn print_measured(measured: &[Measured]) {
+pub(super) fn print_measured(measured: &[Measured]) {
     for Measured { features, figures } in measured {
         if let Some(features) = features {
             say!("features: {features}");

@@ -12,6 +12,7 @@ mod kernels;
 mod neighbours;
 mod paper;
 mod reconstruct;
+mod replace_decoder;
 mod run;
 mod sample;
 
@@ -35,6 +36,7 @@ pub use import::{Import, import};
 pub use info::{Info, info};
 pub use neighbours::{Neighbours, neighbours};
 pub use reconstruct::{Reconstruct, reconstruct};
+pub use replace_decoder::{ReplaceDecoder, replace_decoder};
 pub use run::{Run, run};
 pub use sample::{Sample, sample};
 

@@ -12,7 +12,7 @@ use lddgan_trainer::bench::{Protocol, Timing};
 use lddgan_trainer::files::read_model;
 use lddgan_trainer::network::{BackendName, device};
 use lddgan_trainer::preset::Preset;
-use lddgan_trainer::{files, revision};
+use lddgan_trainer::{files, revision, say, warn};
 use lddgan_web::{Executor, Gpu};
 use serde::Serialize;
 
@@ -129,7 +129,7 @@ pub fn paper(options: &Paper) -> Result<()> {
     }
     let mut methods = Vec::new();
     for ((method, name, published), preset) in options.data.methods().into_iter().zip(&presets) {
-        eprintln!("{method}");
+        warn!("{method}");
         let weights = files.iter().find(|(file, _)| is_of(file, preset));
         methods.push(Row { method, preset: name, published, ..row(preset, weights, &place, &options.protocol)? });
     }
@@ -256,17 +256,17 @@ fn on_gpu(gpu: &Gpu, graph: &Graph, inputs: &[(&str, &[f32])], protocol: &Protoc
 /// A table in Markdown.
 fn print(report: &Report) {
     let batch = report.methods.first().map_or(0, |row| row.seconds.batch);
-    println!("{} ({} threads), batch {batch}\n", report.device, report.threads);
-    println!(
+    say!("{} ({} threads), batch {batch}\n", report.device, report.threads);
+    say!(
         "| method | preset | parameters, millions: generator + decoder | GFLOPs an image: steps x generator + decoder | \
          ms an image: mean (fastest) | decoder's share | memory, MB | published: FID, recall, s for 100 images |"
     );
-    println!("|---|---|---:|---:|---:|---:|---:|---|");
+    say!("|---|---|---:|---:|---:|---:|---:|---|");
     for row in &report.methods {
         let published = row.published.map_or("not known".to_string(), |Published { fid, recall, seconds, gpu }| {
             format!("{fid:.2}, {recall:.2}, {seconds:.2} ({gpu})")
         });
-        println!(
+        say!(
             "| {} | `{}` | {:.1} + {:.1} | {} x {:.2} + {:.2} = {:.1} | {:.1} ({:.1}) | {:.0} % | {:.0} | {published} |",
             row.method,
             row.preset,

@@ -116,6 +116,6 @@ fn max_pool(x: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 /// Each position's features scaled to length one. Where all are zero, so is the gradient.
-fn unit(x: &Tensor) -> candle_core::Result<Tensor> {
+pub(crate) fn unit(x: &Tensor) -> candle_core::Result<Tensor> {
     x.broadcast_div(&(x.sqr()?.sum_keepdim(1)? + 1e-20)?.sqrt()?)
 }

@@ -181,6 +181,8 @@ pub fn bar(count: u64, what: &'static str) -> ProgressBar {
 pub struct Options<'a> {
     /// Everything that can be measured if empty.
     pub metrics: &'a [Metric],
+    /// Leaves out what there are too few images for, instead of failing.
+    pub leave_out: bool,
     /// How many generated images there will be, at least.
     pub generated: u64,
     /// How many of the real images, spread evenly, figures of features are against; all unless given.
@@ -289,8 +291,7 @@ impl<'a> Evaluation<'a> {
         }
         let mut warnings = Vec::new();
         for described in &mut described {
-            // What was not asked for by name is left out where there are too few images for it.
-            let left_out = described.need_images(count, options.metrics.is_empty())?;
+            let left_out = described.need_images(count, options.leave_out)?;
             warnings.extend(left_out.into_iter().map(|error| format!("left out: {error}")));
         }
         warnings.extend(too_few_to_publish(&described, count));
@@ -359,7 +360,7 @@ mod tests {
     }
 
     fn prepare<'a>(real: &'a ImageSet, metrics: &'a [Metric], generated: u64) -> Result<Evaluation<'a>, EvalError> {
-        let options = Options { metrics, generated, real: None, cache: None, seed: 0 };
+        let options = Options { metrics, leave_out: metrics.is_empty(), generated, real: None, cache: None, seed: 0 };
         Evaluation::prepare(real, Some(Extractor::Pixels), options)
     }
 

@@ -60,6 +60,66 @@ template <typename T> __device__ void slope_times(const T *x, const T *v, T *y, 
   if (i < count) store(y + i, widen(x[i]) >= 0 ? widen(v[i]) : (W)slope * widen(v[i]));
 }
 
+// One thread per value.
+template <typename T> __device__ void clamp_values(const T *x, T *y, size_t count, double low, double high) {
+  typedef typename Wide<T>::type W;
+  size_t i = index();
+  if (i >= count) return;
+  W value = widen(x[i]);
+  store(y + i, value < (W)low ? (W)low : value > (W)high ? (W)high : value);
+}
+
+// One thread per value: v where x lies between low and high, else 0.
+template <typename T>
+__device__ void where_between(const T *x, const T *v, T *y, size_t count, double low, double high) {
+  typedef typename Wide<T>::type W;
+  size_t i = index();
+  if (i >= count) return;
+  W value = widen(x[i]);
+  store(y + i, (W)low < value && value < (W)high ? widen(v[i]) : (W)0);
+}
+
+// One thread per value of y. x is h by w, y is out_h by out_w, a kernel has k * k weights.
+template <typename T>
+__device__ void depthwise_gather(const T *x, const T *weight, T *y, size_t count, int channels, int h, int w,
+                                 int out_h, int out_w, int k, int stride, int pad) {
+  size_t i = index();
+  if (i >= count) return;
+  int first_row = i / out_w % out_h * stride - pad, first_column = i % out_w * stride - pad;
+  size_t plane = i / out_w / out_h;
+  x += plane * h * w;
+  weight += plane % channels * k * k;
+  typename Wide<T>::type sum = 0;
+  for (int a = 0; a < k; a++)
+    for (int b = 0; b < k; b++) {
+      int row = first_row + a, column = first_column + b;
+      if (row >= 0 && row < h && column >= 0 && column < w) sum += widen(weight[a * k + b]) * widen(x[row * w + column]);
+    }
+  store(y + i, sum);
+}
+
+// One thread per value of x; the adjoint of the former, from y's gradient.
+template <typename T>
+__device__ void depthwise_spread(const T *y, const T *weight, T *x, size_t count, int channels, int h, int w, int out_h,
+                                 int out_w, int k, int stride, int pad) {
+  size_t i = index();
+  if (i >= count) return;
+  int last_row = i / w % h + pad, last_column = i % w + pad;
+  size_t plane = i / w / h;
+  y += plane * out_h * out_w;
+  weight += plane % channels * k * k;
+  typename Wide<T>::type sum = 0;
+  for (int a = 0; a < k; a++)
+    for (int b = 0; b < k; b++) {
+      int row = last_row - a, column = last_column - b;
+      if (row < 0 || column < 0 || row % stride || column % stride) continue;
+      row /= stride;
+      column /= stride;
+      if (row < out_h && column < out_w) sum += widen(weight[a * k + b]) * widen(y[row * out_w + column]);
+    }
+  store(x + i, sum);
+}
+
 enum FirMode { UPSAMPLE, DOWNSAMPLE, SMOOTH, SMOOTH_ADJOINT };
 
 // The inputs first .. first + 3 and their weights that output i of one dimension is made of.
@@ -192,6 +252,20 @@ __device__ void group_norm_grad(const T *x, const T *affine, const T *grad, T *o
   }                                                                                                                    \
   extern "C" __global__ void slope_times_##T(const T *x, const T *v, T *y, size_t count, double slope) {               \
     slope_times(x, v, y, count, slope);                                                                                \
+  }                                                                                                                    \
+  extern "C" __global__ void clamp_values_##T(const T *x, T *y, size_t count, double low, double high) {               \
+    clamp_values(x, y, count, low, high);                                                                              \
+  }                                                                                                                    \
+  extern "C" __global__ void where_between_##T(const T *x, const T *v, T *y, size_t count, double low, double high) {  \
+    where_between(x, v, y, count, low, high);                                                                          \
+  }                                                                                                                    \
+  extern "C" __global__ void depthwise_gather_##T(const T *x, const T *weight, T *y, size_t count, int channels, int h,\
+                                                  int w, int out_h, int out_w, int k, int stride, int pad) {           \
+    depthwise_gather(x, weight, y, count, channels, h, w, out_h, out_w, k, stride, pad);                               \
+  }                                                                                                                    \
+  extern "C" __global__ void depthwise_spread_##T(const T *y, const T *weight, T *x, size_t count, int channels, int h,\
+                                                  int w, int out_h, int out_w, int k, int stride, int pad) {           \
+    depthwise_spread(y, weight, x, count, channels, h, w, out_h, out_w, k, stride, pad);                               \
   }                                                                                                                    \
   extern "C" __global__ void fir_##T(const T *x, T *y, size_t count, int mode, int h, int w, int out_h, int out_w) {   \
     fir(x, y, count, mode, h, w, out_h, out_w);                                                                        \

@@ -6,7 +6,7 @@ use super::{FusedAdam, KeptParameters, MovingAverages, Replay, Slot, Step};
 use crate::backend::FirMode;
 use crate::layers::ConvGeometry;
 use crate::noise::Stream;
-use crate::ops::{add_bias, conv2d, fir, group_norm, leaky_relu};
+use crate::ops::{add_bias, clamp, conv2d, depthwise_conv2d, fir, group_norm, leaky_relu};
 
 /// The first device. Without one, says that the test did not run.
 fn device() -> Option<Device> {
@@ -23,7 +23,15 @@ fn device() -> Option<Device> {
 #[test]
 fn kernels_compile() {
     let ptx = super::ptx().unwrap();
-    for name in ["group_norm_grad_bf16", "fir_double", "add_bias_float", "adam_update", "move_average"] {
+    for name in [
+        "group_norm_grad_bf16",
+        "fir_double",
+        "add_bias_float",
+        "where_between_float",
+        "depthwise_spread_bf16",
+        "adam_update",
+        "move_average",
+    ] {
         assert!(ptx.contains(name), "{name}");
     }
 }
@@ -88,7 +96,17 @@ fn convolution() {
 }
 
 #[test]
-fn resampling_bias_and_leaky_relu() {
+fn depthwise_convolution() {
+    for geometry in GEOMETRIES {
+        let weight = random(&[5, 1, geometry.kernel, geometry.kernel], "w");
+        check(&format!("depthwise, {geometry:?}"), &[random(&[3, 5, 10, 14], "x"), weight], |a| {
+            depthwise_conv2d(&a[0], &a[1], geometry)
+        });
+    }
+}
+
+#[test]
+fn resampling_bias_and_activations() {
     let x = random(&[3, 5, 8, 6], "x");
     for mode in [FirMode::Upsample, FirMode::Downsample, FirMode::Smooth] {
         check(&format!("{mode:?}"), std::slice::from_ref(&x), |a| fir(&a[0], mode));
@@ -96,7 +114,9 @@ fn resampling_bias_and_leaky_relu() {
     for rows in [1, 3] {
         check("add_bias", &[x.clone(), random(&[rows, 5], "bias")], |a| add_bias(&a[0], &a[1]));
     }
-    check("leaky_relu", &[x], |a| leaky_relu(&a[0]));
+    check("leaky_relu", std::slice::from_ref(&x), |a| leaky_relu(&a[0]));
+    // The ends are numbers of bf16.
+    check("clamp", &[x], |a| clamp(&a[0], -0.5, 1.0));
 }
 
 #[test]
