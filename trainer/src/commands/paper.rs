@@ -213,8 +213,8 @@ impl Place {
     }
 
     fn measure(&self, model: &Model, protocol: &Protocol) -> Result<Measured> {
-        let seeds: Vec<u64> = (0..protocol.batch as u64).collect();
-        let (whole, decoder) = (model.record(protocol.batch)?, model.record_decode(protocol.batch)?);
+        let seeds: Vec<u64> = (0..protocol.batch() as u64).collect();
+        let (whole, decoder) = (model.record(protocol.batch())?, model.record_decode(protocol.batch())?);
         match self {
             Self::Candle(device) => {
                 let inputs = model.inputs(&seeds, device)?;
