@@ -30,5 +30,5 @@ pub use ops::cuda::{
     FusedAdam, KeptParameters, MovingAverages, Replay, Slot as AdamSlot, Step as AdamStep, keep_memory,
 };
 pub use ops::{clamp, depthwise_conv2d, set_tf32};
-pub use recipe::{Mix, Recipe};
+pub use recipe::{Mix, Recipe, Truncation};
 pub use sampler::{Model, SampleInputs, Trajectory};

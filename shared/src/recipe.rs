@@ -1,7 +1,10 @@
 //! What the random numbers of an image are made of: those of one seed, or of two, mixed.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
+use crate::config::GeneratorConfig;
 use crate::noise::Stream;
 
 /// Where some draws of an image come from: between those of two seeds.
@@ -27,6 +30,51 @@ impl Mix {
 impl From<u64> for Mix {
     fn from(seed: u64) -> Self {
         Self { from: seed, to: seed, share: 0.0 }
+    }
+}
+
+/// Which values of z are drawn again: less variety, and fewer images that do not hold together.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Truncation {
+    /// As [`crate::GeneratorConfig::truncation`] says.
+    #[default]
+    Model,
+    /// None.
+    Off,
+    /// Those beyond this, which is positive.
+    At(f32),
+}
+
+impl Truncation {
+    /// Beyond which values are drawn again, of a model with this generator.
+    pub fn limit(self, generator: &GeneratorConfig) -> Option<f32> {
+        match self {
+            Self::Model => generator.truncation(),
+            Self::Off => None,
+            Self::At(limit) => Some(limit),
+        }
+    }
+}
+
+impl std::fmt::Display for Truncation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Model => f.write_str("as the model"),
+            Self::Off => f.write_str("off"),
+            Self::At(limit) => write!(f, "{limit}"),
+        }
+    }
+}
+
+impl FromStr for Truncation {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            _ if text == "off" => Ok(Self::Off),
+            Ok(limit) if limit > 0.0 && f32::is_finite(limit) => Ok(Self::At(limit)),
+            _ => Err("truncation must be a number above 0, or off"),
+        }
     }
 }
 
@@ -146,6 +194,15 @@ mod tests {
         assert_eq!(recipe.draw("z/2", 9), Stream::new(6, 0, "z/2").normals(9));
         for name in ["x", "noise/2", "z/3", "z/1", "z/0"] {
             assert_eq!(recipe.draw(name, 9), Stream::new(5, 0, name).normals(9), "{name}");
+        }
+    }
+
+    #[test]
+    fn truncation_is_read_and_refused() {
+        assert_eq!("off".parse(), Ok(Truncation::Off));
+        assert_eq!("1.4".parse(), Ok(Truncation::At(1.4)));
+        for text in ["0", "-1", "NaN", "inf", "", "on"] {
+            assert!(text.parse::<Truncation>().is_err(), "{text}");
         }
     }
 

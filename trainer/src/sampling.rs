@@ -98,14 +98,15 @@ impl Sampler {
     }
 
     /// The images of `count` seeds from `first` on, `batch` at a time, rounded to 8 bits.
-    pub fn image_set(&mut self, first: u64, count: u64, batch: u64) -> Result<ImageSet> {
+    pub fn image_set(&mut self, first: u64, count: u64, batch: u64, truncation: Option<f32>) -> Result<ImageSet> {
         let end = first.checked_add(count).context("--seed and --count together are too large")?;
         let mut images = ImageSet::new(self.model.config.autoencoder.image_size);
         let progress = bar(count, "images");
         let mut next = first;
         while next < end {
             let seeds: Vec<u64> = (next..next.saturating_add(batch.max(1)).min(end)).collect();
-            images.append(&self.images(&seeds)?)?;
+            let recipes: Vec<Recipe> = seeds.iter().map(|&seed| Recipe { truncation, ..seed.into() }).collect();
+            images.append(&self.images(&recipes)?)?;
             progress.inc(seeds.len() as u64);
             next += seeds.len() as u64;
         }

@@ -106,8 +106,10 @@ impl Lddgan {
         let count = if count.is_undefined() { Ok(1) } else { parse_whole("count", &text(&count), MAX_COUNT) };
         let steps = if steps.is_undefined() { Ok(self.steps) } else { parse_whole("steps", &text(&steps), self.steps) };
         let (first, count, steps) = (first.map_err(error)?, count.map_err(error)?, steps.map_err(error)?);
-        let recipes: Vec<Recipe> = (0..count as u64).map(|index| first.wrapping_add(index).into()).collect();
         let mut sampler = self.sampler.take().ok_or_else(busy)?;
+        let truncation = sampler.model().config.generator.truncation();
+        let recipe = |index| Recipe { truncation, ..first.wrapping_add(index).into() };
+        let recipes: Vec<Recipe> = (0..count as u64).map(recipe).collect();
         let made = match sampler.set_steps(steps) {
             Ok(()) => make(&mut sampler, &recipes, self.image_size).await,
             Err(reason) => Err(error(reason)),

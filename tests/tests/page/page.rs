@@ -168,7 +168,10 @@ pub fn model(name: &str, bytes: &[u8]) -> Model {
 
 /// The face as the native program makes it.
 pub fn native(model: &Model, recipe: impl Into<Recipe>) -> RgbImage {
-    let sampled = model.sample_seeds(&[recipe.into()], &Device::Cpu).expect("the model runs");
+    let recipe: Recipe = recipe.into();
+    // As the program without options does.
+    let recipe = Recipe { truncation: recipe.truncation.or(model.config.generator.truncation()), ..recipe };
+    let sampled = model.sample_seeds(&[recipe], &Device::Cpu).expect("the model runs");
     picture(&sampled.image)
 }
 

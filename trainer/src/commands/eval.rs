@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use candle_core::DType;
 use clap::Args;
-use lddgan::ModelFile;
+use lddgan::{ModelFile, Truncation};
 use lddgan_trainer::data::DataOptions;
 use lddgan_trainer::eval::{self, Evaluation, Figures, Measured, Metric};
 use lddgan_trainer::files::{self, read_model};
@@ -43,6 +43,9 @@ pub struct Eval {
     /// Seed of the first image; the others follow it. It also decides about SWD's patches and KID's subsets
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Draw values of z beyond this again; `off` measures all that the model makes
+    #[arg(long, value_name = "LIMIT", default_value = "off")]
+    truncation: Truncation,
     #[command(flatten)]
     network: FeatureNetwork,
     /// Keeps the network's features of the real images (.safetensors or .npy): read if it is there, else written
@@ -109,7 +112,8 @@ pub fn eval(options: &Eval) -> Result<()> {
     for warning in evaluation.warnings() {
         warn!("warning: {warning}");
     }
-    let generated = sampler.image_set(options.seed, count, options.batch)?;
+    let truncation = options.truncation.limit(&sampler.model.config.generator);
+    let generated = sampler.image_set(options.seed, count, options.batch, truncation)?;
     let report = Report {
         model: &file.provenance.name,
         data: paths(&options.data.data),

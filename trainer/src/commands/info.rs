@@ -140,6 +140,9 @@ fn print_costs(config: &FileConfig, held: impl Fn(&str) -> bool) -> Result<()> {
     if let Some(generator) = config.generator.as_ref().filter(|_| held("generator")) {
         let cost = cost::generator(generator)?;
         print("generator", cost);
+        if let Some(limit) = generator.truncation() {
+            say!("z: values beyond {limit} are drawn again unless --truncation says otherwise");
+        }
         sampling = config.diffusion.as_ref().map(|diffusion| diffusion.steps() as u64 * cost.flops);
     }
     if let Some(discriminator) = config.discriminator.as_ref().filter(|_| held("discriminator")) {

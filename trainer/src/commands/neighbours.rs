@@ -83,7 +83,7 @@ pub fn neighbours(options: &Neighbours) -> Result<()> {
     let size = sampler.model.config.autoencoder.image_size;
     let training = options.data.load(size)?;
     let unseen = options.data.load_validation(&options.validation, size)?;
-    let generated = sampler.image_set(options.seed, options.count, options.batch)?;
+    let generated = sampler.image_set(options.seed, options.count, options.batch, None)?;
     let features = match network {
         Some(network) => network,
         None => Extractor::components(&training)?,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use lddgan::{Mix, Recipe};
+use lddgan::{Mix, Recipe, Truncation};
 use lddgan_trainer::files::read_model;
 use lddgan_trainer::network::{BackendName, Dtype};
 use lddgan_trainer::progress::Progress;
@@ -38,9 +38,9 @@ pub struct Sample {
     /// Denoising steps, up to those that the model was trained for, which are the default
     #[arg(long)]
     steps: Option<usize>,
-    /// Draw values of z beyond this again: less variety
+    /// Draw values of z beyond this again, or `off` (default: what suits the model; `lddgan info` shows it)
     #[arg(long, value_name = "LIMIT")]
-    truncation: Option<f32>,
+    truncation: Option<Truncation>,
     /// Make the images between --seed and this one, both included, instead of those that follow
     #[arg(long, value_name = "SEED")]
     interpolate: Option<u64>,
@@ -63,8 +63,6 @@ pub struct Sample {
 
 /// The longest side of a picture of many images, in pixels: what JPEG has room for.
 const LONGEST_SIDE: u64 = 65_535;
-/// The longest name of a model in the name of a file.
-const LONGEST_NAME: usize = 100;
 
 fn count(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "needs a whole number of images, 1 or more".to_string())
@@ -81,8 +79,8 @@ struct Subject {
 
 impl Sample {
     /// The images, in their order.
-    fn subjects(&self) -> impl Iterator<Item = Subject> {
-        (0..self.count).map(|i| {
+    fn subjects(&self, truncation: Option<f32>) -> impl Iterator<Item = Subject> {
+        (0..self.count).map(move |i| {
             let steps = self.count.saturating_sub(1).max(1);
             let (mix, name, seed) = match self.interpolate {
                 Some(to) => {
@@ -97,7 +95,7 @@ impl Sample {
                 x: self.x_of.map_or(mix, Mix::from),
                 z: self.z_of.map_or(mix, Mix::from),
                 z_step: self.z_step,
-                truncation: self.truncation,
+                truncation,
             };
             Subject { recipe, name, seed }
         })
@@ -108,7 +106,7 @@ impl Sample {
         let number = |name, value: Option<u64>| value.map(|value| (name, value.to_string()));
         let settings = [
             number("Steps", self.steps.map(|steps| steps as u64)),
-            self.truncation.map(|limit| ("Truncation", limit.to_string())),
+            self.truncation.map(|truncation| ("Truncation", truncation.to_string())),
             number("X of", self.x_of),
             number("Z of", self.z_of),
             number("Z step", self.z_step.map(|step| step as u64)),
@@ -118,7 +116,6 @@ impl Sample {
 
     fn check(&self, size: usize) -> Result<()> {
         ensure!(self.out.is_some() || self.grid.is_some(), "say where to: --out FOLDER or --grid FILE");
-        ensure!(self.truncation.is_none_or(|limit| limit > 0.0), "--truncation must be more than 0");
         let last = if self.interpolate.is_some() { Some(self.seed) } else { self.seed.checked_add(self.count - 1) };
         last.with_context(|| {
             format!("{} images from seed {} on: the last seed is {}", self.count, self.seed, u64::MAX)
@@ -133,13 +130,6 @@ impl Sample {
 /// How many of so many images stand side by side.
 fn columns(count: u64) -> u64 {
     (count as f64).sqrt().ceil() as u64
-}
-
-/// A model's name as a part of a file name: a model file may come from anyone.
-fn file_part(name: &str) -> String {
-    let plain = |c: char| if c.is_alphanumeric() || "-_. ".contains(c) { c } else { '_' };
-    let name: String = name.trim_start_matches('.').chars().map(plain).take(LONGEST_NAME).collect();
-    if name.is_empty() { "model".to_string() } else { name }
 }
 
 pub fn sample(options: &Sample) -> Result<()> {
@@ -158,18 +148,20 @@ pub fn sample(options: &Sample) -> Result<()> {
     if options.tune {
         sampler.tune(batch)?;
     }
+    let truncation = options.truncation.unwrap_or_default().limit(&sampler.model.config.generator);
     let settings = options.settings();
     let suffix = |(keyword, value): &(&str, String)| format!("-{}-{value}", keyword.to_lowercase().replace(' ', "-"));
     let suffix: String = settings.iter().map(suffix).collect();
     let model = &file.provenance.name;
     let mut texts = vec![("Model", model.clone()), ("Steps", steps.len().to_string())];
-    texts.extend(settings.into_iter().filter(|(keyword, _)| *keyword != "Steps"));
+    texts.extend(settings.into_iter().filter(|(keyword, _)| !["Steps", "Truncation"].contains(keyword)));
+    texts.extend(truncation.map(|limit| ("Truncation", limit.to_string())));
     texts.push(("Software", concat!("lddgan ", env!("CARGO_PKG_VERSION")).to_string()));
     texts.push(("Disclaimer", "Made by a neural network.".to_string()));
 
     let mut progress = Progress::new(0, options.count);
     let (mut pictures, mut done, mut seconds) = (Vec::new(), 0, 0.0);
-    let mut subjects = options.subjects();
+    let mut subjects = options.subjects(truncation);
     loop {
         let subjects: Vec<Subject> = subjects.by_ref().take(batch).collect();
         if subjects.is_empty() {
@@ -181,7 +173,7 @@ pub fn sample(options: &Sample) -> Result<()> {
         seconds += started.elapsed().as_secs_f64();
         if let Some(folder) = &options.out {
             for (Subject { name, seed, .. }, picture) in subjects.iter().zip(&made) {
-                let path = folder.join(format!("{}-{name}{suffix}.png", file_part(model)));
+                let path = folder.join(format!("{}-{name}{suffix}.png", model));
                 let texts = [&[("Seed", seed.clone())], texts.as_slice()].concat();
                 files::write_atomic(&path, &grid::to_png(picture, &texts)?)?;
             }

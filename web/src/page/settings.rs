@@ -1,6 +1,6 @@
 //! What the page's address says: which faces, of which model, made how and by which executor.
 
-use lddgan::{Mix, Recipe};
+use lddgan::{Mix, Recipe, Truncation};
 use serde::{Deserialize, Serialize};
 
 use crate::executor::NumberType;
@@ -49,7 +49,7 @@ pub struct Settings {
     pub count: usize,
     /// Denoising steps; none: all that the model has.
     pub steps: Option<usize>,
-    pub truncation: Option<f32>,
+    pub truncation: Truncation,
     pub vary: Vary,
     /// The step from x_t to which varying z is limited.
     pub z_step: Option<usize>,
@@ -60,6 +60,8 @@ pub struct Settings {
     pub dtype: NumberType,
     /// The model file's name without its ending.
     pub model: String,
+    /// What suits the model.
+    pub model_truncation: Option<f32>,
     /// The name of a file of the visitor's in its place, which no address can bring back.
     pub file: Option<String>,
 }
@@ -70,13 +72,14 @@ impl Default for Settings {
             seeds: Vec::new(),
             count: DEFAULT_COUNT,
             steps: None,
-            truncation: None,
+            truncation: Truncation::Model,
             vary: Vary::All,
             z_step: None,
             executor: ExecutorChoice::Auto,
             tune: None,
             dtype: NumberType::F32,
             model: DEFAULT_MODEL.to_owned(),
+            model_truncation: None,
             file: None,
         }
     }
@@ -122,8 +125,12 @@ impl Settings {
                 self.steps = Some(parse_steps(value).ok_or("steps must be a whole number of 1 or more")?);
             }
             "truncation" => {
-                let truncation = value.parse().ok().filter(|limit| TRUNCATIONS.contains(limit));
-                self.truncation = Some(truncation.ok_or("truncation must be a number from 0.1 to 3")?);
+                let known = |truncation: &Truncation| match truncation {
+                    Truncation::At(limit) => TRUNCATIONS.contains(limit),
+                    _ => true,
+                };
+                let truncation = value.parse().ok().filter(known);
+                self.truncation = truncation.ok_or("truncation must be a number from 0.1 to 3, or off")?;
             }
             "z-of" => self.vary = Vary::X(parse_seed(value)?),
             "x-of" => self.vary = Vary::Z(parse_seed(value)?),
@@ -154,6 +161,15 @@ impl Settings {
         self.seeds = (first..).take(self.count).collect();
     }
 
+    /// Beyond which values of z are drawn again.
+    pub fn limit(&self) -> Option<f32> {
+        match self.truncation {
+            Truncation::Model => self.model_truncation,
+            Truncation::Off => None,
+            Truncation::At(limit) => Some(limit),
+        }
+    }
+
     /// The random numbers of the face with this seed.
     pub fn recipe(&self, seed: u64) -> Recipe {
         self.blend(seed.into())
@@ -161,7 +177,7 @@ impl Settings {
 
     /// The random numbers of a face between two.
     pub fn blend(&self, mix: Mix) -> Recipe {
-        let recipe = Recipe { truncation: self.truncation, ..mix.into() };
+        let recipe = Recipe { truncation: self.limit(), ..mix.into() };
         match self.vary {
             Vary::All => recipe,
             Vary::Z(fixed) => Recipe { x: fixed.into(), z_step: self.z_step, ..recipe },
@@ -183,8 +199,8 @@ impl Settings {
         if let Some(steps) = self.steps {
             query += &format!("&steps={steps}");
         }
-        if let Some(truncation) = self.truncation {
-            query += &format!("&truncation={truncation}");
+        if self.truncation != Truncation::Model {
+            query += &format!("&truncation={}", self.truncation);
         }
         match self.vary {
             Vary::All => {}
@@ -389,6 +405,17 @@ mod tests {
         };
         assert_eq!(settings.query(), "?count=16&file=mein_Modell_x_1.st");
         assert_eq!(parse(&[("file", "a b")]).0.file.as_deref(), Some("a_b"));
+    }
+
+    #[test]
+    fn truncation_is_that_of_the_model_unless_the_address_says_otherwise() {
+        let limit = |truncation: &[(&str, &str)]| {
+            let settings = Settings { model_truncation: Some(1.4), ..parse(truncation).0 };
+            (settings.recipe(1).truncation, settings.query())
+        };
+        assert_eq!(limit(&[]), (Some(1.4), "?count=16".to_owned()));
+        assert_eq!(limit(&[("truncation", "off")]), (None, "?count=16&truncation=off".to_owned()));
+        assert_eq!(limit(&[("truncation", "0.5")]), (Some(0.5), "?count=16&truncation=0.5".to_owned()));
     }
 
     #[test]

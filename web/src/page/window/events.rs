@@ -9,7 +9,7 @@ use web_sys::{
 
 use super::dom::listen;
 use super::{App, read_settings};
-use crate::page::settings::{Vary, parse_dtype, parse_seed, random_seed};
+use crate::page::settings::{Settings, Vary, parse_dtype, parse_seed, random_seed};
 
 type Handler = fn(&Rc<App>, Event) -> Result<(), JsValue>;
 
@@ -58,7 +58,9 @@ impl App {
             }
         })?;
         self.on(&self.window, "popstate", |app, _| {
-            *app.settings.borrow_mut() = read_settings(&app.window, &app.view)?;
+            let settings = read_settings(&app.window, &app.view)?;
+            let model_truncation = app.settings.borrow().model_truncation;
+            app.settings.replace(Settings { model_truncation, ..settings });
             app.begin()?;
             let same = app.settings.borrow().model == app.models.shipped() && !app.models.is_own();
             if same { app.make() } else { app.load() }

@@ -168,6 +168,7 @@ impl App {
         vec![
             ("Model", self.model_name()),
             ("Steps", self.steps().to_string()),
+            ("Truncation", self.settings.borrow().limit().map_or("off".to_owned(), |limit| limit.to_string())),
             ("Software", "LDDGAN in the browser".to_owned()),
             ("Disclaimer", "Made by a neural network. This person does not exist.".to_owned()),
         ]

@@ -17,7 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use js_sys::{Array, ArrayBuffer, Uint8Array};
-use lddgan::Recipe;
+use lddgan::{GeneratorConfig, Recipe};
 use wasm_bindgen::prelude::*;
 use web_sys::{Document, ImageBitmap, UrlSearchParams, Window, Worker};
 
@@ -168,6 +168,8 @@ impl App {
         self.view.show_model(&info.name, info.image_size);
         self.view.offer_steps(info.steps)?;
         let problems = self.settings.borrow_mut().limit_steps(info.steps);
+        let truncation = info.config.generator.as_ref().and_then(GeneratorConfig::truncation);
+        self.settings.borrow_mut().model_truncation = truncation;
         self.view.show_problems(&problems);
         self.model.replace(Some(info));
         self.check.clear();

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use lddgan::Truncation;
 use wasm_bindgen::JsValue;
 use web_sys::HtmlProgressElement;
 use web_sys::{Document, Element, HtmlButtonElement, HtmlElement, HtmlFormElement, HtmlInputElement};
@@ -91,9 +92,9 @@ impl View {
             self.check(name, &value);
         }
         // One step beyond the greatest value there is none.
-        let truncation = settings.truncation.unwrap_or(TRUNCATIONS.end() + 0.1);
+        let truncation = settings.limit().unwrap_or(TRUNCATIONS.end() + 0.1);
         self.truncation.set_value(&format!("{truncation:.1}"));
-        let shown = settings.truncation.map_or("off".to_owned(), |limit| format!("±{limit}"));
+        let shown = settings.limit().map_or("off".to_owned(), |limit| format!("±{limit}"));
         self.truncation_value.set_text_content(Some(&shown));
     }
 
@@ -123,8 +124,9 @@ impl View {
     }
 
     /// The truncation that the slider says.
-    pub fn chosen_truncation(&self) -> Option<f32> {
-        self.truncation.value().parse().ok().filter(|limit| TRUNCATIONS.contains(limit))
+    pub fn chosen_truncation(&self) -> Truncation {
+        let limit = self.truncation.value().parse().ok().filter(|limit| TRUNCATIONS.contains(limit));
+        limit.map_or(Truncation::Off, Truncation::At)
     }
 
     /// Says what is wrong with the seed that was entered; nothing is, if `problem` is empty.
