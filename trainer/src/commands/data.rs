@@ -36,6 +36,7 @@ pub struct Prepare {
 }
 
 #[derive(Args)]
+#[command(mut_arg("min_size", |size| size.help("Leave out images with a shorter side below this (default: none)")))]
 pub struct Inspect {
     /// File that `lddgan data prepare` wrote, or images that it could read
     #[arg(value_name = "PATH", required = true)]

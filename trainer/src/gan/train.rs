@@ -39,7 +39,10 @@ const BATCH: usize = 16;
 
 /// Options of `lddgan train gan`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(mut_arg("data", |data| data.required(false).required_unless_present("latents")))]
+#[command(mut_arg("data", |data| {
+    let help = "Training images, as for the autoencoder; not needed where `--latents` names a file that is there";
+    data.required(false).required_unless_present("latents").help(help)
+}))]
 pub struct Options {
     #[command(flatten)]
     pub run: RunOptions,

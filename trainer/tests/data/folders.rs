@@ -176,6 +176,8 @@ fn link_loops_and_locked_folders_are_told_once() {
     if std::fs::read_dir(&locked).is_err() {
         let said = succeed(&folder.prepare("images", &SIZE, "set.safetensors"));
         assert!(said.contains("3 image files; 2 folders or links that cannot be read left out"), "{said}");
+    } else {
+        eprintln!("not tested: this account may read folders without permission");
     }
     std::fs::set_permissions(&locked, PermissionsExt::from_mode(0o755)).unwrap();
 }
