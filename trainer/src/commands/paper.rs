@@ -62,8 +62,8 @@ impl Published {
 }
 
 impl DataSet {
-    /// Name, preset and published figures of each method. Those of WaveDiff are in its repository, those of LDDGAN in its
-    /// paper; no time of DDGAN was taken in the same way.
+    /// Name, preset and published figures of each method: those of WaveDiff are in its repository, those of LDDGAN in its
+    /// paper. DDGAN published no time that was taken in this way.
     fn methods(self) -> [(&'static str, &'static str, Option<Published>); 4] {
         let [ddgan, wavediff, lddgan, slim] = match self {
             Self::Cifar10 => ["ddgan-cifar10", "wavediff-cifar10", "cifar10", "cifar10-slim"],
@@ -263,7 +263,7 @@ fn print(report: &Report) {
     );
     say!("|---|---|---:|---:|---:|---:|---:|---|");
     for row in &report.methods {
-        let published = row.published.map_or("not known".to_string(), |Published { fid, recall, seconds, gpu }| {
+        let published = row.published.map_or("none".to_string(), |Published { fid, recall, seconds, gpu }| {
             format!("{fid:.2}, {recall:.2}, {seconds:.2} ({gpu})")
         });
         say!(
