@@ -483,7 +483,7 @@ mod tests {
             ("train_gan", "batch", 6.into(), "multiple of 4"),
             ("train_gan", "lazy_reg", 0.into(), "train_gan.lazy_reg: 0 must be at least 1"),
             ("train_autoencoder", "discriminator_channels", 12.into(), "multiple of 8"),
-            ("train_autoencoder", "crop", 16.into(), "train_autoencoder.crop"),
+            ("train_autoencoder", "crop", 24.into(), "train_autoencoder.crop"),
         ] {
             let found = refused("faces256", section, field, value).unwrap_or_default();
             assert!(found.contains(said), "{section}.{field}: {found:?}");

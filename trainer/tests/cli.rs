@@ -286,6 +286,7 @@ fn pixels_and_wavelets_need_no_autoencoder() {
         preset.remove("train_autoencoder");
         preset["generator"]["latent_channels"] = channels.into();
         preset["generator"]["latent_size"] = size.into();
+        preset["generator"]["attention"] = vec![size / 2].into();
         preset["discriminator"]["latent_channels"] = channels.into();
         preset
     };
@@ -369,7 +370,7 @@ fn weights_that_are_not_finite_are_refused_everywhere_but_in_info() {
         &["export", "--onnx", "x", "--model", model],
         &["average", "--out", "x.safetensors", "--model", model, "--model", model],
         &["bench", "sample", "--batch", "1", "--seconds", "1", "--model", model],
-        &["neighbours", "--data", ".", "--model", model],
+        &["neighbours", "--data", ".", "--validation", ".", "--model", model],
     ] {
         fail(&program(arguments).output().unwrap(), &["not-finite.safetensors", "infinite or not a number"]);
         assert!(!Path::new("x.png").exists() && !Path::new("x.safetensors").exists() && !Path::new("x").exists());

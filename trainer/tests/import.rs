@@ -204,7 +204,8 @@ fn renamed(path: &Path, like: &Path, key: &str, rename: impl Fn(&str) -> Vec<Str
     let number = |number: usize| [b"J", &(number as u32).to_le_bytes()[..]].concat();
     let mut pickle = [b"\x80\x02}(", &text(key)[..], b"}("].concat();
     for (index, (name, shape)) in state.shapes().enumerate() {
-        let values = state.tensor(name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let tensor = state.tensor(name).unwrap().to_dtype(DType::F32).unwrap();
+        let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         archive.start_file(format!("archive/data/{index}"), stored).unwrap();
         archive.write_all(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()).unwrap();
         let sizes: Vec<u8> = shape.iter().flat_map(|&size| number(size)).collect();

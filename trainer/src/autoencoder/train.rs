@@ -233,14 +233,13 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let mut progress = Progress::new(run.position.images, total).within(run.seconds_left());
     let snapshot = |trainer: &Trainer, position: &Position| snapshot(trainer, position, &options.data, &validation);
     let ended = loop {
-        if let Some(ended) = run.ended(total)? {
-            break ended;
-        }
         if run.checkpoint_due() {
             run.save(|position| snapshot(&trainer, position))?;
             progress.note(&format!("checkpoint at {}", run.summary()));
-            // There may be no time for a step any more.
-            continue;
+        }
+        // After the checkpoint, which the first process alone writes: it may leave no time for a step.
+        if let Some(ended) = run.ended(total)? {
+            break ended;
         }
         let Batch { samples, indices, images } =
             batches.next().context("the thread that prepares batches gave up")??;

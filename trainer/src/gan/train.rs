@@ -328,14 +328,13 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let mut sampler = Sampler::new(seed, latents.count());
     let mut progress = Progress::new(run.position.images, total).within(run.seconds_left());
     let ended = loop {
-        if let Some(ended) = run.ended(total)? {
-            break ended;
-        }
         if run.checkpoint_due() {
             run.save(|position| snapshot(&trainer, &autoencoder, &judge, position, device))?;
             progress.note(&format!("checkpoint at {}", run.summary()));
-            // There may be no time for a step any more.
-            continue;
+        }
+        // After the checkpoint, which the first process alone writes: it may leave no time for a step.
+        if let Some(ended) = run.ended(total)? {
+            break ended;
         }
         let samples = share(run.position.images..run.position.images + batch as u64);
         let indices = sampler.batch(&samples);
