@@ -69,20 +69,28 @@ fn shipped_model(name: &str) -> Vec<u8> {
     std::fs::read(&file).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// A model made from the authors' files.
+/// Models made from the files of the authors of LDDGAN and of WaveDiff, whose networks have other operations.
 #[test]
-fn an_imported_model_makes_the_same_faces() {
+fn imported_models_make_the_same_faces() {
     let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
     let checkpoint = |name: &str| PytorchFile::open(&fixture(name)).expect("the checkpoint is whole");
-    let preset = Preset::load(&fixture("imported.toml").to_string_lossy()).expect("the preset is valid");
-    let generator = checkpoint("train-step/netG_init.pth");
     let autoencoder = checkpoint("autoencoder-kl-f2/16x16x4_551.ckpt");
-    let file = import::model(&preset, &generator, Some(&autoencoder)).expect("the checkpoints fit the preset");
-    let bytes = file.to_bytes(DType::F16).expect("tensors can be written to memory");
-    let page = Page::with_model("imported", &bytes, "?seed=0&count=1&model=imported&executor=webgpu");
-    page.finish();
-    assert!(page.browser.text("#executor").starts_with("WebGPU"), "{}", page.browser.text("#executor"));
-    page.assert_faces(0..1);
+    for (preset, generator, autoencoder) in [
+        ("imported.toml", "train-step/netG_init.pth", Some(&autoencoder)),
+        ("wavediff/imported.toml", "wavediff/train-step/netG_init.pth", None),
+    ] {
+        let preset = Preset::load(&fixture(preset).to_string_lossy()).expect("the preset is valid");
+        let file = import::model(&preset, &checkpoint(generator), autoencoder).expect("the checkpoints fit the preset");
+        let bytes = file.to_bytes(DType::F16).expect("tensors can be written to memory");
+        for executor in ["webgpu", "candle"] {
+            let query = format!("?seed=0&count=1&model=imported&executor={executor}");
+            let page = Page::with_model("imported", &bytes, &query);
+            page.finish();
+            let shown = page.browser.text("#executor").to_lowercase();
+            assert!(shown.starts_with(executor), "{shown}");
+            page.assert_faces(0..1);
+        }
+    }
 }
 
 /// Bit for bit, over enough values to meet the rare branches of the normal transform.
