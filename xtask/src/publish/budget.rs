@@ -29,7 +29,8 @@ pub fn sizes(site: &Files) -> [Size; 2] {
     };
     let page = |path: &str| ["html.gz", "css.gz", "js.gz", "wasm.gz"].iter().any(|kind| path.ends_with(kind));
     [
-        Size { what: "page and program, gzip", bytes: sum(&page), budget: 1_050_000 },
+        // Raised from 1,050,000 for the networks of WaveDiff and for the comparison of the first faces, 26 KB together.
+        Size { what: "page and program, gzip", bytes: sum(&page), budget: 1_080_000 },
         Size { what: "default model", bytes: sum(&|path| path == DEFAULT_MODEL), budget: 24_000_000 },
     ]
 }
