@@ -333,7 +333,7 @@ fn levels(field: &str, channels: usize, multipliers: &[usize], blocks: usize) ->
 fn divisible(field: &str, size: usize, factor: usize) -> Result<()> {
     within(field, size, MAX_WIDTH)?;
     if !size.is_multiple_of(factor) {
-        return Err(Error::config(field, format!("{size} is no multiple of {factor}")));
+        return Err(Error::config(field, format!("{size} must be a multiple of {factor}")));
     }
     Ok(())
 }
@@ -364,7 +364,7 @@ impl GeneratorConfig {
     pub fn validate(&self) -> Result<()> {
         levels("generator", self.channels, &self.multipliers, self.blocks)?;
         if !self.channels.is_multiple_of(4) {
-            return Err(Error::config("generator.channels", format!("{} is no multiple of 4", self.channels)));
+            return Err(Error::config("generator.channels", format!("{} must be a multiple of 4", self.channels)));
         }
         within("generator.patch", self.patch, 2)?;
         divisible("generator.latent_size", self.latent_size, self.size_factor())?;
@@ -447,7 +447,7 @@ impl AutoencoderConfig {
             return Err(Error::config("autoencoder.encoder.multipliers", reason));
         }
         if !self.patch.is_power_of_two() || self.patch > MAX_PATCH {
-            let reason = format!("{} is no power of two from 1 to {MAX_PATCH}", self.patch);
+            let reason = format!("{} must be a power of two from 1 to {MAX_PATCH}", self.patch);
             return Err(Error::config("autoencoder.patch", reason));
         }
         Ok(())

@@ -25,7 +25,7 @@ pub enum NetworkName {
     Discriminator,
 }
 
-/// Who computes.
+/// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum BackendName {
     Cpu,

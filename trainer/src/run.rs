@@ -61,10 +61,10 @@ pub struct RunOptions {
     /// Split the state in each checkpoint into files of this size
     #[arg(long, value_name = "MIB", value_parser = part_size)]
     pub split: Option<f64>,
-    /// Who computes; `wgpu` cannot train
+    /// Backend that computes; `wgpu` cannot train
     #[arg(long, default_value = "cpu")]
     pub backend: BackendName,
-    /// What numbers it computes with
+    /// Type of the numbers that it computes with
     #[arg(long, default_value = "f32")]
     pub precision: Precision,
     /// Seed of every random number of the run (default: 0; with --resume, that of the run)

@@ -154,7 +154,7 @@ impl Backend for CandleBackend {
         let (n, c, h, w) = x.dims4()?;
         let group = n.min(4);
         if group == 0 || n % group != 0 {
-            return Err(Error::shape("minibatch_stddev", format!("batch {n} is no multiple of 4")));
+            return Err(Error::shape("minibatch_stddev", format!("batch {n} must be less than 4 or a multiple of 4")));
         }
         let groups = wide(x)?.reshape((group, n / group, c * h * w))?;
         let variance = groups.broadcast_sub(&groups.mean_keepdim(0)?)?.sqr()?.mean(0)?;

@@ -320,7 +320,9 @@ impl Backend for Recorder {
 
     fn minibatch_stddev(&mut self, x: &NodeId) -> Result<NodeId> {
         let [n, c, h, w] = self.image("minibatch_stddev", *x)?;
-        check(n > 0 && n.is_multiple_of(n.min(4)), "minibatch_stddev", || format!("batch {n} is no multiple of 4"))?;
+        check(n > 0 && n.is_multiple_of(n.min(4)), "minibatch_stddev", || {
+            format!("batch {n} must be less than 4 or a multiple of 4")
+        })?;
         Ok(self.push(Op::MinibatchStddev, &[*x], vec![n, c + 1, h, w]))
     }
 

@@ -44,7 +44,7 @@ pub enum Bench {
 pub struct Sample {
     #[command(flatten)]
     source: Source,
-    /// Who computes
+    /// Backend that computes
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
     /// With `--backend wgpu`, time the kernels on this GPU first and use the fastest; the times are kept for other runs
@@ -76,10 +76,10 @@ pub struct Train {
     /// Preset: a name, or the path of a TOML file
     #[arg(long, default_value = "faces64")]
     preset: String,
-    /// Who computes; `wgpu` cannot train
+    /// Backend that computes; `wgpu` cannot train
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
-    /// What numbers it computes with
+    /// Type of the numbers that it computes with
     #[arg(long, default_value = "f32")]
     precision: Precision,
     #[command(flatten)]

@@ -48,7 +48,7 @@ struct CheckRun {
     /// What `lddgan golden` recorded; without it, the CPU of this machine is the reference
     #[arg(long, value_name = "FILE")]
     golden: Option<PathBuf>,
-    /// Who computes
+    /// Backend that computes
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
     /// File that gets the report

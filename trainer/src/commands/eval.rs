@@ -30,7 +30,7 @@ pub struct Eval {
     /// Other real images, which are measured in the same way: what can be reached
     #[arg(long, value_name = "PATH", num_args = 1..)]
     validation: Vec<PathBuf>,
-    /// Who computes the images
+    /// Backend that computes the images
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
     /// Number of generated images; as many as there are real ones unless given

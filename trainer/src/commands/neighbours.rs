@@ -34,7 +34,7 @@ pub struct Neighbours {
     /// Other images of the same kind, which show how near unseen images are
     #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     validation: Vec<PathBuf>,
-    /// Who computes the images
+    /// Backend that computes the images
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
     /// Number of generated images

@@ -23,7 +23,7 @@ pub struct Paper {
     /// Data set whose published settings are compared
     #[arg(long)]
     data: DataSet,
-    /// Who computes
+    /// Backend that computes
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
     /// Model file that gives the weights of the method that has its networks; others are random. Can be given several times
@@ -178,7 +178,7 @@ fn row(preset: &Preset, weights: Option<&(ModelFile, String)>, place: &Place, pr
     })
 }
 
-/// Who computes.
+/// What computes.
 enum Place {
     Candle(Device),
     Wgpu(Box<Gpu>),

@@ -24,7 +24,7 @@ pub struct Run {
     /// safetensors file that gets the outputs
     #[arg(long, value_name = "FILE")]
     outputs: PathBuf,
-    /// Who computes
+    /// Backend that computes
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
     /// Give the decoder latents as they are, without looking them up in the codebook

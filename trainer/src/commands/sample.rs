@@ -17,7 +17,7 @@ pub struct Sample {
     /// Model file
     #[arg(long)]
     model: PathBuf,
-    /// Who computes
+    /// Backend that computes
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
     /// Seed of the first image; the others follow it

@@ -26,7 +26,7 @@ pub struct EncodeOptions {
     /// File to write, for `lddgan train gan --latents`; its name must end with .safetensors
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Who computes
+    /// Backend that computes
     #[arg(long, default_value = "cpu")]
     pub backend: BackendName,
 }

@@ -29,12 +29,14 @@ pub fn sizes(site: &Files) -> [Size; 2] {
     };
     let page = |path: &str| ["html.gz", "css.gz", "js.gz", "wasm.gz"].iter().any(|kind| path.ends_with(kind));
     [
-        // Raised from 1,050,000 for the networks of WaveDiff and for the comparison of the first faces, 26 KB together.
-        Size { what: "page and program, gzip", bytes: sum(&page), budget: 1_080_000 },
+        Size { what: "page and program, gzip", bytes: sum(&page), budget: PAGE },
         Size { what: "default model", bytes: sum(&|path| path == DEFAULT_MODEL), budget: 24_000_000 },
     ]
 }
 
+/// What page and program may take, in bytes with gzip. Raised from 1,050,000 for the networks of WaveDiff and for the comparison of
+/// the first faces, 26 KB together.
+const PAGE: u64 = 1_080_000;
 const DEFAULT_MODEL: &str = "models/faces256.safetensors";
 
 /// One line for each part.
@@ -67,8 +69,10 @@ mod tests {
 
     #[test]
     fn a_page_or_model_that_is_too_large_fails() {
-        assert!(check(site(1_049_000, 24_000_000).path()).is_ok());
-        let error = check(site(1_049_001, 1).path()).unwrap_err().to_string();
+        // Beside 1000 bytes of the page.
+        let largest = PAGE as usize - 1000;
+        assert!(check(site(largest, 24_000_000).path()).is_ok());
+        let error = check(site(largest + 1, 1).path()).unwrap_err().to_string();
         assert_eq!(error, "larger than its budget: page and program, gzip");
         let error = check(site(1, 24_000_001).path()).unwrap_err().to_string();
         assert_eq!(error, "larger than its budget: default model");
