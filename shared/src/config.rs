@@ -346,9 +346,9 @@ fn modes(field: &str, modes: usize, channels: usize, size: usize) -> Result<()> 
 impl GeneratorConfig {
     /// Beyond which values of z are drawn again unless something else is asked for; none in the reference. Where z drives the
     /// modes of a normal distribution, its rare values make images that do not hold together: of the first 100 of faces256,
-    /// about 15 without, about 7 with it.
+    /// about 15 without, about 10 with it.
     pub fn truncation(&self) -> Option<f32> {
-        (self.gaussian_modes > 0).then_some(1.4)
+        (self.gaussian_modes > 0).then_some(2.0)
     }
 
     /// The feature maps' height and width at this level, 0 the finest.
