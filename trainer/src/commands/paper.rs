@@ -63,7 +63,7 @@ impl Published {
 
 impl DataSet {
     /// Name, preset and published figures of each method: those of WaveDiff are in its repository, those of LDDGAN in its
-    /// paper. DDGAN published no time that was taken in this way.
+    /// paper. Those of DDGAN are not here yet.
     fn methods(self) -> [(&'static str, &'static str, Option<Published>); 4] {
         let [ddgan, wavediff, lddgan, slim] = match self {
             Self::Cifar10 => ["ddgan-cifar10", "wavediff-cifar10", "cifar10", "cifar10-slim"],
