@@ -46,9 +46,7 @@ impl Worker {
             let failed = report.as_ref().is_ok_and(|report| !report.passed);
             self.conclude("WebGPU", report, false);
             if failed {
-                sampler.distrust();
-                self.send(&Reply::Executor(sampler.info()));
-                self.send(&Reply::MadeWrong);
+                self.distrust(sampler);
             }
         }
         let found = sampler.model().sample_seeds(&golden.subject.seeds, &Device::Cpu);

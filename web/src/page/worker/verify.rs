@@ -19,7 +19,10 @@ impl Worker {
         let Some(mut sampler) = self.sampler.take() else { return };
         if let Some(subject) = sampler.unverified() {
             match self.compare(&mut sampler).await {
-                Some(report) if !passes(&report, sampler.dtype()) => self.distrust(&mut sampler, report),
+                Some(report) if !passes(&report, sampler.dtype()) => {
+                    self.send(&Reply::Checked { report, last: true });
+                    self.distrust(&mut sampler);
+                }
                 // Without anything to compare with, or with an error that the next face shows too, this visit goes on.
                 report => sampler.set_verified(subject, report.is_some()).await,
             }
@@ -28,8 +31,7 @@ impl Worker {
     }
 
     /// Goes on in another way, and tells so.
-    fn distrust(&self, sampler: &mut Sampler, report: Report) {
-        self.send(&Reply::Checked { report, last: true });
+    pub(super) fn distrust(&self, sampler: &mut Sampler) {
         sampler.distrust();
         self.send(&Reply::Executor(sampler.info()));
         self.send(&Reply::MadeWrong);
