@@ -1,0 +1,64 @@
+//! Vectors within blocks, and functions of them.
+
+use lddgan::Activation;
+use pulp::Simd;
+
+use crate::layout::{BLOCK, Block};
+
+/// Vectors of a block.
+#[inline(always)]
+pub fn vectors<S: Simd>() -> usize {
+    BLOCK / S::F32_LANES
+}
+
+/// The vectors of a block.
+#[inline(always)]
+pub fn of<S: Simd>(block: &Block) -> &[S::f32s] {
+    S::as_simd_f32s(&block.0).0
+}
+
+/// The vectors of a block, to be written.
+#[inline(always)]
+pub fn of_mut<S: Simd>(block: &mut Block) -> &mut [S::f32s] {
+    S::as_mut_simd_f32s(&mut block.0).0
+}
+
+/// e^x, within 2e-7 of it relatively; 0 and infinity only where f32 has nothing nearer, but for numbers beyond 88 times
+/// as large or small as e, which are taken for those.
+#[inline(always)]
+pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let splat = |value: f32| simd.splat_f32s(value);
+    let x = simd.min_f32s(simd.max_f32s(x, splat(-87.0)), splat(88.0));
+    // Adding this leaves a whole number in the lowest bits.
+    let magic = splat(12_582_912.0);
+    let shifted = simd.mul_add_e_f32s(x, splat(std::f32::consts::LOG2_E), magic);
+    let whole = simd.sub_f32s(shifted, magic);
+    // x = whole ln 2 + rest; ln 2 in two parts, of which the first has few digits.
+    let rest = simd.mul_add_e_f32s(whole, splat(-0.693_359_4), x);
+    let rest = simd.mul_add_e_f32s(whole, splat(2.121_944_4e-4), rest);
+    // Cephes' polynomial.
+    let mut sum = splat(1.987_569_1e-4);
+    for factor in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1] {
+        sum = simd.mul_add_e_f32s(sum, rest, splat(factor));
+    }
+    let sum = simd.mul_add_e_f32s(sum, simd.mul_f32s(rest, rest), simd.add_f32s(rest, splat(1.0)));
+    let bits = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
+    let power = simd.add_u32s(bits, simd.splat_u32s(1.0f32.to_bits()));
+    simd.mul_f32s(sum, simd.transmute_f32s_u32s(power))
+}
+
+/// The function of an activation.
+#[inline(always)]
+pub fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    match activation {
+        Activation::Identity => x,
+        Activation::Silu => simd.div_f32s(x, simd.add_f32s(one, exp(simd, simd.neg_f32s(x)))),
+        Activation::Tanh => {
+            let two = simd.splat_f32s(2.0);
+            let power = exp(simd, simd.mul_f32s(two, x));
+            simd.sub_f32s(one, simd.div_f32s(two, simd.add_f32s(power, one)))
+        }
+        Activation::LeakyRelu => simd.max_f32s(x, simd.mul_f32s(x, simd.splat_f32s(0.2))),
+    }
+}
