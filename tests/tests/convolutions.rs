@@ -8,8 +8,8 @@ use lddgan::backend::{Activation, Backend, CandleBackend, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry};
 use lddgan::noise::Stream;
 use lddgan_tests::{Tolerance, normal, values};
-use lddgan_web::executor::{ConvKernel, ConvLayer, NumberType, Options};
-use lddgan_web::{Executor, Gpu};
+use lddgan_webgpu::executor::{ConvKernel, ConvLayer, NumberType, Options};
+use lddgan_webgpu::{Executor, Gpu};
 
 const TOLERANCE: Tolerance = Tolerance { max_abs: 1e-4 };
 

@@ -12,7 +12,7 @@ use lddgan::parameters::Parameters;
 use lddgan::sampler::constants;
 use lddgan::{DiffusionConfig, DiscriminatorConfig, Graph, Model};
 use lddgan_tests::{Tolerance, configs, gaussian, normal, random_model_file, randomize, values};
-use lddgan_web::{Executor, Gpu};
+use lddgan_webgpu::{Executor, Gpu};
 
 /// What the executors may differ by, everywhere.
 const PARITY: Tolerance = Tolerance { max_abs: 1e-4 };

@@ -11,7 +11,7 @@ use lddgan::{Graph, Model, ModelFile};
 use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::{Executor, Gpu, GpuSampler};
+use lddgan_webgpu::{Executor, Gpu, GpuSampler};
 
 type Result<T> = std::result::Result<T, JsError>;
 

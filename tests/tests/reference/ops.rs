@@ -9,7 +9,7 @@ use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{FirMode, Recorder};
 use lddgan_trainer::import::names::{self, Conversion};
 use lddgan_trainer::preset::Preset;
-use lddgan_web::{Executor, Gpu};
+use lddgan_webgpu::{Executor, Gpu};
 
 use crate::recorded::{OUTPUTS, check, check_values, kept, recorded, values};
 
