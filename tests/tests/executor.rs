@@ -4,7 +4,8 @@
 
 use candle_core::Device;
 use lddgan::Graph;
-use lddgan::backend::{Backend, Op, Recorder};
+use lddgan::backend::Backend;
+use lddgan::graph::{Op, Recorder};
 use lddgan::model_file::FileConfig;
 use lddgan::noise::Stream;
 use lddgan::sampler::to_byte;

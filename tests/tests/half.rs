@@ -4,7 +4,8 @@
 
 use candle_core::{Device, Tensor};
 use lddgan::ModelFile;
-use lddgan::backend::{Activation, Backend, CandleBackend, FirMode, Recorder};
+use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
+use lddgan::graph::Recorder;
 use lddgan::layers::{Conv2d, ConvGeometry};
 use lddgan::model_file::FileConfig;
 use lddgan_tests::{configs, normal, random_model_file, values};

@@ -3,8 +3,9 @@
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
 use candle_core::{Device, Tensor};
-use lddgan::backend::{Activation, Backend, CandleBackend, FirMode, NodeId, Recorder};
+use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
 use lddgan::diffusion::Schedule;
+use lddgan::graph::{NodeId, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry, GroupNorm, Linear};
 use lddgan::model_file::FileConfig;
 use lddgan::networks::Discriminator;
