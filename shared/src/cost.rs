@@ -3,10 +3,10 @@
 use candle_core::Device;
 use candle_nn::VarBuilder;
 
-use crate::backend::{Graph, Recorder};
 use crate::config::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig};
 use crate::diffusion::Schedule;
 use crate::error::Result;
+use crate::graph::{Graph, Recorder};
 use crate::networks::{Decoder, Discriminator, Encoder, Generator, record_inputs};
 use crate::parameters::Shapes;
 

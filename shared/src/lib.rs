@@ -9,6 +9,7 @@ pub mod config;
 pub mod cost;
 pub mod diffusion;
 pub mod error;
+pub mod graph;
 pub mod haar;
 pub mod layers;
 pub mod model_file;
@@ -19,11 +20,12 @@ pub mod parameters;
 pub mod recipe;
 pub mod sampler;
 
-pub use backend::{Activation, Backend, CandleBackend, FirMode, Graph, Recorder};
+pub use backend::{Activation, Backend, CandleBackend, FirMode};
 pub use config::{
     AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig,
 };
 pub use error::{Error, Result};
+pub use graph::{Graph, Recorder};
 pub use model_file::{ModelFile, Provenance};
 #[cfg(feature = "cuda")]
 pub use ops::cuda::{

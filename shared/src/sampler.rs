@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Device, Tensor};
 
-use crate::backend::{Backend, CandleBackend, Graph, Recorder};
+use crate::backend::{Backend, CandleBackend};
 use crate::config::ModelConfig;
 use crate::diffusion::{Posterior, Schedule};
 use crate::error::Result;
+use crate::graph::{Graph, Recorder};
 use crate::layers::{Conv2d, ConvGeometry};
 use crate::networks::{Decoder, Generator, StepInputs};
 use crate::parameters::TensorMap;

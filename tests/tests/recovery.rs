@@ -6,8 +6,8 @@
 use candle_core::Device;
 use lddgan::Model;
 use lddgan_tests::{Tolerance, random_model_file, tiny_config, values};
-use lddgan_web::executor::{ConvKernel, NumberType, Options};
-use lddgan_web::{Error, Executor, Gpu, GpuSampler, Recovery};
+use lddgan_webgpu::executor::{ConvKernel, NumberType, Options};
+use lddgan_webgpu::{Error, Executor, Gpu, GpuSampler, Recovery};
 use pollster::block_on;
 use wgpu::Features;
 

@@ -21,9 +21,8 @@ const STEPS: [Step; 9] = [
         cargo(&format!("clippy --release --workspace --all-targets {WITH_MPI} -- -D warnings"))
     }),
     ("lints, wasm32", || {
-        let target =
-            format!("--target {WASM_TARGET} --package lddgan --package lddgan-web --features lddgan-web/bench");
-        cargo(&format!("clippy --release {target} -- -D warnings"))
+        let packages = "--package lddgan --package lddgan-webgpu --package lddgan-web --features lddgan-web/bench";
+        cargo(&format!("clippy --release --target {WASM_TARGET} {packages} -- -D warnings"))
     }),
     ("page", page::build),
     ("page, as it is published", publish::all),

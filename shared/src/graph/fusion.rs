@@ -3,9 +3,10 @@
 //! adds what is added to it.
 
 use candle_core::Tensor;
-use lddgan::Activation;
-use lddgan::backend::{Graph, NodeId, Op};
-use lddgan::layers::{Conv2d, ConvGeometry};
+
+use super::{Graph, NodeId, Op};
+use crate::backend::Activation;
+use crate::layers::{Conv2d, ConvGeometry};
 
 /// y = activation(scale * (conv(upsample(input)) + biases) + residual factor * residual)
 #[derive(Debug, Clone)]
