@@ -58,13 +58,14 @@ impl Shape {
     }
 
     /// From (N, C, H, W) to blocks; `values` has as many as [`Self::elements`].
-    pub fn pack(&self, values: &[f32], packed: &mut [Block]) {
-        packed.fill(Block::zeroed());
+    pub fn pack(&self, values: &[f32]) -> Vec<Block> {
+        let mut packed = vec![Block::zeroed(); self.size()];
         self.planes(values.chunks_exact(self.pixels().max(1)), |plane, place, c| {
             for (value, block) in plane.iter().zip(&mut packed[place..]) {
                 block.0[c] = *value;
             }
         });
+        packed
     }
 
     /// From blocks to (N, C, H, W).
@@ -108,8 +109,7 @@ mod tests {
     fn unpacking_undoes_packing() {
         let shape = Shape { batch: 2, channels: 17, height: 1, width: 3 };
         let values: Vec<f32> = (0..shape.elements()).map(|i| i as f32 + 1.0).collect();
-        let mut packed = vec![Block([9.0; BLOCK]); shape.size()];
-        shape.pack(&values, &mut packed);
+        let packed = shape.pack(&values);
         assert_eq!(packed[0].0[..3], [1.0, 4.0, 7.0]);
         // The second image, and its last channel.
         assert_eq!(packed[3].0[0], 52.0);

@@ -23,12 +23,12 @@ pub fn of_mut<S: Simd>(block: &mut Block) -> &mut [S::f32s] {
     S::as_mut_simd_f32s(&mut block.0).0
 }
 
-/// e^x, within 2e-7 of it relatively; 0 and infinity only where f32 has nothing nearer, but for numbers beyond 88 times
-/// as large or small as e, which are taken for those.
+/// e^x, within 2e-7 of it relatively, for x from -87 to 88; what lies beyond is taken for these.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value: f32| simd.splat_f32s(value);
-    let x = simd.min_f32s(simd.max_f32s(x, splat(-87.0)), splat(88.0));
+    // In this order, because x86 gives the second number where one is none.
+    let x = simd.min_f32s(splat(88.0), simd.max_f32s(splat(-87.0), x));
     // Adding this leaves a whole number in the lowest bits.
     let magic = splat(12_582_912.0);
     let shifted = simd.mul_add_e_f32s(x, splat(std::f32::consts::LOG2_E), magic);
