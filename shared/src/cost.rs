@@ -17,6 +17,8 @@ pub struct Cost {
     pub parameters: usize,
     /// Floating-point operations per image, see [`crate::Graph::flops`].
     pub flops: u64,
+    /// Bytes of all values per image in f32, see [`crate::Graph::kept_bytes`].
+    pub kept_bytes: u64,
 }
 
 /// Builds a network without weights and records it for one image.
@@ -25,7 +27,8 @@ fn cost(record: impl FnOnce(VarBuilder) -> Result<Graph>) -> Result<Cost> {
     let graph = record(shapes.var_builder())?;
     let trained = |name: &str| name != "codebook" && !name.starts_with("gaussian.");
     let counted = shapes.shapes().into_iter().filter(|(name, _)| trained(name));
-    Ok(Cost { parameters: counted.map(|(_, shape)| shape.elem_count()).sum(), flops: graph.flops() })
+    let parameters = counted.map(|(_, shape)| shape.elem_count()).sum();
+    Ok(Cost { parameters, flops: graph.flops(), kept_bytes: graph.kept_bytes() })
 }
 
 pub fn generator(config: &GeneratorConfig) -> Result<Cost> {
