@@ -7,7 +7,7 @@ use crate::config::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, Gen
 use crate::diffusion::Schedule;
 use crate::error::Result;
 use crate::graph::{Graph, Recorder};
-use crate::networks::{Decoder, Discriminator, Encoder, Generator, record_inputs};
+use crate::networks::{Decoder, Discriminator, Encoder, Generator, PatchDiscriminator, record_inputs};
 use crate::parameters::Shapes;
 
 /// The size of a network.
@@ -64,4 +64,15 @@ pub fn encoder(config: &AutoencoderConfig) -> Result<Cost> {
 
 pub fn decoder(config: &AutoencoderConfig) -> Result<Cost> {
     cost(|vb| Decoder::new(vb, config)?.record(config))
+}
+
+/// The discriminator that an autoencoder trains against, on images of `size` pixels; see [`PatchDiscriminator::new`].
+pub fn patch_discriminator(image_channels: usize, channels: usize, layers: usize, size: usize) -> Result<Cost> {
+    cost(|vb| {
+        let discriminator = PatchDiscriminator::new(vb, image_channels, channels, layers)?;
+        let mut b = Recorder::new();
+        let image = b.input("image", &[1, image_channels, size, size]);
+        discriminator.forward(&mut b, &image)?;
+        Ok(b.finish())
+    })
 }
