@@ -206,6 +206,11 @@ impl Graph {
         self.nodes.iter().map(Node::flops).fold(0, u64::saturating_add)
     }
 
+    /// Bytes of all values together, weights aside, as training keeps them for the gradient; `u64::MAX` if they are more.
+    pub fn kept_bytes(&self) -> u64 {
+        self.nodes.iter().map(Node::bytes).fold(0, u64::saturating_add)
+    }
+
     /// Bytes that Candle needs at least for one run, weights aside: the most that exist at a time, each value from its
     /// making to its last use; `u64::MAX` if they are more.
     pub fn bytes(&self) -> u64 {
