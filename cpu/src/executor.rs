@@ -163,7 +163,8 @@ fn plan(program: &Program) -> BufferPlan {
     let inputs = program.inputs.values().flat_map(|input| &input.places).map(|&(value, ..)| value);
     let inputs: std::collections::BTreeSet<_> = inputs.collect();
     let steps = program.steps.iter();
-    let steps = steps.map(|step| liveness::Step { write: step.write, reads: step.reads.iter().filter_map(value).collect() });
+    let steps =
+        steps.map(|step| liveness::Step { write: step.write, reads: step.reads.iter().filter_map(value).collect() });
     let outputs = program.outputs.values().filter_map(|output| value(&output.operand));
     BufferPlan::new(&bytes, inputs, &steps.collect::<Vec<_>>(), outputs)
 }

@@ -60,31 +60,31 @@ impl Shape {
     /// From (N, C, H, W) to blocks; `values` has as many as [`Self::elements`].
     pub fn pack(&self, values: &[f32]) -> Vec<Block> {
         let mut packed = vec![Block::zeroed(); self.size()];
-        self.planes(values.chunks_exact(self.pixels().max(1)), |plane, place, c| {
-            for (value, block) in plane.iter().zip(&mut packed[place..]) {
-                block.0[c] = *value;
+        for (i, plane) in values.chunks_exact(self.pixels().max(1)).enumerate() {
+            let (n, c) = (i / self.channels, i % self.channels);
+            let first = (c / BLOCK * self.batch + n) * self.pixels();
+            for (value, block) in plane.iter().zip(&mut packed[first..]) {
+                block.0[c % BLOCK] = *value;
             }
-        });
+        }
         packed
     }
 
     /// From blocks to (N, C, H, W).
     pub fn unpack(&self, packed: &[Block]) -> Vec<f32> {
         let mut values = vec![0.0; self.elements()];
-        self.planes(values.chunks_exact_mut(self.pixels().max(1)), |plane, place, c| {
-            for (value, block) in plane.iter_mut().zip(&packed[place..]) {
-                *value = block.0[c];
+        for (i, plane) in packed.chunks_exact(self.pixels().max(1)).enumerate() {
+            let (block, n) = (i / self.batch, i % self.batch);
+            let first = n * self.channels + block * BLOCK;
+            let channels = BLOCK.min(self.channels - block * BLOCK);
+            let values = &mut values[first * self.pixels()..][..channels * self.pixels()];
+            for (pixel, x) in plane.iter().enumerate() {
+                for (c, x) in x.0[..channels].iter().enumerate() {
+                    values[c * self.pixels() + pixel] = *x;
+                }
             }
-        });
-        values
-    }
-
-    /// Gives each of the images' channels, in the order (N, C), its first block and its place in the block.
-    fn planes<T>(&self, planes: impl Iterator<Item = T>, mut f: impl FnMut(T, usize, usize)) {
-        for (i, plane) in planes.enumerate() {
-            let (n, c) = (i / self.channels, i % self.channels);
-            f(plane, (c / BLOCK * self.batch + n) * self.pixels(), c % BLOCK);
         }
+        values
     }
 }
 

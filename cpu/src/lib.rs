@@ -22,3 +22,4 @@ pub use error::{Error, Result};
 pub use executor::Executor;
 pub use layout::Shape;
 pub use pulp::Arch;
+pub use simd::instruction_sets;

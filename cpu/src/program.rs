@@ -240,9 +240,7 @@ impl Compiler<'_> {
             }
             Op::PixelNorm => self.emit_node(id, PixelNorm { shape: y }, reads),
             Op::Fir(mode) => self.emit_node(id, Fir { mode: *mode, x: first()? }, reads),
-            Op::UpsampleNearest(factor) => {
-                self.emit_node(id, UpsampleNearest { factor: *factor, x: first()? }, reads)
-            }
+            Op::UpsampleNearest(factor) => self.emit_node(id, UpsampleNearest { factor: *factor, x: first()? }, reads),
             Op::DepthToSpace(factor) => self.emit_node(id, DepthToSpace { factor: *factor, x: first()? }, reads),
             Op::Pool(weights) => self.emit_node(id, Pool { weights: *weights, y }, reads),
             Op::InverseHaar => self.emit_node(id, InverseHaar { x: first()? }, reads),
@@ -308,8 +306,7 @@ impl Compiler<'_> {
     fn linear(&mut self, x: Operand, rows: usize, linear: &Linear, activation: Activation) -> Result<ValueId> {
         let (outputs, inputs) = linear.weight.dims2()?;
         let shape = |channels: usize| Shape::new(&[rows, channels]);
-        let layer =
-            ConvLayer { x: shape(inputs)?, y: shape(outputs)?, geometry: ConvGeometry::same(1), upsample: 1 };
+        let layer = ConvLayer { x: shape(inputs)?, y: shape(outputs)?, geometry: ConvGeometry::same(1), upsample: 1 };
         let algorithm = Algorithm::Direct;
         let reads = vec![
             x,

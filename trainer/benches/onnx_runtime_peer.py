@@ -27,7 +27,8 @@ class Peer:
         )
         self.generator, self.decoder, self.batch = session("generator"), session("decoder"), batch
         config = json.loads(self.generator.get_modelmeta().custom_metadata_map["lddgan"])
-        self.steps = config["diffusion"]["steps"]
+        diffusion = config["diffusion"]
+        self.steps = len(diffusion["alpha_bar"]) if "alpha_bar" in diffusion else diffusion["steps"]
         shapes = {value.name: [batch, *value.shape[1:]] for value in self.generator.get_inputs()}
         random = np.random.default_rng(0)
         draw = lambda name: random.standard_normal(shapes[name], np.float32)

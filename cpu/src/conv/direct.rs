@@ -77,9 +77,8 @@ impl WithSimd for Gather<'_> {
                     (self.rows.start / y.pixels(), self.rows.start / y.width % y.height, self.rows.start % y.width);
                 for pixel in part {
                     // Outside the image these are huge, because a negative number is.
-                    let at = |place: usize, tap: usize| {
-                        (place * geometry.stride + tap).wrapping_sub(geometry.pad_before)
-                    };
+                    let at =
+                        |place: usize, tap: usize| (place * geometry.stride + tap).wrapping_sub(geometry.pad_before);
                     let (i, j) = (at(row, tap / geometry.kernel), at(column, tap % geometry.kernel));
                     *pixel = if i < x.height * upsample && j < x.width * upsample {
                         let (i, j) = if upsample == 1 { (i, j) } else { (i / upsample, j / upsample) };

@@ -115,7 +115,9 @@ impl WithSimd for Softmax<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let rest = self.positions % BLOCK;
         for row in 0..self.rows {
-            if rest > 0 && let Some(last) = self.weights[row..].iter_mut().step_by(self.rows).last() {
+            if rest > 0
+                && let Some(last) = self.weights[row..].iter_mut().step_by(self.rows).last()
+            {
                 // Nothing of absent positions.
                 last.0[rest..].fill(f32::NEG_INFINITY);
             }

@@ -32,32 +32,6 @@ impl Kernel for Concat {
     }
 }
 
-/// Channels of each pixel become a block of `factor` x `factor` pixels.
-#[derive(Debug, Clone, Copy)]
-pub struct DepthToSpace {
-    pub factor: usize,
-    pub x: Shape,
-}
-
-impl Kernel for DepthToSpace {
-    fn run(&self, _: Arch, _: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
-        let Self { factor, x } = *self;
-        y.fill(Block::zeroed());
-        let width = x.width * factor;
-        for c in 0..x.channels {
-            let (to, row, column) = (c / factor.pow(2), c / factor % factor, c % factor);
-            let from = &reads[0][c / BLOCK * x.plane()..][..x.plane()];
-            let to_plane = to / BLOCK * x.plane() * factor.pow(2);
-            for (i, x_row) in from.chunks_exact(x.width).enumerate() {
-                let y_row = &mut y[to_plane + (i * factor + row) * width..][..width];
-                for (x, y) in x_row.iter().zip(y_row[column..].iter_mut().step_by(factor)) {
-                    y.0[to % BLOCK] = x.0[c % BLOCK];
-                }
-            }
-        }
-    }
-}
-
 /// One more channel, see [`lddgan::Backend::minibatch_stddev`].
 #[derive(Debug, Clone, Copy)]
 pub struct MinibatchStddev {

@@ -10,11 +10,11 @@ mod resample;
 use pulp::Arch;
 
 pub use attention::Attention;
-pub use channels::{Concat, DepthToSpace, MinibatchStddev, PixelNorm, SumPixels};
+pub use channels::{Concat, MinibatchStddev, PixelNorm, SumPixels};
 pub use norm::{Affine, Norm};
 pub use pointwise::{AddPerChannel, Multiply, WeightedSum};
 pub use quantize::{Quantize, pack_codebook};
-pub use resample::{Fir, InverseHaar, Pool, UpsampleNearest};
+pub use resample::{DepthToSpace, Fir, InverseHaar, Pool, UpsampleNearest};
 
 use crate::conv::{Algorithm, ConvLayer, Epilogue};
 use crate::layout::Block;

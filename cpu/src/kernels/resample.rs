@@ -5,7 +5,7 @@ use lddgan::FirMode;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::Kernel;
-use crate::layout::{Block, Shape};
+use crate::layout::{BLOCK, Block, Shape};
 use crate::simd::{of, of_mut};
 use crate::workers::{Parts, Workers, share};
 
@@ -13,7 +13,12 @@ use crate::workers::{Parts, Workers, share};
 const BLOCK_FLOPS: u64 = 256;
 
 /// Calls `f` with the number of each plane of so many, what is to be written there, and a thread's memory.
-fn in_planes(workers: &mut Workers, y: &mut [Block], planes: usize, f: impl Fn(usize, &mut [Block], &mut [Block]) + Sync) {
+fn in_planes(
+    workers: &mut Workers,
+    y: &mut [Block],
+    planes: usize,
+    f: impl Fn(usize, &mut [Block], &mut [Block]) + Sync,
+) {
     let (size, count) = (y.len() / planes.max(1), y.len());
     let y = Parts::new(y);
     let parts = Workers::parts(count as u64 * BLOCK_FLOPS, planes);
@@ -155,13 +160,41 @@ impl Kernel for InverseHaar {
         in_planes(workers, y, x.blocks() * x.batch, |plane, y, _| {
             for i in 0..x.pixels() {
                 let corner = i / x.width * 4 * x.width + i % x.width * 2;
-                for lane in 0..crate::layout::BLOCK {
+                for lane in 0..BLOCK {
                     let [ll, lh, hl, hh] = [0, 1, 2, 3].map(|band| reads[band][plane * x.pixels() + i].0[lane]);
                     let (upper, lower, upper_detail, lower_detail) = (ll + hl, ll - hl, lh + hh, lh - hh);
                     y[corner].0[lane] = upper + upper_detail;
                     y[corner + 1].0[lane] = upper - upper_detail;
                     y[corner + 2 * x.width].0[lane] = lower + lower_detail;
                     y[corner + 2 * x.width + 1].0[lane] = lower - lower_detail;
+                }
+            }
+        });
+    }
+}
+
+/// Channels of each pixel become a block of `factor` x `factor` pixels.
+#[derive(Debug, Clone, Copy)]
+pub struct DepthToSpace {
+    pub factor: usize,
+    pub x: Shape,
+}
+
+impl Kernel for DepthToSpace {
+    fn run(&self, _: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+        let Self { factor, x } = *self;
+        let (width, channels) = (x.width * factor, x.channels / factor.pow(2));
+        // Of each block of channels, the rows of all images.
+        let rows = x.batch * x.height * factor;
+        in_planes(workers, y, channels.div_ceil(BLOCK) * rows, |plane, y, _| {
+            let (first, row) = (plane / rows * BLOCK, plane % rows);
+            let x_row = &reads[0][row / factor * x.width..];
+            for (column, y) in y.iter_mut().enumerate().take(width) {
+                *y = Block::zeroed();
+                let inner = row % factor * factor + column % factor;
+                for (c, y) in (first..channels).zip(&mut y.0) {
+                    let from = c * factor.pow(2) + inner;
+                    *y = x_row[from / BLOCK * x.plane() + column / factor].0[from % BLOCK];
                 }
             }
         });
