@@ -31,6 +31,7 @@ fn cost(record: impl FnOnce(VarBuilder) -> Result<Graph>) -> Result<Cost> {
     Ok(Cost { parameters, flops: graph.flops(), kept_bytes: graph.kept_bytes() })
 }
 
+/// The generator, one step of it.
 pub fn generator(config: &GeneratorConfig) -> Result<Cost> {
     cost(|vb| Generator::new(vb, config)?.record())
 }
@@ -62,6 +63,7 @@ pub fn encoder(config: &AutoencoderConfig) -> Result<Cost> {
     })
 }
 
+/// The decoder, with its quantiser.
 pub fn decoder(config: &AutoencoderConfig) -> Result<Cost> {
     cost(|vb| Decoder::new(vb, config)?.record(config))
 }

@@ -3,6 +3,8 @@
 //! Every network is written once, against the [`Backend`] trait: the same wiring runs under Candle (training and
 //! reference), is recorded as a [`Graph`] for WebGPU, and exported.
 
+#![warn(missing_docs, clippy::unwrap_used)]
+
 pub mod backend;
 pub mod check;
 pub mod config;

@@ -17,9 +17,13 @@ use crate::recipe::Recipe;
 /// A model that can make images.
 pub struct Model {
     id: u64,
+    /// What the networks were built from.
     pub config: ModelConfig,
+    /// Undoes diffusion steps.
     pub generator: Generator,
+    /// Turns latents into images.
     pub decoder: Decoder,
+    /// The noise of each step.
     pub schedule: Schedule,
     /// The t of the latents on the way to an image, T, …, 0; see [`Self::set_steps`].
     levels: Vec<usize>,
@@ -52,7 +56,9 @@ pub struct Trajectory<V> {
 pub struct NamedNoise {
     /// `x`, `z/<t>` or `noise/<t>`
     pub name: String,
+    /// Batch first.
     pub shape: Vec<usize>,
+    /// In the order of the shape.
     pub values: Vec<f32>,
 }
 

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 #[derive(Args)]
@@ -24,7 +25,7 @@ type Step = (&'static str, fn() -> Result<()>);
 /// All are in the release profile: networks are too slow in the other, and so procedural macros and build scripts are
 /// compiled once. The page comes before the tests because some of them open it in a browser. The tests train in several
 /// processes too, so they are compiled with MPI, without which the trainer is linted as well.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("format", || cargo("fmt --all --check")),
     ("lints, native", || cargo("clippy --release --workspace --all-targets -- -D warnings")),
     ("lints, native with MPI", || {
@@ -33,6 +34,10 @@ const STEPS: [Step; 8] = [
     ("lints, wasm32", || {
         let packages = "--package lddgan --package lddgan-webgpu --package lddgan-web --features lddgan-web/bench";
         cargo(&format!("clippy --release --target {WASM_TARGET} {packages} -- -D warnings"))
+    }),
+    ("documentation", || {
+        let mut doc = cargo_command("doc --release --workspace --no-deps");
+        command::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     }),
     ("page", page::build),
     ("page, as it is published", publish::all),
@@ -77,9 +82,13 @@ fn not_run() -> PathBuf {
 }
 
 fn cargo(arguments: &str) -> Result<()> {
+    command::run(cargo_command(arguments).env(NOT_RUN, not_run()))
+}
+
+fn cargo_command(arguments: &str) -> Command {
     let mut cargo = command::command("cargo", []);
-    cargo.env(NOT_RUN, not_run());
-    command::run(cargo.args(arguments.split_whitespace()))
+    cargo.args(arguments.split_whitespace());
+    cargo
 }
 
 /// One line for each step that ran, of which only the last can have failed, and one for their sum.

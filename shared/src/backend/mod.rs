@@ -15,9 +15,11 @@ use crate::layers::{Conv2d, GroupNorm, Linear};
 /// A pointwise function applied to the result of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {
+    /// x itself.
     Identity,
     /// x * sigmoid(x)
     Silu,
+    /// tanh(x)
     Tanh,
     /// max(x, 0.2 x)
     LeakyRelu,

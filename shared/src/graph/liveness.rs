@@ -18,7 +18,9 @@ pub fn last_uses<S: IntoIterator<Item = usize>>(
 /// The values that a step of a program touches.
 #[derive(Debug, Clone)]
 pub struct Step {
+    /// The value that is written.
     pub write: usize,
+    /// The values that are read.
     pub reads: Vec<usize>,
 }
 

@@ -21,32 +21,45 @@ use crate::layers::{Conv2d, GroupNorm, Linear};
 /// Index of a node, and of the value that it computes.
 pub type NodeId = usize;
 
-/// An operation; see the [`Backend`] method of the same name.
+/// An operation; see the method of the same name of [`Backend`](crate::Backend).
 #[derive(Debug, Clone)]
 pub enum Op {
     /// Given at every run, by name.
     Input(String),
+    /// [`Backend::constant`](crate::Backend::constant)
     Constant(Tensor),
+    /// [`Backend::conv2d`](crate::Backend::conv2d)
     Conv2d(Conv2d),
+    /// [`Backend::linear`](crate::Backend::linear)
     Linear(Linear, Activation),
+    /// [`Backend::group_norm`](crate::Backend::group_norm)
     GroupNorm(GroupNorm, Activation),
     /// Inputs: image, style.
     AdaptiveGroupNorm {
+        /// Groups of channels.
         groups: usize,
+        /// Applied to the result.
         activation: Activation,
     },
+    /// [`Backend::activate`](crate::Backend::activate)
     Activate(Activation),
+    /// [`Backend::pixel_norm`](crate::Backend::pixel_norm)
     PixelNorm,
+    /// [`Backend::fir`](crate::Backend::fir)
     Fir(FirMode),
+    /// By this factor.
     UpsampleNearest(usize),
+    /// By this factor.
     DepthToSpace(usize),
     /// Four weights, of the pixels of a block row by row.
     Pool([f32; 4]),
     /// Inputs: the four bands.
     InverseHaar,
+    /// Inputs: two images.
     Concat,
     /// Inputs: image, bias.
     AddPerChannel,
+    /// Inputs: both factors.
     Multiply,
     /// One factor per input.
     WeightedSum(Vec<f32>),
@@ -54,13 +67,16 @@ pub enum Op {
     Attention,
     /// The codebook, (codes, C).
     Quantize(Tensor),
+    /// [`Backend::minibatch_stddev`](crate::Backend::minibatch_stddev)
     MinibatchStddev,
+    /// [`Backend::sum_pixels`](crate::Backend::sum_pixels)
     SumPixels,
 }
 
 /// One operation of a [`Graph`].
 #[derive(Debug, Clone)]
 pub struct Node {
+    /// What is computed.
     pub op: Op,
     /// Nodes that come before this one.
     pub inputs: Vec<NodeId>,
@@ -71,6 +87,7 @@ pub struct Node {
 /// A recorded network for a fixed batch size, in an order in which it can be executed.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
+    /// In an order in which each comes after its inputs.
     pub nodes: Vec<Node>,
     /// Named results.
     pub outputs: Vec<(String, NodeId)>,

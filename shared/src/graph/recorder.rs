@@ -14,6 +14,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// An empty recording.
     pub fn new() -> Self {
         Self::default()
     }

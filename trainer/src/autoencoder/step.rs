@@ -321,7 +321,7 @@ impl Trainer {
         if let Some(projected) = &self.projected
             && seen >= self.options.projected_from
         {
-            let verdict = mean_of(&projected.judge(&fake.features, Learning::No)?, |logits| logits.neg())?;
+            let verdict = mean_of(&projected.judge(&fake.features, Learning::No)?, Tensor::neg)?;
             losses.projected = Some(scalar(&verdict)?);
             let verdict = gradient(&verdict, &fake.images)?;
             sum = (sum + self.balance(verdict, &reconstruction, self.options.projected)?)?;

@@ -167,7 +167,7 @@ fn given(options: &Options, preset: &Preset, device: &Device) -> Result<Given> {
     match &options.features {
         None => ensure!(!needed, "preset {name}: its losses on features need a network: name a file with --features"),
         Some(_) => {
-            ensure!(needed, "preset {name} has no losses on features (features, projected): leave --features out")
+            ensure!(needed, "preset {name} has no losses on features (features, projected): leave --features out");
         }
     }
     Ok(Given {

@@ -277,7 +277,7 @@ impl Lowering<'_> {
 
     fn attention(&mut self, name: &str, inputs: [&str; 3], shape: &[usize]) -> Result<String> {
         let [_, channels, height, width] = sizes(shape);
-        let [query, key, value] = inputs.map(|input| input.to_string());
+        let [query, key, value] = inputs.map(ToString::to_string);
         let mut rows = |part: &str, x: &str| self.b.reshape(&format!("{name}/{part}"), x, &[0, channels, -1]);
         let (query, key, value) = (rows("query", &query), rows("key", &key), rows("value", &value));
         // Scaled before the product, whose sums could leave the range of f16.

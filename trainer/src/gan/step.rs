@@ -35,7 +35,7 @@ pub struct Draws {
     pub z: Tensor,
     /// Noise of the posterior.
     pub noise_posterior: Tensor,
-    /// How far the discriminator sees each pair moved, see [`translate`].
+    /// How far the discriminator sees each pair moved, in rows and columns.
     pub shifts: Vec<[i64; 2]>,
 }
 
