@@ -1,6 +1,7 @@
 //! A compiled graph with its weights and memory.
 
 use std::collections::BTreeMap;
+#[cfg(not(target_family = "wasm"))]
 use std::time::{Duration, Instant};
 
 use lddgan::Graph;
@@ -16,7 +17,6 @@ use crate::workers::Workers;
 /// A graph that was compiled for this machine.
 #[derive(Debug)]
 pub struct Executor {
-    arch: Arch,
     program: Program,
     values: Values,
     workers: Workers,
@@ -52,12 +52,11 @@ impl Executor {
         let blocks = |bytes: u64| vec![Block::default(); bytes as usize / size_of::<Block>()];
         let memory = program.steps.iter().map(|step| step.kernel.memory()).max().unwrap_or(0);
         Ok(Self {
-            arch,
             values: Values {
                 buffers: plan.buffers.iter().map(|&bytes| blocks(bytes)).collect(),
                 buffer_of: plan.buffer_of,
             },
-            workers: Workers::new(memory),
+            workers: Workers::new(arch, memory),
             program,
         })
     }
@@ -70,7 +69,8 @@ impl Executor {
         Ok(())
     }
 
-    /// As [`Self::run`]; how long each operation took, in words.
+    /// As [`Self::run`], natively; how long each operation took, in words.
+    #[cfg(not(target_family = "wasm"))]
     pub fn profile<'a>(
         &mut self,
         inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>,
@@ -90,7 +90,7 @@ impl Executor {
         // No step reads the buffer that it writes, because a value that is still read keeps its buffer.
         let mut written = std::mem::take(&mut self.values.buffers[self.values.buffer_of[*write]]);
         let reads: Vec<&[Block]> = reads.iter().map(|operand| self.values.blocks(&self.program, *operand)).collect();
-        kernel.run(self.arch, &mut self.workers, &reads, &mut written[..self.program.values[*write]]);
+        kernel.run(&mut self.workers, &reads, &mut written[..self.program.values[*write]]);
         self.values.buffers[self.values.buffer_of[*write]] = written;
     }
 

@@ -1,5 +1,8 @@
 //! The matrix product of pixels and packed weights: what convolutions, linear layers and attention come down to.
 
+// Loops over constant ranges become straight code on registers.
+#![allow(clippy::needless_range_loop)]
+
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::layout::{BLOCK, Block};

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use bytemuck::Zeroable;
+use pulp::Arch;
 
 use crate::layout::Block;
 
@@ -13,13 +14,15 @@ const SHARE: u64 = 2_000_000;
 /// Threads, each with memory of its own. WebAssembly has one.
 #[derive(Debug)]
 pub struct Workers {
+    /// The instructions that they use.
+    pub arch: Arch,
     memory: Vec<Vec<Block>>,
 }
 
 impl Workers {
     /// As many as there are cores, with so many blocks each.
-    pub fn new(blocks: usize) -> Self {
-        Self { memory: vec![vec![Block::zeroed(); blocks]; threads()] }
+    pub fn new(arch: Arch, blocks: usize) -> Self {
+        Self { arch, memory: vec![vec![Block::zeroed(); blocks]; threads()] }
     }
 
     /// In how many parts, at most `most`, so many operations are divided.
@@ -83,7 +86,7 @@ impl<'a> Parts<'a> {
     /// # Safety
     /// While they are in use, nobody else may use one of them.
     #[inline(always)]
-    #[allow(clippy::mut_from_ref)]
+    #[expect(clippy::mut_from_ref, reason = "what is written belongs to nobody else, by the caller's promise")]
     pub unsafe fn get(&self, range: Range<usize>) -> &mut [Block] {
         assert!(range.start <= range.end && range.end <= self.len, "beyond the memory");
         // SAFETY: inside the slice that this was made of; alone by the caller's promise.

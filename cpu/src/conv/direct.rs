@@ -34,7 +34,7 @@ pub fn memory(layer: &ConvLayer) -> usize {
 }
 
 pub fn compute(task: Task, workers: &mut Workers) {
-    let layer = task.layer;
+    let (arch, layer) = (workers.arch, task.layer);
     let panels = layer.y.blocks();
     let flops = 2 * (layer.y.plane() * panels * BLOCK * depth(layer) * BLOCK) as u64;
     let division = Division::new(layer.y.plane(), limit(layer), panels, flops);
@@ -45,13 +45,13 @@ pub fn compute(task: Task, workers: &mut Workers) {
         let (pixels, stride) = if is_in_place(layer) {
             (&task.x[rows.start..], layer.x.plane())
         } else {
-            task.arch.dispatch(Gather { task: &task, rows: rows.clone(), gathered });
+            arch.dispatch(Gather { task: &task, rows: rows.clone(), gathered });
             (&*gathered, rows.len())
         };
         let weights = &task.weights[panels.start * size..panels.end * size];
         let product = Product { pixels, stride, rows: rows.len(), depth: depth(layer), weights };
-        product.write(task.arch, sums, rows.len());
-        task.arch.dispatch(Finish { task: &task, rows, panels, sums });
+        product.write(arch, sums, rows.len());
+        arch.dispatch(Finish { task: &task, rows, panels, sums });
     });
 }
 

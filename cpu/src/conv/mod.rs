@@ -4,14 +4,14 @@ mod direct;
 mod epilogue;
 mod winograd;
 
-use lddgan::layers::ConvGeometry;
-use pulp::Arch;
+use std::ops::Range;
 
 pub use epilogue::Epilogue;
+use lddgan::layers::ConvGeometry;
 use winograd::{F2, F4};
 
 use crate::layout::{BLOCK, Block, Shape, pack_weights};
-use crate::workers::{Parts, Workers};
+use crate::workers::{Parts, Workers, share};
 
 /// The sizes of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,18 +83,8 @@ impl Algorithm {
     }
 
     /// Computes a layer with weights of [`Self::pack`].
-    pub fn compute(
-        self,
-        arch: Arch,
-        workers: &mut Workers,
-        layer: &ConvLayer,
-        x: &[Block],
-        weights: &[Block],
-        epilogue: &Epilogue,
-        y: &mut [Block],
-    ) {
-        assert_eq!((x.len(), y.len()), (layer.x.size(), layer.y.size()), "{layer:?}");
-        let task = Task { arch, layer, x, weights, epilogue, y: Parts::new(y) };
+    pub fn compute(self, task: Task, workers: &mut Workers) {
+        assert_eq!(task.x.len(), task.layer.x.size(), "{:?}", task.layer);
         match self {
             Self::Direct => direct::compute(task, workers),
             Self::Winograd2 => winograd::compute(F2, task, workers),
@@ -105,13 +95,13 @@ impl Algorithm {
 
 /// A convolution to compute.
 #[derive(Clone, Copy)]
-struct Task<'a> {
-    arch: Arch,
-    layer: &'a ConvLayer,
-    x: &'a [Block],
-    weights: &'a [Block],
-    epilogue: &'a Epilogue<'a>,
-    y: Parts<'a>,
+pub struct Task<'a> {
+    pub layer: &'a ConvLayer,
+    pub x: &'a [Block],
+    /// As the algorithm needs them.
+    pub weights: &'a [Block],
+    pub epilogue: &'a Epilogue<'a>,
+    pub y: Parts<'a>,
 }
 
 /// How a task is divided: all rows in chunks, and each chunk by blocks of outputs.
@@ -137,8 +127,7 @@ impl Division {
     }
 
     /// The rows and the blocks of outputs of a part.
-    fn part(&self, i: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
-        use crate::workers::share;
+    fn part(&self, i: usize) -> (Range<usize>, Range<usize>) {
         (share(self.rows, self.chunks, i / self.splits), share(self.panels, self.splits, i % self.splits))
     }
 }

@@ -1,6 +1,9 @@
 //! 3x3 convolutions by Winograd's minimal filtering (Lavin & Gray 2016, arXiv 1509.09308): tiles of the image and kernels
 //! are transformed, multiplied number by number (a matrix product for each of a tile's places) and transformed back.
 
+// Loops over constant ranges become straight code on registers.
+#![allow(clippy::needless_range_loop)]
+
 use std::ops::Range;
 
 use bytemuck::Zeroable;
@@ -124,7 +127,7 @@ pub fn compute<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize>(
     task: Task,
     workers: &mut Workers,
 ) {
-    let layer = task.layer;
+    let (arch, layer) = (workers.arch, task.layer);
     let (depth, panels) = (layer.x.blocks(), layer.y.blocks());
     let tiles = tiles::<MADE>(layer).0;
     let flops = 2 * (tiles * SEEN * SEEN * depth * BLOCK * panels * BLOCK) as u64;
@@ -132,14 +135,14 @@ pub fn compute<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize>(
     workers.run(division.parts(), |i, memory| {
         let (tiles, range) = division.part(i);
         let (pixels, sums) = memory.split_at_mut(SEEN * SEEN * depth * tiles.len());
-        task.arch.dispatch(Pixels { transform, task: &task, tiles: tiles.clone(), out: pixels });
+        arch.dispatch(Pixels { transform, task: &task, tiles: tiles.clone(), out: pixels });
         for (place, pixels) in pixels.chunks_exact(depth * tiles.len()).enumerate() {
             let weights = &task.weights[(place * panels + range.start) * depth * BLOCK..];
             let weights = &weights[..range.len() * depth * BLOCK];
             let product = Product { pixels, stride: tiles.len(), rows: tiles.len(), depth, weights };
-            product.write(task.arch, &mut sums[place * range.len() * tiles.len()..], tiles.len());
+            product.write(arch, &mut sums[place * range.len() * tiles.len()..], tiles.len());
         }
-        task.arch.dispatch(Results { transform, task: &task, tiles, panels: range, sums });
+        arch.dispatch(Results { transform, task: &task, tiles, panels: range, sums });
     });
 }
 

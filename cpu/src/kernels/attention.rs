@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytemuck::Zeroable;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use super::Kernel;
 use crate::layout::{BLOCK, Block, Shape};
@@ -59,7 +59,8 @@ impl Attention {
 }
 
 impl Kernel for Attention {
-    fn run(&self, arch: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+        let arch = workers.arch;
         let [q, k, v] = [reads[0], reads[1], reads[2]];
         let Shape { batch, channels, .. } = self.shape;
         let (pixels, depth, positions) = (self.shape.pixels(), self.shape.blocks(), self.positions());

@@ -1,7 +1,6 @@
 //! Operations that move numbers to other channels, or meet all channels.
 
 use bytemuck::Zeroable;
-use pulp::Arch;
 
 use super::Kernel;
 use crate::layout::{BLOCK, Block, Shape};
@@ -14,7 +13,7 @@ pub struct Concat {
 }
 
 impl Kernel for Concat {
-    fn run(&self, _: Arch, _: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, _: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         let [first, second] = self.parts;
         let (start, rest) = y.split_at_mut(first.size());
         start.copy_from_slice(reads[0]);
@@ -39,7 +38,7 @@ pub struct MinibatchStddev {
 }
 
 impl Kernel for MinibatchStddev {
-    fn run(&self, _: Arch, _: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, _: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         let (x, shape) = (reads[0], self.x);
         y[..x.len()].copy_from_slice(x);
         y[x.len()..].fill(Block::zeroed());
@@ -75,7 +74,7 @@ pub struct PixelNorm {
 }
 
 impl Kernel for PixelNorm {
-    fn run(&self, _: Arch, _: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, _: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         let rows = self.shape.batch;
         for row in 0..rows {
             let squares = reads[0][row..].iter().step_by(rows).flat_map(|x| x.0).map(|x| f64::from(x).powi(2));
@@ -94,7 +93,7 @@ pub struct SumPixels {
 }
 
 impl Kernel for SumPixels {
-    fn run(&self, _: Arch, _: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, _: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         for (plane, y) in reads[0].chunks_exact(self.x.pixels()).zip(y) {
             let sums = plane.iter().fold([0.0; BLOCK], |sums: [f64; BLOCK], x| {
                 std::array::from_fn(|lane| sums[lane] + f64::from(x.0[lane]))

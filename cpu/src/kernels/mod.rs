@@ -7,8 +7,6 @@ mod pointwise;
 mod quantize;
 mod resample;
 
-use pulp::Arch;
-
 pub use attention::Attention;
 pub use channels::{Concat, MinibatchStddev, PixelNorm, SumPixels};
 pub use norm::{Affine, Norm};
@@ -16,14 +14,14 @@ pub use pointwise::{AddPerChannel, Multiply, WeightedSum};
 pub use quantize::{Quantize, pack_codebook};
 pub use resample::{DepthToSpace, Fir, InverseHaar, Pool, UpsampleNearest};
 
-use crate::conv::{Algorithm, ConvLayer, Epilogue};
+use crate::conv::{Algorithm, ConvLayer, Epilogue, Task};
 use crate::layout::Block;
-use crate::workers::Workers;
+use crate::workers::{Parts, Workers};
 
 /// An operation of known sizes.
 pub trait Kernel: std::fmt::Debug + Send + Sync {
     /// Computes `y` from what the operation reads.
-    fn run(&self, arch: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]);
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]);
 
     /// Blocks of memory that a thread needs meanwhile.
     fn memory(&self) -> usize {
@@ -42,10 +40,11 @@ pub struct Conv {
 }
 
 impl Kernel for Conv {
-    fn run(&self, arch: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         let residual = self.residual.map(|factor| (factor, reads[3]));
         let epilogue = Epilogue { bias: reads[2], scale: self.scale, residual, activation: self.activation };
-        self.algorithm.compute(arch, workers, &self.layer, reads[0], reads[1], &epilogue, y);
+        let task = Task { layer: &self.layer, x: reads[0], weights: reads[1], epilogue: &epilogue, y: Parts::new(y) };
+        self.algorithm.compute(task, workers);
     }
 
     fn memory(&self) -> usize {

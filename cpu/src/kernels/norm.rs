@@ -3,7 +3,7 @@
 use bytemuck::Zeroable;
 use lddgan::Activation;
 use lddgan::layers::GROUP_NORM_EPS;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use super::Kernel;
 use crate::layout::{BLOCK, Block, Shape};
@@ -46,8 +46,8 @@ impl Affine {
 const BLOCK_FLOPS: u64 = 512;
 
 impl Kernel for Norm {
-    fn run(&self, arch: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
-        let (x, vectors) = (reads[0], reads[1]);
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+        let (arch, x, vectors) = (workers.arch, reads[0], reads[1]);
         let (planes, pixels) = (self.shape.blocks() * self.shape.batch, self.shape.pixels());
         let parts = Workers::parts(x.len() as u64 * BLOCK_FLOPS, planes);
         let planes_of = |i: usize| crate::workers::share(planes, parts, i);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use lddgan::Activation;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use super::Kernel;
 use crate::layout::{Block, Shape};
@@ -32,7 +32,8 @@ pub struct WeightedSum {
 }
 
 impl Kernel for WeightedSum {
-    fn run(&self, arch: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+        let arch = workers.arch;
         in_ranges(workers, y, |range, y| arch.dispatch(Sum { sum: self, reads, range, y }));
     }
 }
@@ -68,7 +69,7 @@ pub struct Multiply {
 }
 
 impl Kernel for Multiply {
-    fn run(&self, _: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         let bias = |place: usize| match reads.get(2) {
             Some(bias) if bias.len() == self.shape.size() => bias[place],
             Some(bias) => bias[place / self.shape.pixels()],
@@ -90,7 +91,7 @@ pub struct AddPerChannel {
 }
 
 impl Kernel for AddPerChannel {
-    fn run(&self, _: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         in_ranges(workers, y, |range, y| {
             for (place, y) in range.zip(y) {
                 let (x, bias) = (&reads[0][place].0, &reads[1][place / self.shape.pixels()].0);

@@ -1,7 +1,6 @@
 //! Vector quantisation.
 
 use bytemuck::Zeroable;
-use pulp::Arch;
 
 use super::Kernel;
 use crate::layout::{BLOCK, Block, Shape, pack_weights};
@@ -35,7 +34,8 @@ pub fn pack_codebook(codebook: &[f32], codes: usize, channels: usize) -> Vec<Blo
 const ROWS: usize = 28;
 
 impl Kernel for Quantize {
-    fn run(&self, arch: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+        let arch = workers.arch;
         let (x, depth, plane) = (reads[0], self.shape.blocks(), self.shape.plane());
         let panels = self.codes.div_ceil(BLOCK);
         let (weights, rest) = reads[1].split_at(panels * depth * BLOCK);

@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 use lddgan::FirMode;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use super::Kernel;
 use crate::layout::{BLOCK, Block, Shape};
@@ -52,8 +52,8 @@ impl Fir {
 }
 
 impl Kernel for Fir {
-    fn run(&self, arch: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
-        let pixels = self.x.pixels();
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+        let (arch, pixels) = (workers.arch, self.x.pixels());
         in_planes(workers, y, self.x.blocks() * self.x.batch, |plane, y, memory| {
             let row = &mut memory[..self.x.width];
             arch.dispatch(FirPlane { fir: self, x: &reads[0][plane * pixels..][..pixels], row, y });
@@ -113,7 +113,7 @@ pub struct UpsampleNearest {
 }
 
 impl Kernel for UpsampleNearest {
-    fn run(&self, _: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         let Self { factor, x } = *self;
         in_planes(workers, y, x.blocks() * x.batch, |plane, y, _| {
             for (i, y) in y.chunks_exact_mut(x.width * factor).enumerate() {
@@ -132,7 +132,7 @@ pub struct Pool {
 }
 
 impl Kernel for Pool {
-    fn run(&self, _: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         let Shape { width, .. } = self.y;
         let [a, b, c, d] = self.weights;
         in_planes(workers, y, self.y.blocks() * self.y.batch, |plane, y, _| {
@@ -155,7 +155,7 @@ pub struct InverseHaar {
 }
 
 impl Kernel for InverseHaar {
-    fn run(&self, _: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         let x = self.x;
         in_planes(workers, y, x.blocks() * x.batch, |plane, y, _| {
             for i in 0..x.pixels() {
@@ -181,7 +181,7 @@ pub struct DepthToSpace {
 }
 
 impl Kernel for DepthToSpace {
-    fn run(&self, _: Arch, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
+    fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         let Self { factor, x } = *self;
         let (width, channels) = (x.width * factor, x.channels / factor.pow(2));
         // Of each block of channels, the rows of all images.
