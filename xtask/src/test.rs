@@ -32,7 +32,7 @@ const STEPS: [Step; 9] = [
         cargo(&format!("clippy --release --workspace --all-targets {WITH_MPI} -- -D warnings"))
     }),
     ("lints, wasm32", || {
-        let packages = "--package lddgan --package lddgan-webgpu --package lddgan-web --features lddgan-web/bench";
+        let packages = "--package lddgan --package lddgan-cpu --package lddgan-webgpu --package lddgan-web --features lddgan-web/bench";
         cargo(&format!("clippy --release --target {WASM_TARGET} {packages} -- -D warnings"))
     }),
     ("documentation", || {
