@@ -27,8 +27,8 @@ pub fn of_mut<S: Simd>(block: &mut Block) -> &mut [S::f32s] {
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value: f32| simd.splat_f32s(value);
-    // In this order, because x86 gives the second number where one is none.
-    let x = simd.min_f32s(splat(88.0), simd.max_f32s(splat(-87.0), x));
+    let given = x;
+    let x = simd.min_f32s(simd.max_f32s(x, splat(-87.0)), splat(88.0));
     // Adding this leaves a whole number in the lowest bits.
     let magic = splat(12_582_912.0);
     let shifted = simd.mul_add_e_f32s(x, splat(std::f32::consts::LOG2_E), magic);
@@ -44,7 +44,9 @@ pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let sum = simd.mul_add_e_f32s(sum, simd.mul_f32s(rest, rest), simd.add_f32s(rest, splat(1.0)));
     let bits = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
     let power = simd.add_u32s(bits, simd.splat_u32s(1.0f32.to_bits()));
-    simd.mul_f32s(sum, simd.transmute_f32s_u32s(power))
+    let result = simd.mul_f32s(sum, simd.transmute_f32s_u32s(power));
+    // What is no number remains none.
+    simd.select_f32s(simd.equal_f32s(given, given), result, given)
 }
 
 /// The function of an activation.
