@@ -13,6 +13,7 @@ pub mod diffusion;
 pub mod error;
 pub mod graph;
 pub mod haar;
+pub mod hash;
 pub mod layers;
 pub mod model_file;
 pub mod networks;

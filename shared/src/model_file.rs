@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
 use crate::error::{Error, Result};
+use crate::hash::hex;
 use crate::networks::{Decoder, Discriminator, Encoder, Generator};
 use crate::parameters::{TensorMap, Weights};
 use crate::sampler::Model;
@@ -269,7 +270,7 @@ fn hash(config: &RawValue, tensors: &TensorMap) -> String {
         hasher.update(format!("\n{name} {} {:?}\n", tensor.dtype().as_str(), tensor.dims()));
         hasher.update(tensor.data());
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytemuck::{Pod, bytes_of};
 use candle_core::{Tensor, TensorId};
+use lddgan::backend::MINIBATCH_GROUP;
 use lddgan::graph::fusion::{FusedConv, FusedProduct, Plan, plan};
 use lddgan::graph::styles::Styles;
 use lddgan::graph::{Graph, Node, NodeId, Op, fold};
@@ -487,7 +488,7 @@ impl Lowering<'_> {
     fn minibatch_stddev(&mut self, node: &Node, y: Shape) -> Result<ValueId> {
         let [x] = node.inputs()?;
         let (shape, x) = (self.shape(x)?, self.operand(x)?);
-        let members = shape.batch.min(4);
+        let members = shape.batch.min(MINIBATCH_GROUP);
         let groups = shape.batch / members;
         let params = params::MinibatchStddev {
             groups: groups as u32,

@@ -3,8 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use lddgan::Graph;
 use lddgan::backend::Backend;
-use lddgan::check::sha256;
 use lddgan::graph::Recorder;
+use lddgan::hash::sha256;
 use lddgan::layers::{Conv2d, ConvGeometry};
 use serde::{Deserialize, Serialize};
 
