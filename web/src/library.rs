@@ -7,10 +7,10 @@ use lddgan::{ModelFile, Recipe, check};
 use wasm_bindgen::prelude::*;
 use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
 
-use crate::page::settings::{parse_executor, parse_seed, random_seed};
-use crate::page::worker::clock::pause;
-use crate::page::worker::download::{Download, Progress};
-use crate::page::worker::sampler::Sampler;
+use crate::choices::{parse_executor, parse_seed, random_seed};
+use crate::faces::Sampler;
+use crate::fetch::{Download, Progress};
+use crate::time::pause;
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = r#"

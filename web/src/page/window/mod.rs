@@ -22,8 +22,9 @@ use wasm_bindgen::prelude::*;
 use web_sys::{Document, ImageBitmap, UrlSearchParams, Window, Worker};
 
 use super::protocol::{ModelInfo, Order, Place, Reply, Request, bytes, pack, unpack};
-use super::settings::{Settings, random_seed};
-use super::words::describe;
+use super::settings::Settings;
+use crate::choices::random_seed;
+use crate::words::describe;
 use between::Between;
 use canvas::Image;
 use check::Check;

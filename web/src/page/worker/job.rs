@@ -2,8 +2,9 @@
 
 use lddgan::Recipe;
 
-use crate::page::protocol::{FileRecord, Order, Request, Source};
-use crate::page::settings::ExecutorChoice;
+use crate::choices::ExecutorChoice;
+use crate::fetch::FileRecord;
+use crate::page::protocol::{Order, Request, Source};
 use lddgan_webgpu::executor::NumberType;
 
 /// A request and how far it is.

@@ -5,13 +5,12 @@ use lddgan::{Model, ModelFile, check};
 use wasm_bindgen_futures::JsFuture;
 
 use super::Worker;
-use super::clock::now;
-use super::download::{Download, Progress};
 use super::job::ModelSource;
-use super::kept::Kept;
-use super::sampler::Sampler;
-use crate::page::protocol::{FileRecord, ModelInfo, Reply, Speed};
-use crate::page::settings::ExecutorChoice;
+use crate::choices::ExecutorChoice;
+use crate::faces::{Sampler, Speed};
+use crate::fetch::{Download, FileRecord, Kept, Progress};
+use crate::page::protocol::{ModelInfo, Reply};
+use crate::time::now;
 
 impl Worker {
     /// The sampler of another model; if that cannot be used, the one that there is.

@@ -1,17 +1,9 @@
 //! The worker: downloads the model and makes faces, so that the page stays responsive.
 
-mod adapter;
 mod check;
-pub mod clock;
-pub mod download;
 mod job;
-mod kept;
 mod load;
-mod memory;
-pub mod sampler;
-mod screen;
 mod verify;
-mod webgpu;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -23,12 +15,11 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
 use super::picture::{Frames, png};
-use super::protocol::{FileRecord, Place, Reply, Request, bytes, pack, unpack};
-use clock::pause;
-use download::Download;
+use super::protocol::{Place, Reply, Request, bytes, pack, unpack};
+use crate::faces::{COLUMNS, Sampler};
+use crate::fetch::{Download, FileRecord};
+use crate::time::pause;
 use job::{Faces, Job};
-use sampler::Sampler;
-use screen::COLUMNS;
 
 /// Listens to the window.
 pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {

@@ -8,9 +8,9 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
 
-use super::clock::{pause, scope, within};
-use crate::page::protocol::FileRecord;
-use crate::page::words::describe;
+use super::{FileRecord, hex};
+use crate::time::{pause, scope, within};
+use crate::words::describe;
 
 /// How often a broken connection is tried again, if nothing comes any more.
 const ATTEMPTS: u32 = 4;
@@ -197,17 +197,6 @@ impl Download {
 
 fn silent() -> Failure {
     Failure::Connection("the server sends nothing more".into())
-}
-
-impl FileRecord {
-    /// Whether these are the file's bytes.
-    pub fn fits(&self, bytes: &[u8]) -> bool {
-        self.bytes == bytes.len() as u64 && self.sha256 == hex(&Sha256::digest(bytes))
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn next_chunk(reader: &ReadableStreamDefaultReader) -> Result<Option<Uint8Array>, JsValue> {

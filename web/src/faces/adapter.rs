@@ -4,7 +4,7 @@ use js_sys::{Function, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-use super::clock::{pause, scope, within};
+use crate::time::{pause, scope, within};
 use lddgan_webgpu::{Error, Gpu, Result};
 
 /// Milliseconds for adapter and device together.

@@ -6,11 +6,11 @@ use lddgan::sampler::to_byte;
 use lddgan::{CandleBackend, Model, Recipe, Trajectory};
 use web_sys::ImageBitmap;
 
-use super::clock::now;
 use super::webgpu::{WebGpu, sentence, webgpu};
-use crate::page::protocol::{ExecutorInfo, Speed};
-use crate::page::settings::ExecutorChoice;
-use crate::page::words::size;
+use super::{ExecutorInfo, Speed};
+use crate::choices::ExecutorChoice;
+use crate::time::now;
+use crate::words::size;
 use lddgan_webgpu::Error;
 use lddgan_webgpu::executor::NumberType;
 
