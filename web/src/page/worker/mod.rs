@@ -124,14 +124,15 @@ impl Worker {
             Job::Develop { run, recipe, steps, dtype } => {
                 sampler.set_steps(steps)?;
                 sampler.set_dtype(dtype);
-                let images = sampler.develop(recipe).await?;
+                let mut pixels = Vec::new();
+                let is_whole = sampler.develop(recipe, |image| pixels.extend(image)).await?;
                 self.tell_news(sampler);
-                let Some(images) = images else {
+                if !is_whole {
                     self.jobs.borrow_mut().push_front(Job::Develop { run, recipe, steps, dtype });
                     return Ok(());
-                };
+                }
                 let levels = sampler.levels();
-                self.send_bytes(&Reply::Developed { run, levels }, &images.concat());
+                self.send_bytes(&Reply::Developed { run, levels }, &pixels);
                 Ok(())
             }
             Job::Check { url, expected } => {
