@@ -27,6 +27,8 @@ pub struct Sampler {
     news: bool,
     speed: Speed,
     choice: ExecutorChoice,
+    /// How many other workers make faces, where Candle computes.
+    helpers: usize,
     /// When WebGPU was asked for last after the browser had lost the GPU, in milliseconds, until it is back.
     lost: Option<f64>,
 }
@@ -50,7 +52,7 @@ impl Sampler {
             ExecutorChoice::Candle => (None, None),
             _ => webgpu(choice).await,
         };
-        Self { model, sha256, webgpu, note, news: false, speed, choice, lost: None }
+        Self { model, sha256, webgpu, note, news: false, speed, choice, helpers: 0, lost: None }
     }
 
     /// The same model with the executor of this choice.
@@ -119,8 +121,22 @@ impl Sampler {
     }
 
     pub fn info(&self) -> ExecutorInfo {
-        let name = self.webgpu.as_ref().map_or("Candle, WebAssembly on the CPU".to_owned(), WebGpu::describe);
+        let candle = || match self.helpers {
+            0 => "Candle, WebAssembly on the CPU".to_owned(),
+            helpers => format!("Candle, WebAssembly on the CPU, in {helpers} workers"),
+        };
+        let name = self.webgpu.as_ref().map_or_else(candle, WebGpu::describe);
         ExecutorInfo { name, note: self.note.clone(), f16: self.webgpu.as_ref().is_some_and(WebGpu::has_f16) }
+    }
+
+    /// Tells [`Self::info`] how many other workers make faces.
+    pub fn set_helpers(&mut self, helpers: usize) {
+        self.helpers = helpers;
+    }
+
+    /// Bytes that Candle takes for a face at least, weights aside.
+    pub fn memory(&self) -> Result<u64, String> {
+        memory(&self.model)
     }
 
     pub fn model(&self) -> &Model {
@@ -162,7 +178,7 @@ impl Sampler {
     }
 
     /// Goes back to WebGPU some time after the browser lost the GPU, once it is there again.
-    async fn return_to_webgpu(&mut self) {
+    pub async fn return_to_webgpu(&mut self) {
         if self.lost.is_none_or(|time| now() < time + AGAIN) {
             return;
         }
@@ -278,7 +294,7 @@ impl Sampler {
 fn candle(model: &Model, make: impl FnOnce() -> lddgan::Result<Tensor>) -> Result<Vec<f32>, String> {
     /// The most that a page's program can address.
     const MEMORY: u64 = 1 << 32;
-    let needed = model.record(1).map_err(candle_failed)?.bytes();
+    let needed = memory(model)?;
     if needed > MEMORY {
         let (needed, memory) = (size(needed), size(MEMORY));
         return Err(format!(
@@ -286,6 +302,10 @@ fn candle(model: &Model, make: impl FnOnce() -> lddgan::Result<Tensor>) -> Resul
         ));
     }
     make().and_then(|images| Ok(images.flatten_all()?.to_vec1()?)).map_err(candle_failed)
+}
+
+fn memory(model: &Model) -> Result<u64, String> {
+    Ok(model.record(1).map_err(candle_failed)?.bytes())
 }
 
 fn candle_failed(error: lddgan::Error) -> String {

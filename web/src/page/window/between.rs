@@ -138,6 +138,8 @@ impl App {
             return Ok(());
         }
         self.between.frames.borrow_mut().push(pixels);
+        let made = self.between.frames.borrow().len();
+        self.between.status.set_text_content(Some(&format!("Making the faces on the way: {made} of {FRAMES}…")));
         self.between.show(self.between.share.value_as_number())
     }
 

@@ -5,6 +5,7 @@ use lddgan::{Model, ModelFile, check};
 use wasm_bindgen_futures::JsFuture;
 
 use super::Worker;
+use super::helpers::File;
 use super::job::ModelSource;
 use crate::choices::ExecutorChoice;
 use crate::faces::{Sampler, Speed};
@@ -122,6 +123,8 @@ impl Worker {
             // WebGPU may take this model where it did not take the one before.
             _ => Sampler::new(model, info.sha256.clone(), speed, choice).await,
         };
+        self.file.replace(File::new(file, bytes));
+        self.helpers.take();
         self.send(&Reply::Executor(sampler.info()));
         self.send(&Reply::Ready(Box::new(info)));
         Some(sampler)
