@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::model_file::safe_name;
@@ -28,31 +27,39 @@ pub struct Subject {
     pub model: String,
     /// SHA-256 of the model file, in hexadecimal.
     pub sha256: String,
+    /// Of the faces that were made.
     pub seeds: Vec<u64>,
 }
 
 /// The recorded tensors of all stages: the noise as [`Model::draw`] names it, `latent/<t>` for t = T, …, 0, and `image`.
 #[derive(Debug, Clone)]
 pub struct Golden {
+    /// What made them.
     pub subject: Subject,
+    /// The value of each stage, by its name.
     pub stages: TensorMap,
 }
 
 /// How far one stage is from the recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
+    /// Of the stage.
     pub name: String,
+    /// The largest absolute difference.
     pub max_error: f64,
+    /// The mean absolute difference.
     pub mean_error: f64,
     /// Of the image; 999 where it is equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psnr: Option<f64>,
+    /// Whether that is within what the stage allows.
     pub passed: bool,
 }
 
 /// The outcome of a check, as it is stored and compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// What was checked.
     pub subject: Subject,
     /// Who computed: `cpu`, `cuda`, `wgpu`; in a page `webgpu` or `candle`.
     pub executor: String,
@@ -68,13 +75,10 @@ pub struct Report {
     /// The features of WebGPU's adapter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
+    /// In the order of computing.
     pub stages: Vec<Stage>,
+    /// Whether all stages did.
     pub passed: bool,
-}
-
-/// SHA-256 in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the executor made of each stage; the noise is added here.
@@ -163,6 +167,7 @@ impl Golden {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::sha256;
 
     fn golden() -> Golden {
         let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();

@@ -4,7 +4,8 @@
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
 use candle_core::{DType, Tensor};
-use lddgan::backend::{Activation, Backend, CandleBackend, Recorder};
+use lddgan::backend::{Activation, Backend, CandleBackend};
+use lddgan::graph::Recorder;
 use lddgan::layers::{Conv2d, ConvGeometry};
 use lddgan::noise::Stream;
 use lddgan_tests::{Tolerance, normal, values};

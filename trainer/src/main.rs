@@ -66,9 +66,11 @@ enum Train {
 }
 
 fn main() -> ExitCode {
-    threads::limit();
+    // SAFETY: the program has no other thread yet.
+    unsafe { threads::limit() };
     // The R1 penalty needs second-order gradients.
-    second_order::start();
+    // SAFETY: as above.
+    unsafe { second_order::start() };
     match run(&Cli::parse().command) {
         Ok(ended) => status(ended),
         Err(error) => {

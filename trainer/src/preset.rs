@@ -4,9 +4,8 @@ use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use std::ops::RangeBounds;
 use std::path::Path;
 
-use lddgan::networks::{Decoder, Discriminator, Encoder, Generator};
-use lddgan::parameters::Shapes;
-use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
+use lddgan::backend::MINIBATCH_GROUP;
+use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig, cost};
 use serde::{Deserialize, Serialize};
 
 use crate::autoencoder::Lattice;
@@ -220,7 +219,13 @@ impl Preset {
                 return Err(PresetError::Unknown { name: name.to_string(), known });
             }
         };
-        let preset: Self = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        Self::parse(name, &text)
+    }
+
+    /// Reads a preset from the text of a TOML file; `name` is for errors.
+    pub fn parse(name: &str, text: &str) -> Result<Self, PresetError> {
+        let invalid = |reason: String| PresetError::Invalid { name: name.to_string(), reason };
+        let preset: Self = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
         preset.validate().map_err(invalid)?;
         Ok(preset)
     }
@@ -316,23 +321,22 @@ impl Preset {
         if denoising && discriminator.gaussian_modes != generator.gaussian_modes {
             return Err("discriminator.gaussian_modes differs from generator.gaussian_modes".to_string());
         }
-        self.build_networks().map_err(|error| error.to_string())
+        self.record_networks().map_err(|error| error.to_string())
     }
 
-    /// Builds all networks without weights, which finds sizes that do not fit, such as groups that do not divide channels.
-    fn build_networks(&self) -> lddgan::Result<()> {
-        let shapes = Shapes::new();
-        let vb = shapes.var_builder();
-        Generator::new(vb.pp("generator"), &self.generator)?;
-        Discriminator::new(vb.pp("discriminator"), &self.discriminator)?;
-        Encoder::new(vb.pp("encoder"), &self.autoencoder)?;
-        Decoder::new(vb.pp("decoder"), &self.autoencoder)?;
+    /// Records all networks without weights, which finds sizes that do not fit, such as groups that do not divide channels,
+    /// or more halvings than the latents have.
+    fn record_networks(&self) -> lddgan::Result<()> {
+        cost::generator(&self.generator)?;
+        cost::discriminator(&self.discriminator, self.generator.latent_size)?;
+        cost::encoder(&self.autoencoder)?;
+        cost::decoder(&self.autoencoder)?;
         Ok(())
     }
 
     fn validate_gan(&self) -> Result<(), String> {
         let gan = &self.train_gan;
-        if !gan.batch.is_multiple_of(gan.batch.min(4)) {
+        if !gan.batch.is_multiple_of(gan.batch.min(MINIBATCH_GROUP)) {
             return Err(format!("train_gan.batch: {} must be less than 4 or a multiple of 4", gan.batch));
         }
         if gan.final_learning_rate.is_some() && gan.final_generator_learning_rate.is_some() {

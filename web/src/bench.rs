@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-use lddgan::backend::{Backend, CandleBackend, Recorder};
+use lddgan::backend::{Backend, CandleBackend};
+use lddgan::graph::Recorder;
 use lddgan::noise::Stream;
 use lddgan::sampler::constants;
 use lddgan::{Graph, Model, ModelFile};

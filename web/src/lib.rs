@@ -1,5 +1,7 @@
 //! The page's program, and the package for other pages: one WebAssembly module.
 
+#![warn(clippy::unwrap_used)]
+
 #[cfg(all(target_arch = "wasm32", feature = "bench"))]
 mod bench;
 #[cfg(any(target_arch = "wasm32", test))]

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use js_sys::{Array, Function, Uint8Array, Uint8ClampedArray};
-use lddgan::{ModelFile, Recipe, check};
+use lddgan::{ModelFile, Recipe, hash};
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
@@ -75,7 +75,7 @@ impl Program {
             .and_then(|read| read.model(file, &candle_core::Device::Cpu))
             .map_err(|reason| error(format!("The model cannot be used: {reason}.")))?;
         let (image_size, steps) = (model.config.autoencoder.image_size, model.schedule.steps());
-        let sampler = Sampler::new(model, check::sha256(&bytes), Default::default(), executor).await;
+        let sampler = Sampler::new(model, hash::sha256(&bytes), Default::default(), executor).await;
         Ok(Self { sampler: Some(sampler).into(), image_size, steps })
     }
 

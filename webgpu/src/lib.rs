@@ -1,5 +1,7 @@
 //! LDDGAN on WebGPU: compiles recorded networks to compute shaders and runs them, native and in a browser.
 
+#![warn(missing_docs, clippy::unwrap_used)]
+
 pub mod ceilings;
 mod clock;
 mod error;

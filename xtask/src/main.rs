@@ -40,7 +40,7 @@ enum Command {
     /// Write the program as a package for other pages, with TypeScript types and an example
     Npm(publish::Options),
     /// Run every check: formatting, lints, unit and parity tests, the page in a headless browser
-    Test,
+    Test(test::Options),
     /// Time this project beside others
     #[command(subcommand)]
     Bench(bench::Options),
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         Command::Dist(options) => publish::dist(&options),
         Command::Bundle(options) => publish::bundle(&options),
         Command::Npm(options) => publish::npm(&options),
-        Command::Test => test::run(),
+        Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::bench(&options),
         Command::Doctor => doctor::run(),
         Command::Fuzz(options) => fuzz::run(&options),

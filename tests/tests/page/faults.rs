@@ -63,7 +63,7 @@ fn right_faces_are_remembered() {
              })()",
         )
     };
-    let sha256 = lddgan::check::sha256(&tiny(1));
+    let sha256 = lddgan::hash::sha256(&tiny(1));
     page.browser.wait("a verified model", || verified().as_str().is_some_and(|all| all.starts_with(&sha256)));
     assert!(page.browser.text("#executor").starts_with("WebGPU"));
     assert_eq!(page.browser.errors(), [""; 0]);

@@ -1,8 +1,9 @@
 //! Single operations and blocks, on the CPU and through WebGPU.
 
 use candle_core::{Device, Tensor};
-use lddgan::backend::{Activation, Backend, CandleBackend, NodeId};
+use lddgan::backend::{Activation, Backend, CandleBackend};
 use lddgan::diffusion::timestep_embedding;
+use lddgan::graph::NodeId;
 use lddgan::layers::{Conv2d, ConvGeometry, Linear};
 use lddgan::networks::{AttentionBlock, AttentionStyle, Condition, ResidualBlock};
 use lddgan::parameters::{Parameters, TensorMap};

@@ -9,10 +9,11 @@ use image::RgbImage;
 use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Encoder};
 use lddgan::noise::Stream;
+use lddgan::parameters::TensorMap;
 use lddgan::{ModelFile, Provenance};
 
 use super::backbone::Backbone;
-use super::step::{Given, Trainer, scalar};
+use super::step::{Given, Setup, Trainer, scalar};
 use crate::checkpoint::{Metric, Position, Score, Stage};
 use crate::data::{DataOptions, ImageSet, prefetch};
 use crate::distributed::{self, Processes};
@@ -20,10 +21,11 @@ use crate::eval::lpips::Lpips;
 use crate::memory;
 use crate::precision::Precision;
 use crate::preset::{AutoencoderTraining, Preset};
-use crate::progress::Progress;
-use crate::run::{Ended, Run, RunOptions, Sampler, Snapshot};
+use crate::run::{Ended, EpochOrder, Run, RunOptions, Snapshot, Taken, Training};
 use crate::{files, grid};
 
+/// Where a preset has the batch.
+const BATCH_FIELD: &str = "train_autoencoder.batch";
 /// Images that the linear path is fitted on.
 const PCA_IMAGES: usize = 512;
 /// Images in the picture of a checkpoint.
@@ -96,10 +98,10 @@ fn batches(
 ) -> impl Iterator<Item = Result<Batch>> + Send + use<> {
     let (seed, first, step) = (position.seed, position.images, position.step);
     let (batch, crop, share) = (training.batch as u64, training.crop, processes.share());
-    let mut sampler = Sampler::new(seed, 2 * images.len());
+    let mut order = EpochOrder::new(seed, 2 * images.len());
     (0..).map(move |i| {
         let samples = share(first + i * batch..first + (i + 1) * batch);
-        let indices = sampler.batch(&samples);
+        let indices = order.batch(&samples);
         let images = images.batch(&indices, &Device::Cpu)?;
         let images = match crop {
             Some(crop) => random_crop(&images, crop, &mut Stream::new(seed, step + i, "crop"))?,
@@ -149,8 +151,9 @@ impl Validation {
 
 /// The seconds of a step with the first `count` of these images, of a trainer of its own.
 fn probe(preset: &Preset, precision: Precision, images: &Tensor, count: usize) -> Result<f64> {
-    let (given, device) = (Given::default(), images.device());
-    let mut trainer = Trainer::new(preset, 0, false, given, precision, device, &Processes::alone())?;
+    let (device, processes) = (images.device(), &Processes::alone());
+    let setup = Setup { preset, seed: 0, hold_encoder: false, precision, device, processes };
+    let mut trainer = Trainer::new(&setup, Given::default())?;
     let started = Instant::now();
     trainer.step(&images.narrow(0, 0, count)?, &(0..count as u64).collect::<Vec<_>>(), 0, u64::MAX)?;
     Ok(started.elapsed().as_secs_f64())
@@ -164,7 +167,7 @@ fn given(options: &Options, preset: &Preset, device: &Device) -> Result<Given> {
     match &options.features {
         None => ensure!(!needed, "preset {name}: its losses on features need a network: name a file with --features"),
         Some(_) => {
-            ensure!(needed, "preset {name} has no losses on features (features, projected): leave --features out")
+            ensure!(needed, "preset {name} has no losses on features (features, projected): leave --features out");
         }
     }
     Ok(Given {
@@ -183,6 +186,11 @@ fn start_from(trainer: &Trainer, preset: &Preset, path: &Path) -> Result<()> {
 
 /// Runs `lddgan train autoencoder`.
 pub fn train(options: &Options) -> Result<Ended> {
+    if options.run.dry_run {
+        return options.run.print_memory(BATCH_FIELD, |preset, precision| {
+            Ok((memory::Estimate::of_autoencoder(preset, precision)?, preset.autoencoder_training()?.batch))
+        });
+    }
     let device = options.run.device()?;
     distributed::run(&device, |processes| train_among(processes, options, &device))
 }
@@ -192,7 +200,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let preset = run.position.preset.clone();
     let training = preset.autoencoder_training()?;
     let batch = training.batch;
-    processes.check_batch("train_autoencoder.batch", batch, 1)?;
+    processes.check_batch(BATCH_FIELD, batch, 1)?;
     let size = preset.autoencoder.image_size;
     let images = options.data.load(size)?;
     let validation = match &options.validation[..] {
@@ -217,7 +225,8 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
 
     let seed = run.position.seed;
     let given = given(options, &preset, device)?;
-    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, given, precision, device, processes)?;
+    let setup = Setup { preset: &preset, seed, hold_encoder: options.hold_encoder, precision, device, processes };
+    let mut trainer = Trainer::new(&setup, given)?;
     match (checkpoint, &options.autoencoder) {
         (Some((checkpoint, path)), _) => trainer.load(&checkpoint, &path.display().to_string())?,
         (None, Some(path)) => start_from(&trainer, &preset, path)?,
@@ -229,38 +238,49 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
 
     let total = options.run.images.unwrap_or(training.images);
     processes.check_same(&format!("{:?} {total} {} {}", run.position, images.len(), options.hold_encoder))?;
-    let mut batches = prefetch(batches(images, training, &run.position, processes));
-    let mut progress = Progress::new(run.position.images, total).within(run.seconds_left());
-    let snapshot = |trainer: &Trainer, position: &Position| snapshot(trainer, position, &options.data, &validation);
-    let ended = loop {
-        if run.checkpoint_due() {
-            run.save(|position| snapshot(&trainer, position))?;
-            progress.note(&format!("checkpoint at {}", run.summary()));
-        }
-        // After the checkpoint, which the first process alone writes: it may leave no time for a step.
-        if let Some(ended) = run.ended(total)? {
-            break ended;
-        }
-        let Batch { samples, indices, images } =
-            batches.next().context("the thread that prepares batches gave up")??;
-        let images = images.to_device(device)?;
-        trainer.anneal(run.position.images as f64 / total as f64);
-        let Position { step, images: seen, .. } = run.position;
-        let losses = trainer.step(&images, &samples, step, seen).map_err(|error| {
-            let fits = |count| probe(&preset, precision, &images, count).is_ok();
-            memory::explain(error.into(), "train_autoencoder.batch", samples.len(), fits)
-        })?;
-        let values: Vec<_> = losses.named().into_iter().chain(trainer.gradient_norms()?).collect();
-        run.guard(&values, &indices, &images, || Ok(trainer.state()?))?;
-        run.advance(batch, &values);
-        progress.update(run.position.images, &losses.named());
-    };
-    progress.finish();
-    if processes.is_first() {
-        run.save(|position| snapshot(&trainer, position)).context("the last checkpoint could not be written")?;
-        run.conclude(ended, total);
+    let memory = memory::Estimate::of_autoencoder(&preset, precision)?;
+    let batches = prefetch(batches(images, training, &run.position, processes));
+    let mut training = Autoencoder { trainer, batch, batches, validation, data: &options.data, memory, device };
+    crate::run::train(&mut run, &mut training, total)
+}
+
+/// The autoencoder, and what it is trained with.
+struct Autoencoder<'a, B> {
+    trainer: Trainer,
+    /// Samples of a batch, of all processes.
+    batch: usize,
+    batches: B,
+    validation: Validation,
+    data: &'a DataOptions,
+    memory: memory::Estimate,
+    device: &'a Device,
+}
+
+impl<B: Iterator<Item = Result<Batch>>> Training for Autoencoder<'_, B> {
+    fn batch(&self) -> usize {
+        self.batch
     }
-    Ok(ended)
+
+    fn step(&mut self, position: &Position, total: u64) -> Result<Taken> {
+        let batch = self.batches.next().context("the thread that prepares batches gave up")?;
+        let Batch { samples, indices, images } = batch?;
+        let batch = images.to_device(self.device)?;
+        self.trainer.anneal(position.images as f64 / total as f64);
+        let losses = self.trainer.step(&batch, &samples, position.step, position.images);
+        let losses = losses.map_err(|error| self.memory.explain(error.into(), BATCH_FIELD, samples.len()))?;
+        let shown = losses.named();
+        let logged = shown.iter().copied().chain(self.trainer.gradient_norms()?);
+        let logged = logged.map(|(name, value)| (name.to_string(), value)).collect();
+        Ok(Taken { indices, batch, shown, logged })
+    }
+
+    fn state(&self) -> Result<TensorMap> {
+        Ok(self.trainer.state()?)
+    }
+
+    fn snapshot(&self, position: &Position) -> Result<Snapshot> {
+        snapshot(&self.trainer, position, self.data, &self.validation)
+    }
 }
 
 #[cfg(test)]

@@ -54,9 +54,10 @@ impl Screen {
             view_formats: Vec::new(),
         };
         drawing.surface.configure(gpu.device(), &config);
-        let texture = match drawing.surface.get_current_texture() {
-            CurrentSurfaceTexture::Success(texture) | CurrentSurfaceTexture::Suboptimal(texture) => texture,
-            _ => return Err(failed("the canvas gives nothing to draw on")),
+        let (CurrentSurfaceTexture::Success(texture) | CurrentSurfaceTexture::Suboptimal(texture)) =
+            drawing.surface.get_current_texture()
+        else {
+            return Err(failed("the canvas gives nothing to draw on"));
         };
         let view = texture.texture.create_view(&Default::default());
         drawing.painter.draw(executor, "image", &view, COLUMNS.min(count) as u32)?;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use candle_core::{Device, Tensor};
-use lddgan::check::{Golden, Report, sha256};
+use lddgan::check::{Golden, Report};
+use lddgan::hash::sha256;
 use lddgan::{Model, Recipe, Trajectory};
 
 use web_sys::ImageBitmap;

@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use lddgan::Graph;
-use lddgan::backend::{Backend, Recorder};
-use lddgan::check::sha256;
+use lddgan::backend::Backend;
+use lddgan::graph::Recorder;
+use lddgan::hash::sha256;
 use lddgan::layers::{Conv2d, ConvGeometry};
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! How a model comes into the worker.
 
 use candle_core::Device;
-use lddgan::{Model, ModelFile, check};
+use lddgan::{Model, ModelFile, hash};
 use wasm_bindgen_futures::JsFuture;
 
 use super::Worker;
@@ -138,7 +138,7 @@ fn read(file: &str, bytes: &[u8]) -> lddgan::Result<(ModelInfo, Model)> {
     let info = ModelInfo {
         name: read.provenance.name.clone(),
         bytes: bytes.len(),
-        sha256: check::sha256(bytes),
+        sha256: hash::sha256(bytes),
         image_size: model.config.autoencoder.image_size,
         steps: model.schedule.steps(),
         config: read.config,
