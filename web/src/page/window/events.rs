@@ -9,7 +9,8 @@ use web_sys::{
 
 use super::dom::listen;
 use super::{App, read_settings};
-use crate::page::settings::{Settings, Vary, parse_dtype, parse_seed, random_seed};
+use crate::choices::{parse_dtype, parse_seed, random_seed};
+use crate::page::settings::{Settings, Vary};
 
 type Handler = fn(&Rc<App>, Event) -> Result<(), JsValue>;
 

@@ -11,9 +11,10 @@ use super::canvas::{Image, Picture};
 use super::dom::{append, document, find};
 use super::save::save;
 use super::{App, persist};
+use crate::choices::MAX_SEED;
 use crate::page::picture::{Frames, png};
 use crate::page::protocol::Request;
-use crate::page::settings::{MAX_SEED, Settings};
+use crate::page::settings::Settings;
 
 /// Pixels of the display, and of each step.
 const DISPLAY: usize = 1024;

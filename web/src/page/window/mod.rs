@@ -22,8 +22,10 @@ use wasm_bindgen::prelude::*;
 use web_sys::{Document, ImageBitmap, UrlSearchParams, Window, Worker};
 
 use super::protocol::{ModelInfo, Order, Place, Reply, Request, bytes, pack, unpack};
-use super::settings::{Settings, random_seed};
-use super::words::describe;
+use super::settings::Settings;
+use super::start::start_worker;
+use crate::choices::random_seed;
+use crate::words::describe;
 use between::Between;
 use canvas::Image;
 use check::Check;
@@ -35,10 +37,6 @@ use view::View;
 
 #[wasm_bindgen]
 extern "C" {
-    /// Starts this program again in a worker, without a second download.
-    #[wasm_bindgen(catch, js_name = startWorker)]
-    fn start_worker(module: JsValue) -> Result<Worker, JsValue>;
-
     /// Says whether the page opens without network from now on.
     #[wasm_bindgen(js_name = showKept)]
     fn show_kept(kept: bool);

@@ -9,7 +9,8 @@ use web_sys::HtmlProgressElement;
 use web_sys::{Document, Element, HtmlButtonElement, HtmlElement, HtmlFormElement, HtmlInputElement};
 
 use super::dom::{append, document, find};
-use crate::page::protocol::{ExecutorInfo, FileRecord};
+use crate::faces::ExecutorInfo;
+use crate::fetch::FileRecord;
 use crate::page::settings::{Settings, TRUNCATIONS, Vary, step_choices, z_step_choices};
 
 pub struct View {

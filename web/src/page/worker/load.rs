@@ -5,13 +5,13 @@ use lddgan::{Model, ModelFile, hash};
 use wasm_bindgen_futures::JsFuture;
 
 use super::Worker;
-use super::clock::now;
-use super::download::{Download, Progress};
+use super::helpers::File;
 use super::job::ModelSource;
-use super::kept::Kept;
-use super::sampler::Sampler;
-use crate::page::protocol::{FileRecord, ModelInfo, Reply, Speed};
-use crate::page::settings::ExecutorChoice;
+use crate::choices::ExecutorChoice;
+use crate::faces::{Sampler, Speed};
+use crate::fetch::{Download, FileRecord, Kept, Progress};
+use crate::page::protocol::{ModelInfo, Reply};
+use crate::time::now;
 
 impl Worker {
     /// The sampler of another model; if that cannot be used, the one that there is.
@@ -123,6 +123,8 @@ impl Worker {
             // WebGPU may take this model where it did not take the one before.
             _ => Sampler::new(model, info.sha256.clone(), speed, choice).await,
         };
+        self.file.replace(File::new(file, bytes));
+        self.helpers.take();
         self.send(&Reply::Executor(sampler.info()));
         self.send(&Reply::Ready(Box::new(info)));
         Some(sampler)
