@@ -28,31 +28,39 @@ pub struct Subject {
     pub model: String,
     /// SHA-256 of the model file, in hexadecimal.
     pub sha256: String,
+    /// Of the faces that were made.
     pub seeds: Vec<u64>,
 }
 
 /// The recorded tensors of all stages: the noise as [`Model::draw`] names it, `latent/<t>` for t = T, …, 0, and `image`.
 #[derive(Debug, Clone)]
 pub struct Golden {
+    /// What made them.
     pub subject: Subject,
+    /// The value of each stage, by its name.
     pub stages: TensorMap,
 }
 
 /// How far one stage is from the recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
+    /// Of the stage.
     pub name: String,
+    /// The largest absolute difference.
     pub max_error: f64,
+    /// The mean absolute difference.
     pub mean_error: f64,
     /// Of the image; 999 where it is equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psnr: Option<f64>,
+    /// Whether that is within what the stage allows.
     pub passed: bool,
 }
 
 /// The outcome of a check, as it is stored and compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// What was checked.
     pub subject: Subject,
     /// Who computed: `cpu`, `cuda`, `wgpu`; in a page `webgpu` or `candle`.
     pub executor: String,
@@ -68,7 +76,9 @@ pub struct Report {
     /// The features of WebGPU's adapter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
+    /// In the order of computing.
     pub stages: Vec<Stage>,
+    /// Whether all stages did.
     pub passed: bool,
 }
 

@@ -8,8 +8,11 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
+    /// Undoes diffusion steps.
     pub generator: GeneratorConfig,
+    /// Turns latents into images.
     pub autoencoder: AutoencoderConfig,
+    /// The steps, and how much noise they add.
     pub diffusion: DiffusionConfig,
     /// Each channel of a latent is divided by its number before diffusion and multiplied by it before decoding
     /// (reference: `scale_factor`, one number for all channels).
@@ -57,6 +60,7 @@ pub struct GeneratorConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoencoderConfig {
+    /// What latents are.
     #[serde(default, skip_serializing_if = "AutoencoderKind::is_vq")]
     pub kind: AutoencoderKind,
     /// Channels of the images.
@@ -78,6 +82,7 @@ pub struct AutoencoderConfig {
     /// The kinds with weights have encoder and decoder with as many levels; each but the last halves the size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<CoderConfig>,
+    /// From latents to images, as `encoder`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder: Option<CoderConfig>,
     /// Adds a linear map of patches to latents (and back) beside the learned networks, so that training starts
@@ -185,7 +190,14 @@ fn yes() -> bool {
 #[serde(try_from = "DiffusionFields", into = "DiffusionFields")]
 pub enum DiffusionConfig {
     /// Betas that grow linearly in continuous time, cut into `steps` denoising steps T (`num_timesteps`).
-    Betas { steps: usize, beta_min: f64, beta_max: f64 },
+    Betas {
+        /// Steps from an image to noise.
+        steps: usize,
+        /// The rate of noise at the first moment.
+        beta_min: f64,
+        /// The rate of noise at the last moment.
+        beta_max: f64,
+    },
     /// The share of x_0's variance in each of x_1, …, x_T.
     AlphaBar(Vec<f64>),
 }
@@ -246,6 +258,7 @@ impl Default for DiffusionConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiscriminatorConfig {
+    /// Which of the reference's discriminators.
     pub kind: DiscriminatorKind,
     /// Channels of the latent; the discriminator sees two of them, x_t and x_{t+1}.
     pub latent_channels: usize,
@@ -361,6 +374,7 @@ impl GeneratorConfig {
         self.patch << (self.multipliers.len().saturating_sub(1) + usize::from(self.wavelet))
     }
 
+    /// Whether a generator can be built from this.
     pub fn validate(&self) -> Result<()> {
         levels("generator", self.channels, &self.multipliers, self.blocks)?;
         if !self.channels.is_multiple_of(4) {
@@ -417,13 +431,14 @@ impl AutoencoderConfig {
         Ok((encoder, decoder))
     }
 
+    /// Whether an autoencoder can be built from this.
     pub fn validate(&self) -> Result<()> {
         within("autoencoder.image_channels", self.image_channels, 4)?;
         within("autoencoder.latent_channels", self.latent_channels, MAX_WIDTH)?;
         if self.kind.is_learned() {
-            self.validate_coders()?
+            self.validate_coders()?;
         } else {
-            self.validate_fixed()?
+            self.validate_fixed()?;
         }
         divisible("autoencoder.image_size", self.image_size, self.factor())?;
         if self.band_order != BandOrder::default() && self.kind != AutoencoderKind::Haar {
@@ -499,6 +514,7 @@ impl DiffusionConfig {
         }
     }
 
+    /// Whether a schedule can be computed from this.
     pub fn validate(&self) -> Result<()> {
         within("diffusion.steps", self.steps(), 1000)?;
         match self {

@@ -3,11 +3,11 @@
 use candle_core::Device;
 use candle_nn::VarBuilder;
 
-use crate::backend::{Graph, Recorder};
 use crate::config::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig};
 use crate::diffusion::Schedule;
 use crate::error::Result;
-use crate::networks::{Decoder, Discriminator, Encoder, Generator, record_inputs};
+use crate::graph::{Graph, Recorder};
+use crate::networks::{Decoder, Discriminator, Encoder, Generator, PatchDiscriminator, record_inputs};
 use crate::parameters::Shapes;
 
 /// The size of a network.
@@ -17,6 +17,8 @@ pub struct Cost {
     pub parameters: usize,
     /// Floating-point operations per image, see [`crate::Graph::flops`].
     pub flops: u64,
+    /// Bytes of all values per image in f32, see [`crate::Graph::kept_bytes`].
+    pub kept_bytes: u64,
 }
 
 /// Builds a network without weights and records it for one image.
@@ -25,9 +27,11 @@ fn cost(record: impl FnOnce(VarBuilder) -> Result<Graph>) -> Result<Cost> {
     let graph = record(shapes.var_builder())?;
     let trained = |name: &str| name != "codebook" && !name.starts_with("gaussian.");
     let counted = shapes.shapes().into_iter().filter(|(name, _)| trained(name));
-    Ok(Cost { parameters: counted.map(|(_, shape)| shape.elem_count()).sum(), flops: graph.flops() })
+    let parameters = counted.map(|(_, shape)| shape.elem_count()).sum();
+    Ok(Cost { parameters, flops: graph.flops(), kept_bytes: graph.kept_bytes() })
 }
 
+/// The generator, one step of it.
 pub fn generator(config: &GeneratorConfig) -> Result<Cost> {
     cost(|vb| Generator::new(vb, config)?.record())
 }
@@ -59,6 +63,18 @@ pub fn encoder(config: &AutoencoderConfig) -> Result<Cost> {
     })
 }
 
+/// The decoder, with its quantiser.
 pub fn decoder(config: &AutoencoderConfig) -> Result<Cost> {
     cost(|vb| Decoder::new(vb, config)?.record(config))
+}
+
+/// The discriminator that an autoencoder trains against, on images of `size` pixels; see [`PatchDiscriminator::new`].
+pub fn patch_discriminator(image_channels: usize, channels: usize, layers: usize, size: usize) -> Result<Cost> {
+    cost(|vb| {
+        let discriminator = PatchDiscriminator::new(vb, image_channels, channels, layers)?;
+        let mut b = Recorder::new();
+        let image = b.input("image", &[1, image_channels, size, size]);
+        discriminator.forward(&mut b, &image)?;
+        Ok(b.finish())
+    })
 }

@@ -48,6 +48,7 @@ const EPSILON: f64 = 1e-3;
 const FIRST_BETA: f32 = 1e-8;
 
 impl Schedule {
+    /// Computes the schedule in f64.
     pub fn new(config: &DiffusionConfig) -> Result<Self> {
         config.validate()?;
         let betas = betas(config);

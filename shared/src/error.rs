@@ -2,6 +2,7 @@
 
 /// What can go wrong in this crate; every message says what was wrong, where, and where it helps what to do.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
     /// A setting that no network can be built from.
     #[error("configuration field `{field}`: {reason}")]

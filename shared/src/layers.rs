@@ -32,7 +32,9 @@ pub enum Fan {
 /// How a layer's weights start: uniform with variance `scale / fan`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WeightInit {
+    /// Factor of the variance.
     pub scale: f64,
+    /// What the variance is divided by.
     pub fan: Fan,
 }
 
@@ -62,7 +64,9 @@ impl WeightInit {
 /// The geometry of a square convolution; zeros outside the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConvGeometry {
+    /// Side of the kernel, in pixels.
     pub kernel: usize,
+    /// Pixels from one result to the next.
     pub stride: usize,
     /// Zeros above and left of the image.
     pub pad_before: usize,
@@ -91,8 +95,11 @@ impl ConvGeometry {
 /// 2-D convolution. `weight` is (out, in, kernel, kernel), `bias` (out).
 #[derive(Debug, Clone)]
 pub struct Conv2d {
+    /// (out, in, kernel, kernel)
     pub weight: Tensor,
+    /// (out)
     pub bias: Option<Tensor>,
+    /// Kernel, stride and padding.
     pub geometry: ConvGeometry,
 }
 
@@ -133,11 +140,14 @@ impl Conv2d {
 /// Fully connected layer. `weight` is (out, in), `bias` (out).
 #[derive(Debug, Clone)]
 pub struct Linear {
+    /// (out, in)
     pub weight: Tensor,
+    /// (out)
     pub bias: Tensor,
 }
 
 impl Linear {
+    /// Takes `weight` and `bias` from `vb`, or draws the weight from `init`, the bias being zero.
     pub fn new(vb: VarBuilder, inputs: usize, outputs: usize, init: WeightInit) -> Result<Self> {
         let weight = vb.get_with_hints((outputs, inputs), "weight", init.init(inputs, outputs, 1))?;
         let bias = vb.get_with_hints(outputs, "bias", Init::Const(0.0))?;
@@ -148,12 +158,16 @@ impl Linear {
 /// Group norm with affine parameters per channel, biased variance, [`GROUP_NORM_EPS`].
 #[derive(Debug, Clone)]
 pub struct GroupNorm {
+    /// (C), a factor for each channel.
     pub weight: Tensor,
+    /// (C), added to each channel.
     pub bias: Tensor,
+    /// Groups of channels that are normalised together.
     pub groups: usize,
 }
 
 impl GroupNorm {
+    /// Takes `weight` and `bias` from `vb`, or ones and zeros.
     pub fn new(vb: VarBuilder, channels: usize, groups: usize) -> Result<Self> {
         check_groups(channels, groups)?;
         let weight = vb.get_with_hints(channels, "weight", Init::Const(1.0))?;

@@ -3,12 +3,15 @@
 //! Every network is written once, against the [`Backend`] trait: the same wiring runs under Candle (training and
 //! reference), is recorded as a [`Graph`] for WebGPU, and exported.
 
+#![warn(missing_docs, clippy::unwrap_used)]
+
 pub mod backend;
 pub mod check;
 pub mod config;
 pub mod cost;
 pub mod diffusion;
 pub mod error;
+pub mod graph;
 pub mod haar;
 pub mod layers;
 pub mod model_file;
@@ -19,11 +22,12 @@ pub mod parameters;
 pub mod recipe;
 pub mod sampler;
 
-pub use backend::{Activation, Backend, CandleBackend, FirMode, Graph, Recorder};
+pub use backend::{Activation, Backend, CandleBackend, FirMode};
 pub use config::{
     AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig,
 };
 pub use error::{Error, Result};
+pub use graph::{Graph, Recorder};
 pub use model_file::{Direction, ModelFile, Provenance};
 #[cfg(feature = "cuda")]
 pub use ops::cuda::{

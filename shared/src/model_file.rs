@@ -23,15 +23,19 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
+    /// Of encoder and decoder, as far as the file has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoencoder: Option<AutoencoderConfig>,
+    /// Of the generator, if the file has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<GeneratorConfig>,
+    /// The noise schedule that the generator was trained with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diffusion: Option<DiffusionConfig>,
     /// See [`ModelConfig::latent_scale`]; empty where there is no generator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latent_scale: Vec<f32>,
+    /// Of the discriminator, if the file has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discriminator: Option<DiscriminatorConfig>,
 }
@@ -39,7 +43,8 @@ pub struct FileConfig {
 /// How the weights came about.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// A name to show, and for files that are made with the model: see [`safe_name`].
+    /// A name to show, and for files that are made with the model: when a file is read, characters that no path and no
+    /// terminal should get are replaced.
     #[serde(deserialize_with = "safe_name")]
     pub name: String,
     /// The training images.
@@ -104,8 +109,11 @@ struct Metadata {
 /// `discriminator.…`.
 #[derive(Debug, Clone)]
 pub struct ModelFile {
+    /// What rebuilds the networks.
     pub config: FileConfig,
+    /// Where they come from.
     pub provenance: Provenance,
+    /// Their parameters, by name.
     pub tensors: TensorMap,
 }
 
@@ -190,21 +198,25 @@ impl ModelFile {
         Ok((self.encoder(file, device)?, self.decoder(file, device)?))
     }
 
+    /// Builds the encoder; `file` is for errors.
     pub fn encoder(&self, file: &str, device: &Device) -> Result<Encoder> {
         let config = self.need(&self.config.autoencoder, "autoencoder", file)?;
         self.network("encoder", file, device, |vb| Encoder::new(vb, config))
     }
 
+    /// Builds the decoder; `file` is for errors.
     pub fn decoder(&self, file: &str, device: &Device) -> Result<Decoder> {
         let config = self.need(&self.config.autoencoder, "autoencoder", file)?;
         self.network("decoder", file, device, |vb| Decoder::new(vb, config))
     }
 
+    /// Builds the generator; `file` is for errors.
     pub fn generator(&self, file: &str, device: &Device) -> Result<Generator> {
         let config = self.need(&self.config.generator, "generator", file)?;
         self.network("generator", file, device, |vb| Generator::new(vb, config))
     }
 
+    /// Builds the discriminator; `file` is for errors.
     pub fn discriminator(&self, file: &str, device: &Device) -> Result<Discriminator> {
         let config = self.need(&self.config.discriminator, "discriminator", file)?;
         self.network("discriminator", file, device, |vb| Discriminator::new(vb, config))

@@ -30,6 +30,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
+    /// None yet; each is drawn from `seed` and its name when it is first asked for.
     pub fn new(seed: u64, device: &Device) -> Self {
         Self { seed, device: device.clone(), constants: Arc::default(), vars: Arc::default() }
     }
@@ -148,6 +149,7 @@ impl SimpleBackend for Parameters {
 pub struct Shapes(Arc<Mutex<BTreeMap<String, Shape>>>);
 
 impl Shapes {
+    /// None yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -201,6 +203,7 @@ struct Account {
 }
 
 impl Weights {
+    /// Of these tensors.
     pub fn new(tensors: TensorMap) -> Self {
         Self { tensors: Arc::new(tensors), account: Arc::default() }
     }

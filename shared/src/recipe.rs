@@ -10,7 +10,9 @@ use crate::noise::Stream;
 /// Where some draws of an image come from: between those of two seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Mix {
+    /// The seed at share 0.
     pub from: u64,
+    /// The seed at share 1.
     pub to: u64,
     /// How far from the one to the other, 0 to 1.
     pub share: f64,

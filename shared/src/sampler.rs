@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Device, Tensor};
 
-use crate::backend::{Backend, CandleBackend, Graph, Recorder};
+use crate::backend::{Backend, CandleBackend};
 use crate::config::ModelConfig;
 use crate::diffusion::{Posterior, Schedule};
 use crate::error::Result;
+use crate::graph::{Graph, Recorder};
 use crate::layers::{Conv2d, ConvGeometry};
 use crate::networks::{Decoder, Generator, StepInputs};
 use crate::parameters::TensorMap;
@@ -16,9 +17,13 @@ use crate::recipe::Recipe;
 /// A model that can make images.
 pub struct Model {
     id: u64,
+    /// What the networks were built from.
     pub config: ModelConfig,
+    /// Undoes diffusion steps.
     pub generator: Generator,
+    /// Turns latents into images.
     pub decoder: Decoder,
+    /// The noise of each step.
     pub schedule: Schedule,
     /// The t of the latents on the way to an image, T, …, 0; see [`Self::set_steps`].
     levels: Vec<usize>,
@@ -51,7 +56,9 @@ pub struct Trajectory<V> {
 pub struct NamedNoise {
     /// `x`, `z/<t>` or `noise/<t>`
     pub name: String,
+    /// Batch first.
     pub shape: Vec<usize>,
+    /// In the order of the shape.
     pub values: Vec<f32>,
 }
 

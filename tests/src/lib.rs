@@ -7,8 +7,10 @@ use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, ModelFile, Provenance};
 
+mod not_run;
 mod tolerance;
 
+pub use not_run::not_run;
 pub use tolerance::Tolerance;
 
 /// A configuration that has every feature of the networks and is small enough for a software adapter: 16x16 images,

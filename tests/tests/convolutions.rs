@@ -4,12 +4,13 @@
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
 use candle_core::{DType, Tensor};
-use lddgan::backend::{Activation, Backend, CandleBackend, Recorder};
+use lddgan::backend::{Activation, Backend, CandleBackend};
+use lddgan::graph::Recorder;
 use lddgan::layers::{Conv2d, ConvGeometry};
 use lddgan::noise::Stream;
 use lddgan_tests::{Tolerance, normal, values};
-use lddgan_web::executor::{ConvKernel, ConvLayer, NumberType, Options};
-use lddgan_web::{Executor, Gpu};
+use lddgan_webgpu::executor::{ConvKernel, ConvLayer, NumberType, Options};
+use lddgan_webgpu::{Executor, Gpu};
 
 const TOLERANCE: Tolerance = Tolerance { max_abs: 1e-4 };
 

@@ -4,12 +4,13 @@
 
 use candle_core::{Device, Tensor};
 use lddgan::ModelFile;
-use lddgan::backend::{Activation, Backend, CandleBackend, FirMode, Recorder};
+use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
+use lddgan::graph::Recorder;
 use lddgan::layers::{Conv2d, ConvGeometry};
 use lddgan::model_file::FileConfig;
-use lddgan_tests::{configs, normal, random_model_file, values};
-use lddgan_web::executor::{ConvKernel, ConvLayer, NumberType, Options};
-use lddgan_web::{Error, Executor, Gpu, GpuSampler};
+use lddgan_tests::{configs, normal, not_run, random_model_file, values};
+use lddgan_webgpu::executor::{ConvKernel, ConvLayer, NumberType, Options};
+use lddgan_webgpu::{Error, Executor, Gpu, GpuSampler};
 use pollster::block_on;
 
 /// An adapter with f16, after a check that one without it says so.
@@ -22,7 +23,7 @@ fn gpu() -> Option<Gpu> {
     let options = Options { convolutions: &|_| ConvKernel::DIRECT, images: NumberType::F16 };
     let refused = block_on(Executor::with_options(&gpu, &Recorder::new().finish(), &options));
     assert!(matches!(refused, Err(Error::NoF16(_))), "{refused:?}");
-    println!("not tested: {} has no f16", gpu.name());
+    not_run(&format!("{} has no f16", gpu.name()));
     None
 }
 

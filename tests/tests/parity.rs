@@ -3,16 +3,17 @@
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
 use candle_core::{Device, Tensor};
-use lddgan::backend::{Activation, Backend, CandleBackend, FirMode, NodeId, Recorder};
+use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
 use lddgan::diffusion::Schedule;
+use lddgan::graph::{NodeId, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry, GroupNorm, Linear};
 use lddgan::model_file::FileConfig;
 use lddgan::networks::Discriminator;
 use lddgan::parameters::Parameters;
 use lddgan::sampler::constants;
 use lddgan::{DiffusionConfig, DiscriminatorConfig, Graph, Model};
-use lddgan_tests::{Tolerance, configs, gaussian, normal, random_model_file, randomize, values};
-use lddgan_web::{Executor, Gpu};
+use lddgan_tests::{Tolerance, configs, gaussian, normal, not_run, random_model_file, randomize, values};
+use lddgan_webgpu::{Executor, Gpu};
 
 /// What the executors may differ by, everywhere.
 const PARITY: Tolerance = Tolerance { max_abs: 1e-4 };
@@ -28,7 +29,7 @@ fn gpus() -> [Gpu; 2] {
     assert!(!plain.has_subgroups());
     let gpu = gpu();
     if !gpu.has_subgroups() {
-        println!("not tested: {} has no subgroups", gpu.name());
+        not_run(&format!("{} has no subgroups", gpu.name()));
     }
     [gpu, plain]
 }

@@ -146,7 +146,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let bytes = std::fs::read(path).map_err(fail())?;
     if bytes.starts_with(LFS_POINTER) {
         let reason = "it is a Git LFS pointer, not the file itself: get that with `git lfs pull`, or download it";
-        return Err(fail()(std::io::Error::other(reason)));
+        return Err(fail()(Error::other(reason)));
     }
     Ok(bytes)
 }

@@ -58,7 +58,7 @@ pub fn to_png(picture: &RgbImage, texts: &[(&str, String)]) -> Result<Vec<u8>, p
     Ok(bytes)
 }
 
-/// Reads the path of a picture that [`write`] can write; an error before the work, not after it.
+/// Reads the path of a picture that [`write`](fn@write) can write; an error before the work, not after it.
 pub fn path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     format(&path).map(|_| path)

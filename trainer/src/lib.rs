@@ -1,5 +1,6 @@
 //! Training, sampling and measuring of Latent Denoising Diffusion GANs: what the `lddgan` program is made of.
 
+#![warn(clippy::unwrap_used)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod adam;

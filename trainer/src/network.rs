@@ -9,8 +9,8 @@ use lddgan::diffusion::Schedule;
 use lddgan::networks::{Decoder, Discriminator, Encoder, Generator, LOG_VARIANCE_RANGE};
 use lddgan::parameters::TensorMap;
 use lddgan::{Backend, ModelFile, Recorder};
-use lddgan_web::executor::NumberType;
-use lddgan_web::{Executor, Gpu};
+use lddgan_webgpu::executor::NumberType;
+use lddgan_webgpu::{Executor, Gpu};
 
 /// A network that can be run by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -4,9 +4,7 @@ use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use std::ops::RangeBounds;
 use std::path::Path;
 
-use lddgan::networks::{Decoder, Discriminator, Encoder, Generator};
-use lddgan::parameters::Shapes;
-use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
+use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig, cost};
 use serde::{Deserialize, Serialize};
 
 use crate::autoencoder::Lattice;
@@ -220,7 +218,13 @@ impl Preset {
                 return Err(PresetError::Unknown { name: name.to_string(), known });
             }
         };
-        let preset: Self = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        Self::parse(name, &text)
+    }
+
+    /// Reads a preset from the text of a TOML file; `name` is for errors.
+    pub fn parse(name: &str, text: &str) -> Result<Self, PresetError> {
+        let invalid = |reason: String| PresetError::Invalid { name: name.to_string(), reason };
+        let preset: Self = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
         preset.validate().map_err(invalid)?;
         Ok(preset)
     }
@@ -316,17 +320,16 @@ impl Preset {
         if denoising && discriminator.gaussian_modes != generator.gaussian_modes {
             return Err("discriminator.gaussian_modes differs from generator.gaussian_modes".to_string());
         }
-        self.build_networks().map_err(|error| error.to_string())
+        self.record_networks().map_err(|error| error.to_string())
     }
 
-    /// Builds all networks without weights, which finds sizes that do not fit, such as groups that do not divide channels.
-    fn build_networks(&self) -> lddgan::Result<()> {
-        let shapes = Shapes::new();
-        let vb = shapes.var_builder();
-        Generator::new(vb.pp("generator"), &self.generator)?;
-        Discriminator::new(vb.pp("discriminator"), &self.discriminator)?;
-        Encoder::new(vb.pp("encoder"), &self.autoencoder)?;
-        Decoder::new(vb.pp("decoder"), &self.autoencoder)?;
+    /// Records all networks without weights, which finds sizes that do not fit, such as groups that do not divide channels,
+    /// or more halvings than the latents have.
+    fn record_networks(&self) -> lddgan::Result<()> {
+        cost::generator(&self.generator)?;
+        cost::discriminator(&self.discriminator, self.generator.latent_size)?;
+        cost::encoder(&self.autoencoder)?;
+        cost::decoder(&self.autoencoder)?;
         Ok(())
     }
 

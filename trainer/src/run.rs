@@ -14,6 +14,7 @@ use crate::checkpoint::{Before, Checkpoint, Position, Score, Stage, Store};
 use crate::distributed::{Launch, Processes};
 use crate::interrupts::{Interrupts, SIGTERM};
 use crate::log::{Line, Log};
+use crate::memory::{self, Estimate};
 use crate::network::BackendName;
 use crate::precision::Precision;
 use crate::preset::Preset;
@@ -41,6 +42,9 @@ pub struct RunOptions {
     /// Start anew in a folder that holds a run or a model, and replace them with the first checkpoint
     #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
+    /// Say about how much memory the training takes, and do nothing else
+    #[arg(long, conflicts_with = "resume")]
+    pub dry_run: bool,
     /// Be done in this many minutes, the last checkpoint, picture and model file included
     #[arg(long, value_parser = minutes)]
     pub minutes: Option<f64>,
@@ -76,6 +80,19 @@ impl RunOptions {
     /// The device to train on, of several GPUs that of this process; sets the precision.
     pub fn device(&self) -> Result<Device> {
         training_device(self.backend, self.precision, Launch::from_environment()?.local_rank)
+    }
+
+    /// What `--dry-run` does. `estimate` gives the memory that a preset takes, and its batch.
+    pub fn print_memory(
+        &self,
+        field: &str,
+        estimate: impl FnOnce(&Preset, Precision) -> Result<(Estimate, usize)>,
+    ) -> Result<Ended> {
+        let preset = Preset::load(self.preset.as_deref().unwrap_or(PRESET))?;
+        let (estimate, batch) = estimate(&preset, self.precision)?;
+        let available = if self.backend == BackendName::Cpu { memory::available() } else { None };
+        estimate.print(field, batch, available);
+        Ok(Ended::Finished)
     }
 }
 
@@ -573,6 +590,7 @@ mod tests {
             out: out.to_path_buf(),
             resume: false,
             overwrite: false,
+            dry_run: false,
             minutes: Some(1.0),
             images: None,
             checkpoint_minutes: 10.0,

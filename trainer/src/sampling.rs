@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use lddgan::{Model, ModelFile, Recipe, Trajectory};
-use lddgan_web::{Gpu, GpuSampler};
+use lddgan_webgpu::{Gpu, GpuSampler};
 
 use crate::data::ImageSet;
 use crate::eval::bar;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use lddgan::Graph;
-use lddgan_web::Gpu;
-use lddgan_web::executor::ConvTimes;
+use lddgan_webgpu::Gpu;
+use lddgan_webgpu::executor::ConvTimes;
 
 use crate::files;
 use crate::warn;

@@ -432,6 +432,24 @@ fn batches_that_no_memory_holds_are_refused() {
     fail(&program(&["bench", "sample", "--preset", "faces64", "--batch", "0"]).output().unwrap(), &["--batch", "0"]);
 }
 
+/// Much more memory for the published networks of 256x256 images; and nothing is written.
+#[test]
+fn a_dry_run_says_how_much_memory_training_takes() {
+    let folder = Folder::new();
+    for (preset, most) in [("faces64", 1.0), ("celebahq256", 50.0)] {
+        let out = folder.path("gan");
+        let options = ["train", "gan", "--preset", preset, "--data", "faces", "--dry-run", "--out"];
+        let output = program(&options).arg(out).output().unwrap();
+        succeed(&output);
+        let said = String::from_utf8(output.stdout).unwrap();
+        let gib = said.split("about ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        let gib: f64 = gib.parse().unwrap();
+        assert!((most / 10.0..most).contains(&gib), "{said}");
+        assert!(said.contains("train_gan.batch"), "{said}");
+    }
+    assert!(!folder.path("gan").exists());
+}
+
 #[test]
 fn bad_data_is_named() {
     let folder = Folder::new();

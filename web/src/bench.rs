@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-use lddgan::backend::{Backend, CandleBackend, Recorder};
+use lddgan::backend::{Backend, CandleBackend};
+use lddgan::graph::Recorder;
 use lddgan::noise::Stream;
 use lddgan::sampler::constants;
 use lddgan::{Graph, Model, ModelFile};
 use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::{Executor, Gpu, GpuSampler};
+use lddgan_webgpu::{Executor, Gpu, GpuSampler};
 
 type Result<T> = std::result::Result<T, JsError>;
 

@@ -33,6 +33,8 @@ enum Target {
     ModelFile,
     /// The reader of images in Parquet files
     Parquet,
+    /// The reader of presets, and a training step of what they describe
+    Preset,
 }
 
 impl Target {
@@ -44,6 +46,7 @@ impl Target {
             Self::Latents => "latents",
             Self::ModelFile => "model-file",
             Self::Parquet => "parquet",
+            Self::Preset => "preset",
         }
     }
 
@@ -55,6 +58,7 @@ impl Target {
             Self::Latents => "fuzz/seeds/latents",
             Self::ModelFile => "fuzz/seeds/model-file",
             Self::Parquet => "trainer/tests/data/parquet",
+            Self::Preset => "fuzz/seeds/preset",
         }
     }
 
@@ -63,6 +67,7 @@ impl Target {
         match self {
             Self::Importer | Self::Images | Self::Latents | Self::Parquet => None,
             Self::ModelFile => Some("-dict=fuzz/model-file.dict"),
+            Self::Preset => Some("-dict=fuzz/preset.dict"),
         }
     }
 }

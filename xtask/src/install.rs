@@ -6,16 +6,27 @@ use crate::workspace;
 use anyhow::{Result, bail, ensure};
 use std::fs;
 
+/// What to do about missing packages of the operating system, which others on this machine use too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Packages {
+    /// Fail, and name them.
+    Name,
+    Install,
+}
+
 /// Installs every tool for `purpose` that is missing or of another version than wanted.
 ///
-/// Fails with instructions if that cannot be done from here: a package of the operating system where this is not
-/// root on Debian or Ubuntu, or no rustup.
-pub fn install_missing(purpose: Purpose) -> Result<()> {
+/// Fails with instructions if that cannot or must not be done from here: a package of the operating system, which only
+/// [`Packages::Install`] allows, and only root on Debian or Ubuntu can; or no rustup.
+pub fn install_missing(purpose: Purpose, allowed: Packages) -> Result<()> {
     let lacking = tools()?.into_iter();
     let lacking = lacking.filter(|tool| tool.purpose <= purpose && !tool.is_found());
     let (packages, others): (Vec<_>, Vec<_>) = lacking.partition(|tool| package(tool).is_some());
     // Packages first: they may fail, and do so quickly.
-    install_packages(packages.iter().filter_map(package).collect())?;
+    for tool in &packages {
+        println!("{} is missing; the tests need it.", tool.name);
+    }
+    install_packages(packages.iter().filter_map(package).collect(), allowed)?;
     packages.iter().try_for_each(check)?;
     for tool in &others {
         match &tool.source {
@@ -59,7 +70,7 @@ fn install_crate(source: &CrateSource) -> Result<()> {
     run(&mut cargo)
 }
 
-fn install_packages(packages: Vec<&PackageSource>) -> Result<()> {
+fn install_packages(packages: Vec<&PackageSource>, allowed: Packages) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
@@ -72,15 +83,21 @@ fn install_packages(packages: Vec<&PackageSource>) -> Result<()> {
         }
     };
     let names: Vec<_> = packages.iter().map(name).collect();
+    let names = names.join(" ");
+    ensure!(
+        allowed == Packages::Install,
+        "packages are missing; as root, `cargo xtask test --install` installs them, or by hand:\n\
+         sudo apt-get install --no-install-recommends {names}"
+    );
     ensure!(
         is_root(),
         "only root can install packages that the tests need; run this first:\n\
-         sudo apt-get install --no-install-recommends {}",
-        names.join(" ")
+         sudo apt-get install --no-install-recommends {names}"
     );
+    println!("Installing {names}");
     run(&mut command("apt-get", ["update"]))?;
     let mut install = command("apt-get", ["install", "--yes", "--no-install-recommends"]);
-    run(install.args(names).env("DEBIAN_FRONTEND", "noninteractive"))
+    run(install.args(names.split(' ')).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 /// A system whose packages have names that we know.

@@ -43,7 +43,7 @@ enum Command {
     /// Make the faces that the page shows while it loads, from the card of its model
     Recorded(recorded::Options),
     /// Run every check: formatting, lints, unit and parity tests, the page in a headless browser
-    Test,
+    Test(test::Options),
     /// Time this project beside others
     #[command(subcommand)]
     Bench(bench::Options),
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         Command::Bundle(options) => publish::bundle(&options),
         Command::Npm(options) => publish::npm(&options),
         Command::Recorded(options) => recorded::write(&options),
-        Command::Test => test::run(),
+        Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::bench(&options),
         Command::Doctor => doctor::run(),
         Command::Fuzz(options) => fuzz::run(&options),

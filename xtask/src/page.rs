@@ -1,7 +1,7 @@
 //! The page, built and served by trunk from the workspace's `index.html` as `Trunk.toml` says.
 
 use crate::command::{command, run};
-use crate::install::install_missing;
+use crate::install::{Packages, install_missing};
 use crate::tools::{Purpose, WASM_TARGET, find_program, search_path};
 use crate::workspace;
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use std::process::Command;
 
 /// Builds the page in release mode into `dist/`.
 pub fn build() -> Result<()> {
-    install_missing(Purpose::Page)?;
+    install_missing(Purpose::Page, Packages::Name)?;
     run(&mut trunk(["build", "--release"])?)
 }
 

@@ -1,12 +1,24 @@
 //! `cargo xtask test`: every check of this workspace, in order, up to the first that fails.
 
 use crate::command;
-use crate::install::install_missing;
+use crate::install::{Packages, install_missing};
 use crate::page;
 use crate::publish;
 use crate::tools::{Purpose, WASM_TARGET};
+use crate::workspace;
 use anyhow::{Context, Result};
+use clap::Args;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+#[derive(Args)]
+pub struct Options {
+    /// Install the packages of the operating system that the tests need; as root, on Debian and Ubuntu
+    #[arg(long)]
+    install: bool,
+}
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -14,16 +26,18 @@ type Step = (&'static str, fn() -> Result<()>);
 /// compiled once. The page comes before the tests because some of them open it in a browser. The tests train in several
 /// processes too, so they are compiled with MPI, without which the trainer is linted as well.
 const STEPS: [Step; 9] = [
-    ("tools", || install_missing(Purpose::Tests)),
     ("format", || cargo("fmt --all --check")),
     ("lints, native", || cargo("clippy --release --workspace --all-targets -- -D warnings")),
     ("lints, native with MPI", || {
         cargo(&format!("clippy --release --workspace --all-targets {WITH_MPI} -- -D warnings"))
     }),
     ("lints, wasm32", || {
-        let target =
-            format!("--target {WASM_TARGET} --package lddgan --package lddgan-web --features lddgan-web/bench");
-        cargo(&format!("clippy --release {target} -- -D warnings"))
+        let packages = "--package lddgan --package lddgan-webgpu --package lddgan-web --features lddgan-web/bench";
+        cargo(&format!("clippy --release --target {WASM_TARGET} {packages} -- -D warnings"))
+    }),
+    ("documentation", || {
+        let mut doc = cargo_command("doc --release --workspace --no-deps");
+        command::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     }),
     ("page", page::build),
     ("page, as it is published", publish::all),
@@ -38,7 +52,13 @@ const LARGE_RECORDINGS: Step =
 
 const WITH_MPI: &str = "--features lddgan-trainer/mpi";
 
-pub fn run() -> Result<()> {
+/// Names a file, which tests that cannot run here are appended to.
+const NOT_RUN: &str = "LDDGAN_NOT_RUN";
+
+pub fn run(options: &Options) -> Result<()> {
+    install_missing(Purpose::Tests, if options.install { Packages::Install } else { Packages::Name })?;
+    let not_run = not_run();
+    fs::write(&not_run, "").with_context(|| not_run.display().to_string())?;
     let mut times = Vec::new();
     let recordings = std::env::var_os(RECORDINGS).map(|_| LARGE_RECORDINGS);
     let result = STEPS.iter().chain(&recordings).try_for_each(|(title, check)| {
@@ -52,12 +72,23 @@ pub fn run() -> Result<()> {
     if recordings.is_none() {
         println!("{}: not run: set {RECORDINGS}", LARGE_RECORDINGS.0);
     }
+    let tests = fs::read_to_string(&not_run).unwrap_or_default();
+    println!("{tests}tests that could not run here: {}", tests.lines().count());
     result
 }
 
+fn not_run() -> PathBuf {
+    workspace::root().join("target/not-run.txt")
+}
+
 fn cargo(arguments: &str) -> Result<()> {
+    command::run(cargo_command(arguments).env(NOT_RUN, not_run()))
+}
+
+fn cargo_command(arguments: &str) -> Command {
     let mut cargo = command::command("cargo", []);
-    command::run(cargo.args(arguments.split_whitespace()))
+    cargo.args(arguments.split_whitespace());
+    cargo
 }
 
 /// One line for each step that ran, of which only the last can have failed, and one for their sum.

@@ -1,15 +1,13 @@
 //! The operations that the networks are made of, and who executes them.
 //!
-//! A network's `forward` is generic over [`Backend`]. [`CandleBackend`] computes at once (with autograd);
-//! [`Recorder`] writes the calls down as a [`Graph`] for compilers.
+//! A network's `forward` is generic over [`Backend`]. [`CandleBackend`] computes at once (with autograd); a
+//! [`Recorder`](crate::Recorder) writes the calls down as a [`Graph`](crate::Graph) for compilers.
 
 mod candle;
-mod graph;
 
 use candle_core::Tensor;
 
 pub use candle::{CandleBackend, nearest_codes};
-pub use graph::{Graph, Node, NodeId, Op, Recorder};
 
 use crate::error::Result;
 use crate::layers::{Conv2d, GroupNorm, Linear};
@@ -17,9 +15,11 @@ use crate::layers::{Conv2d, GroupNorm, Linear};
 /// A pointwise function applied to the result of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {
+    /// x itself.
     Identity,
     /// x * sigmoid(x)
     Silu,
+    /// tanh(x)
     Tanh,
     /// max(x, 0.2 x)
     LeakyRelu,
@@ -35,6 +35,17 @@ pub enum FirMode {
     /// One more than the size: y\[n\] = (x\[n-2\] + 3 x\[n-1\] + 3 x\[n\] + x\[n+1\]) / 8 per dimension; what a
     /// 3x3 convolution of stride 2 without padding then reduces to half the size.
     Smooth,
+}
+
+impl FirMode {
+    /// Output size of one dimension.
+    pub fn output(self, size: usize) -> usize {
+        match self {
+            Self::Upsample => 2 * size,
+            Self::Downsample => size / 2,
+            Self::Smooth => size + 1,
+        }
+    }
 }
 
 /// An executor of network operations. Images are (N, C, H, W), vectors (N, C).

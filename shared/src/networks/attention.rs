@@ -36,6 +36,7 @@ pub struct AttentionBlock {
 }
 
 impl AttentionBlock {
+    /// For images of so many channels.
     pub fn new(vb: VarBuilder, channels: usize, groups: usize, style: AttentionStyle) -> Result<Self> {
         let projection = |name: &str, scale: f64| {
             Conv2d::new(vb.pp(name), channels, channels, ConvGeometry::same(1), WeightInit::average(scale))

@@ -66,6 +66,7 @@ pub struct Discriminator {
 }
 
 impl Discriminator {
+    /// Takes its parameters from `vb`; an error if the configuration describes no discriminator.
     pub fn new(vb: VarBuilder, config: &DiscriminatorConfig) -> Result<Self> {
         config.validate()?;
         let (least, final_scale) = match config.kind {

@@ -258,6 +258,7 @@ pub struct Generator {
 }
 
 impl Generator {
+    /// Takes its parameters from `vb`; an error if the configuration describes no generator.
     pub fn new(vb: VarBuilder, config: &GeneratorConfig) -> Result<Self> {
         config.validate()?;
         let width = config.channels;
@@ -290,6 +291,7 @@ impl Generator {
         })
     }
 
+    /// What it was built from.
     pub fn config(&self) -> &GeneratorConfig {
         &self.config
     }

@@ -3,10 +3,10 @@
 use candle_core::Device;
 
 use super::{Decoder, Generator, StepInputs};
-use crate::backend::{Graph, NodeId, Recorder};
 use crate::config::{AutoencoderConfig, DiffusionConfig};
 use crate::diffusion::Schedule;
 use crate::error::Result;
+use crate::graph::{Graph, NodeId, Recorder};
 use crate::parameters::TensorMap;
 
 /// Inputs of the names and shapes of these.

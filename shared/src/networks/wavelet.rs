@@ -31,6 +31,7 @@ fn restore<B: Backend>(b: &mut B, coarse: &B::Value, [lh, hl, hh]: &FineBands<B:
 pub struct WaveletDown(ResidualBlock);
 
 impl WaveletDown {
+    /// For images of so many channels, conditioned on vectors of these widths.
     pub fn new(vb: VarBuilder, widths: &Condition<usize>, channels: usize) -> Result<Self> {
         Ok(Self(ResidualBlock::with_shortcut(vb, widths, channels, channels)?))
     }
@@ -87,6 +88,7 @@ impl WaveletUp {
 pub struct WaveletPyramid(Conv2d);
 
 impl WaveletPyramid {
+    /// From images of `inputs` channels to those of `outputs`.
     pub fn new(vb: VarBuilder, inputs: usize, outputs: usize) -> Result<Self> {
         Ok(Self(Conv2d::new(vb, 4 * inputs, outputs, ConvGeometry::same(3), WeightInit::average(1.0))?))
     }

@@ -1,15 +1,16 @@
 //! Single operations and blocks, on the CPU and through WebGPU.
 
 use candle_core::{Device, Tensor};
-use lddgan::backend::{Activation, Backend, CandleBackend, NodeId};
+use lddgan::backend::{Activation, Backend, CandleBackend};
 use lddgan::diffusion::timestep_embedding;
+use lddgan::graph::NodeId;
 use lddgan::layers::{Conv2d, ConvGeometry, Linear};
 use lddgan::networks::{AttentionBlock, AttentionStyle, Condition, ResidualBlock};
 use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{FirMode, Recorder};
 use lddgan_trainer::import::names::{self, Conversion};
 use lddgan_trainer::preset::Preset;
-use lddgan_web::{Executor, Gpu};
+use lddgan_webgpu::{Executor, Gpu};
 
 use crate::recorded::{OUTPUTS, check, check_values, kept, recorded, values};
 

@@ -124,7 +124,7 @@ mod tests {
     /// Two pixels, near the codes 0 and 2, at distances worked out by hand.
     #[test]
     fn quantises_with_a_straight_through_gradient() {
-        let mut codebook = self::codebook([[0.0, 0.0], [9.0, 9.0], [4.0, 2.0]], None);
+        let mut codebook = codebook([[0.0, 0.0], [9.0, 9.0], [4.0, 2.0]], None);
         let latent = Var::new(&[[[[1f32, 4.0]], [[0.0, 4.0]]]], &Device::Cpu).unwrap();
         let (quantized, loss) = codebook.quantize(&latent, 0.25, &Processes::alone()).unwrap();
         assert_eq!(quantized.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [0.0, 4.0, 0.0, 2.0]);
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn idle_codes_restart() {
         let latent = Tensor::new(&[[[[1f32, 4.0]], [[0.0, 4.0]]]], &Device::Cpu).unwrap();
-        let mut codebook = self::codebook([[0.0, 0.0], [9.0, 9.0], [4.0, 2.0]], Some(3));
+        let mut codebook = codebook([[0.0, 0.0], [9.0, 9.0], [4.0, 2.0]], Some(3));
         let unused = |codebook: &Codebook| codebook.codes.get(1).unwrap().to_vec1::<f32>().unwrap();
         for number in 0..3 {
             assert_eq!(unused(&codebook), [9.0, 9.0], "step {number}");

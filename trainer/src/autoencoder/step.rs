@@ -22,6 +22,8 @@ use crate::preset::{AutoencoderTraining, Preset};
 
 /// Adam's betas for both networks (as VQGAN).
 const BETAS: (f64, f64) = (0.5, 0.9);
+/// Images that are encoded at a time where all are needed.
+const AT_A_TIME: usize = 16;
 /// Log variance that an encoder of the KL kind starts with.
 const FIRST_LOG_VARIANCE: f32 = -6.0;
 /// The adversarial gradient is scaled by no more than this.
@@ -32,6 +34,17 @@ const MOST_ADAPTIVE_WEIGHT: f64 = 1e4;
 pub struct Given {
     pub lpips: Option<Lpips>,
     pub backbone: Option<Backbone>,
+}
+
+/// What a trainer is made from.
+pub struct Setup<'a> {
+    pub preset: &'a Preset,
+    pub seed: u64,
+    /// Whether the encoder stays as it is.
+    pub hold_encoder: bool,
+    pub precision: Precision,
+    pub device: &'a Device,
+    pub processes: &'a Processes,
 }
 
 /// Encoder, decoder, discriminators and their optimisers.
@@ -157,15 +170,8 @@ fn noise(like: &Tensor, seed: u64, samples: &[u64], draw: &str) -> Result<Tensor
 }
 
 impl Trainer {
-    pub fn new(
-        preset: &Preset,
-        seed: u64,
-        hold_encoder: bool,
-        given: Given,
-        precision: Precision,
-        device: &Device,
-        processes: &Processes,
-    ) -> anyhow::Result<Self> {
+    pub fn new(setup: &Setup, given: Given) -> anyhow::Result<Self> {
+        let &Setup { preset, seed, hold_encoder, precision, device, processes } = setup;
         let options = preset.autoencoder_training()?.clone();
         let parameters = Parameters::new(seed, device);
         let vb = parameters.var_builder();
@@ -222,10 +228,20 @@ impl Trainer {
             var.set(&Tensor::from_vec(bias, var.shape(), var.device())?)?;
         }
         if let Some(codebook) = &self.codebook {
-            codebook.fit(&self.encoder.forward(&mut CandleBackend, images)?, self.seed)?;
+            codebook.fit(&self.latents(images)?, self.seed)?;
         }
         // Processors may differ in the last bits.
         Ok(self.processes.copy_first(&self.parameters)?)
+    }
+
+    /// Latents of many images, a few at a time and without what a gradient would need.
+    fn latents(&self, images: &Tensor) -> Result<Tensor> {
+        let starts = (0..images.dim(0)?).step_by(AT_A_TIME);
+        let latents = starts.map(|start| {
+            let images = images.narrow(0, start, AT_A_TIME.min(images.dim(0)? - start))?;
+            Ok(self.encoder.forward(&mut CandleBackend, &images)?.detach())
+        });
+        Ok(Tensor::cat(&latents.collect::<Result<Vec<_>>>()?, 0)?)
     }
 
     /// Takes the learning rates of the moment when `progress` (0 to 1) of the training is done.
@@ -305,7 +321,7 @@ impl Trainer {
         if let Some(projected) = &self.projected
             && seen >= self.options.projected_from
         {
-            let verdict = mean_of(&projected.judge(&fake.features, Learning::No)?, |logits| logits.neg())?;
+            let verdict = mean_of(&projected.judge(&fake.features, Learning::No)?, Tensor::neg)?;
             losses.projected = Some(scalar(&verdict)?);
             let verdict = gradient(&verdict, &fake.images)?;
             sum = (sum + self.balance(verdict, &reconstruction, self.options.projected)?)?;

@@ -12,7 +12,7 @@ use lddgan::noise::Stream;
 use lddgan::{ModelFile, Provenance};
 
 use super::backbone::Backbone;
-use super::step::{Given, Trainer, scalar};
+use super::step::{Given, Setup, Trainer, scalar};
 use crate::checkpoint::{Metric, Position, Score, Stage};
 use crate::data::{DataOptions, ImageSet, prefetch};
 use crate::distributed::{self, Processes};
@@ -24,6 +24,8 @@ use crate::progress::Progress;
 use crate::run::{Ended, Run, RunOptions, Sampler, Snapshot};
 use crate::{files, grid};
 
+/// Where a preset has the batch.
+const BATCH_FIELD: &str = "train_autoencoder.batch";
 /// Images that the linear path is fitted on.
 const PCA_IMAGES: usize = 512;
 /// Images in the picture of a checkpoint.
@@ -150,8 +152,9 @@ impl Validation {
 
 /// The seconds of a step with the first `count` of these images, of a trainer of its own.
 fn probe(preset: &Preset, precision: Precision, images: &Tensor, count: usize) -> Result<f64> {
-    let (given, device) = (Given::default(), images.device());
-    let mut trainer = Trainer::new(preset, 0, false, given, precision, device, &Processes::alone())?;
+    let (device, processes) = (images.device(), &Processes::alone());
+    let setup = Setup { preset, seed: 0, hold_encoder: false, precision, device, processes };
+    let mut trainer = Trainer::new(&setup, Given::default())?;
     let started = Instant::now();
     trainer.step(&images.narrow(0, 0, count)?, &(0..count as u64).collect::<Vec<_>>(), 0, u64::MAX)?;
     Ok(started.elapsed().as_secs_f64())
@@ -165,7 +168,7 @@ fn given(options: &Options, preset: &Preset, device: &Device) -> Result<Given> {
     match &options.features {
         None => ensure!(!needed, "preset {name}: its losses on features need a network: name a file with --features"),
         Some(_) => {
-            ensure!(needed, "preset {name} has no losses on features (features, projected): leave --features out")
+            ensure!(needed, "preset {name} has no losses on features (features, projected): leave --features out");
         }
     }
     Ok(Given {
@@ -184,6 +187,11 @@ fn start_from(trainer: &Trainer, preset: &Preset, path: &Path) -> Result<()> {
 
 /// Runs `lddgan train autoencoder`.
 pub fn train(options: &Options) -> Result<Ended> {
+    if options.run.dry_run {
+        return options.run.print_memory(BATCH_FIELD, |preset, precision| {
+            Ok((memory::Estimate::of_autoencoder(preset, precision)?, preset.autoencoder_training()?.batch))
+        });
+    }
     let device = options.run.device()?;
     distributed::run(&device, |processes| train_among(processes, options, &device))
 }
@@ -193,7 +201,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let preset = run.position.preset.clone();
     let training = preset.autoencoder_training()?;
     let batch = training.batch;
-    processes.check_batch("train_autoencoder.batch", batch, 1)?;
+    processes.check_batch(BATCH_FIELD, batch, 1)?;
     let size = preset.autoencoder.image_size;
     let images = options.data.load(size)?;
     let validation = match &options.validation[..] {
@@ -218,7 +226,8 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
 
     let seed = run.position.seed;
     let given = given(options, &preset, device)?;
-    let mut trainer = Trainer::new(&preset, seed, options.hold_encoder, given, precision, device, processes)?;
+    let setup = Setup { preset: &preset, seed, hold_encoder: options.hold_encoder, precision, device, processes };
+    let mut trainer = Trainer::new(&setup, given)?;
     match (checkpoint, &options.autoencoder) {
         (Some((checkpoint, path)), _) => trainer.load(&checkpoint, &path.display().to_string())?,
         (None, Some(path)) => start_from(&trainer, &preset, path)?,
@@ -230,6 +239,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
 
     let total = options.run.images.unwrap_or(training.images);
     processes.check_same(&format!("{:?} {total} {} {}", run.position, images.len(), options.hold_encoder))?;
+    let memory = memory::Estimate::of_autoencoder(&preset, precision)?;
     let mut batches = prefetch(batches(images, training, &run.position, processes));
     let mut progress = Progress::new(run.position.images, total).within(run.seconds_left());
     let snapshot = |trainer: &Trainer, position: &Position| snapshot(trainer, position, &options.data, &validation);
@@ -247,10 +257,9 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
         let images = images.to_device(device)?;
         trainer.anneal(run.position.images as f64 / total as f64);
         let Position { step, images: seen, .. } = run.position;
-        let losses = trainer.step(&images, &samples, step, seen).map_err(|error| {
-            let fits = |count| probe(&preset, precision, &images, count).is_ok();
-            memory::explain(error.into(), "train_autoencoder.batch", samples.len(), fits)
-        })?;
+        let losses = trainer
+            .step(&images, &samples, step, seen)
+            .map_err(|error| memory.explain(error.into(), BATCH_FIELD, samples.len()))?;
         let values: Vec<_> = losses.named().into_iter().chain(trainer.gradient_norms()?).collect();
         run.guard(&values, &indices, &images, || Ok(trainer.state()?))?;
         run.advance(batch, &values);

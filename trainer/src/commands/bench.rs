@@ -21,8 +21,8 @@ use lddgan_trainer::run::training_device;
 use lddgan_trainer::say;
 use lddgan_trainer::tuning::tuned;
 use lddgan_trainer::{files, memory, revision};
-use lddgan_web::executor::{ConvLayer, ConvTimes, Options};
-use lddgan_web::{Executor, Gpu};
+use lddgan_webgpu::executor::{ConvLayer, ConvTimes, Options};
+use lddgan_webgpu::{Executor, Gpu};
 use serde::Serialize;
 
 use super::kernels::{Kernels, kernels};

@@ -8,9 +8,9 @@ use clap::Args;
 use lddgan_trainer::network::Dtype;
 use lddgan_trainer::say;
 use lddgan_trainer::{files, revision};
-use lddgan_web::ceilings::{self, Ceilings};
-use lddgan_web::executor::{ConvKernel, ConvLayer, ConvTimes, KernelTime, Options, summarise};
-use lddgan_web::{Executor, Gpu};
+use lddgan_webgpu::ceilings::{self, Ceilings};
+use lddgan_webgpu::executor::{ConvKernel, ConvLayer, ConvTimes, KernelTime, Options, summarise};
+use lddgan_webgpu::{Executor, Gpu};
 use serde::Serialize;
 
 use super::bench::{Source, adapter};

@@ -13,7 +13,7 @@ use lddgan_trainer::files::read_model;
 use lddgan_trainer::network::{BackendName, device};
 use lddgan_trainer::preset::Preset;
 use lddgan_trainer::{files, revision, say, warn};
-use lddgan_web::{Executor, Gpu};
+use lddgan_webgpu::{Executor, Gpu};
 use serde::Serialize;
 
 use super::bench::{adapter, random_model};

@@ -192,7 +192,7 @@ pub fn sample(options: &Sample) -> Result<()> {
         seconds += started.elapsed().as_secs_f64();
         if let Some(folder) = &options.out {
             for (Subject { name, seed, .. }, picture) in subjects.iter().zip(&made) {
-                let path = folder.join(format!("{}-{name}{suffix}.png", model));
+                let path = folder.join(format!("{model}-{name}{suffix}.png"));
                 let texts = [&[("Seed", seed.clone())], texts.as_slice()].concat();
                 files::write_atomic(&path, &grid::to_png(picture, &texts)?)?;
             }

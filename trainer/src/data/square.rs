@@ -42,7 +42,7 @@ pub(super) fn squares(
             let batch: Result<Vec<_>, _> = images.by_ref().take(BATCH).collect();
             match batch {
                 Ok(batch) => {
-                    ready = batch.into_par_iter().map(|image| square(image, size)).collect::<Vec<_>>().into_iter()
+                    ready = batch.into_par_iter().map(|image| square(image, size)).collect::<Vec<_>>().into_iter();
                 }
                 Err(error) => return Some(Err(error)),
             }

@@ -104,7 +104,7 @@ fn input(model: &Model) -> Result<(usize, usize), OnnxError> {
         return Err(OnnxError::Ends { inputs: model.input_ids().len(), outputs: model.output_ids().len() });
     };
     let node = model.node_info(id);
-    let shape = node.as_ref().and_then(|node| node.shape()).unwrap_or_default();
+    let shape = node.as_ref().and_then(rten::NodeInfo::shape).unwrap_or_default();
     let of_floats = node.and_then(|node| node.dtype()) == Some(ValueType::Tensor(DataType::Float));
     match shape.as_slice() {
         [batch, Dimension::Fixed(3), Dimension::Fixed(height), Dimension::Fixed(width)]

@@ -1,7 +1,8 @@
 //! The operations of a recorded network in those of ONNX.
 
 use candle_core::{DType, Device, Tensor};
-use lddgan::backend::{Activation, FirMode, Graph, Node, Op};
+use lddgan::backend::{Activation, FirMode};
+use lddgan::graph::{Graph, Node, Op};
 use lddgan::layers::{Conv2d, GROUP_NORM_EPS, GroupNorm, Linear};
 use lddgan::parameters::TensorMap;
 
@@ -47,38 +48,45 @@ impl Lowering<'_> {
     fn node(&mut self, name: &str, node: &Node) -> Result<String> {
         let inputs = node.inputs.iter().map(|&input| self.value(input)).collect::<Result<Vec<_>>>()?;
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        match (&node.op, inputs.as_slice()) {
-            (Op::Input(input), []) => self.input(input, &node.shape),
-            (Op::Constant(tensor), []) => self.b.tensor(name, tensor),
-            (Op::Conv2d(conv), &[x]) => self.conv(name, x, conv),
-            (Op::Linear(linear, activation), &[x]) => self.linear(name, x, linear, *activation),
-            (Op::GroupNorm(norm, activation), &[x]) => self.group_norm(name, x, norm, &node.shape, *activation),
-            (Op::AdaptiveGroupNorm { groups, activation }, &[x, style]) => {
+        let one = || node.op.take(&inputs).map(|[x]: &[&str; 1]| *x);
+        match &node.op {
+            Op::Input(input) => self.input(input, &node.shape),
+            Op::Constant(tensor) => self.b.tensor(name, tensor),
+            Op::Conv2d(conv) => self.conv(name, one()?, conv),
+            Op::Linear(linear, activation) => self.linear(name, one()?, linear, *activation),
+            Op::GroupNorm(norm, activation) => self.group_norm(name, one()?, norm, &node.shape, *activation),
+            Op::AdaptiveGroupNorm { groups, activation } => {
+                let [x, style] = node.op.take(&inputs)?;
                 self.adaptive_group_norm(name, x, style, *groups, &node.shape, *activation)
             }
-            (Op::Activate(activation), &[x]) => Ok(self.activate(name, x, *activation)),
-            (Op::PixelNorm, &[x]) => self.pixel_norm(name, x),
-            (Op::Fir(mode), &[x]) => self.fir(name, x, *mode, &node.shape),
-            (Op::UpsampleNearest(factor), &[x]) => self.upsample_nearest(name, x, *factor),
-            (Op::DepthToSpace(factor), &[x]) => {
+            Op::Activate(activation) => Ok(self.activate(name, one()?, *activation)),
+            Op::PixelNorm => self.pixel_norm(name, one()?),
+            Op::Fir(mode) => self.fir(name, one()?, *mode, &node.shape),
+            Op::UpsampleNearest(factor) => self.upsample_nearest(name, one()?, *factor),
+            Op::DepthToSpace(factor) => {
                 let attributes = vec![Attribute::int("blocksize", *factor as i64), Attribute::text("mode", "CRD")];
-                Ok(self.b.push("DepthToSpace", name, &[x], attributes))
+                Ok(self.b.push("DepthToSpace", name, &[one()?], attributes))
             }
-            (Op::Pool(weights), &[x]) => self.pool(name, x, weights, &node.shape),
-            (Op::InverseHaar, &[ll, lh, hl, hh]) => Ok(self.inverse_haar(name, [ll, lh, hl, hh])),
-            (Op::Concat, &[a, b]) => Ok(self.b.push("Concat", name, &[a, b], vec![Attribute::int("axis", 1)])),
-            (Op::AddPerChannel, &[x, bias]) => {
+            Op::Pool(weights) => self.pool(name, one()?, weights, &node.shape),
+            Op::InverseHaar => Ok(self.inverse_haar(name, *node.op.take(&inputs)?)),
+            Op::Concat => {
+                let inputs: &[&str; 2] = node.op.take(&inputs)?;
+                Ok(self.b.push("Concat", name, inputs, vec![Attribute::int("axis", 1)]))
+            }
+            Op::AddPerChannel => {
+                let [x, bias] = node.op.take(&inputs)?;
                 let bias = self.b.reshape(&format!("{name}/bias"), bias, &[0, 0, 1, 1]);
                 Ok(self.b.push("Add", name, &[x, &bias], Vec::new()))
             }
-            (Op::Multiply, &[a, b]) => Ok(self.b.push("Mul", name, &[a, b], Vec::new())),
-            (Op::WeightedSum(factors), terms) => self.weighted_sum(name, terms, factors),
-            (Op::Attention, &[q, k, v]) => self.attention(name, [q, k, v], &node.shape),
-            (Op::Quantize(codebook), &[x]) => self.quantize(name, x, codebook, &node.shape),
-            (op, _) => {
-                let op = format!("{op:?}");
-                Err(ExportError::Unsupported(op.split(['(', ' ']).next().unwrap_or_default().to_string()))
+            Op::Multiply => {
+                let inputs: &[&str; 2] = node.op.take(&inputs)?;
+                Ok(self.b.push("Mul", name, inputs, Vec::new()))
             }
+            Op::WeightedSum(factors) => self.weighted_sum(name, &inputs, factors),
+            Op::Attention => self.attention(name, *node.op.take(&inputs)?, &node.shape),
+            Op::Quantize(codebook) => self.quantize(name, one()?, codebook, &node.shape),
+            // Only discriminators have these.
+            Op::MinibatchStddev | Op::SumPixels => Err(ExportError::Unsupported(node.op.name())),
         }
     }
 
@@ -264,12 +272,12 @@ impl Lowering<'_> {
                 None => term,
             });
         }
-        sum.ok_or_else(|| ExportError::Unsupported("a sum of nothing".to_string()))
+        sum.ok_or(ExportError::Unsupported("a sum of nothing"))
     }
 
     fn attention(&mut self, name: &str, inputs: [&str; 3], shape: &[usize]) -> Result<String> {
         let [_, channels, height, width] = sizes(shape);
-        let [query, key, value] = inputs.map(|input| input.to_string());
+        let [query, key, value] = inputs.map(ToString::to_string);
         let mut rows = |part: &str, x: &str| self.b.reshape(&format!("{name}/{part}"), x, &[0, channels, -1]);
         let (query, key, value) = (rows("query", &query), rows("key", &key), rows("value", &value));
         // Scaled before the product, whose sums could leave the range of f16.

@@ -6,8 +6,8 @@ pub(crate) mod proto;
 
 use candle_core::Device;
 use lddgan::ModelFile;
-use lddgan::backend::Graph;
 use lddgan::diffusion::Schedule;
+use lddgan::graph::Graph;
 use lddgan::parameters::TensorMap;
 
 use builder::Builder;
@@ -18,7 +18,7 @@ use crate::network::Dtype;
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     #[error("{0} has no translation to ONNX; only generator and decoder are exported")]
-    Unsupported(String),
+    Unsupported(&'static str),
     #[error("the graph reads node {0} before it is computed")]
     Order(usize),
     #[error("{file}: holds neither a generator nor an autoencoder to export")]

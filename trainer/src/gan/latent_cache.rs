@@ -88,7 +88,7 @@ impl Cache {
         let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
         match metadata.get(SUM) {
             Some(sum) => {
-                ensure!(*sum == tensors_sum(tensors.tensors()), "altered or damaged: not the SHA-256 that was written")
+                ensure!(*sum == tensors_sum(tensors.tensors()), "altered or damaged: not the SHA-256 that was written");
             }
             // Where the images are at hand, nothing is lost by encoding them again.
             None => ensure!(self.images.is_none(), "has no SHA-256, as an earlier version wrote it"),

@@ -35,7 +35,7 @@ pub struct Draws {
     pub z: Tensor,
     /// Noise of the posterior.
     pub noise_posterior: Tensor,
-    /// How far the discriminator sees each pair moved, see [`translate`].
+    /// How far the discriminator sees each pair moved, in rows and columns.
     pub shifts: Vec<[i64; 2]>,
 }
 
@@ -356,8 +356,9 @@ impl Trainer {
             Some(penalty) => (&on_real + penalty)?,
             None => on_real.clone(),
         };
-        let (_, fake) = self.generate(&x_tp1, inputs, &coefficients)?;
-        let of_fake = self.discriminate(&fake.detach(), &x_tp1, inputs)?;
+        // Detached at once, so that what the generator kept for a gradient is freed.
+        let fake = self.generate(&x_tp1, inputs, &coefficients)?.1.detach();
+        let of_fake = self.discriminate(&fake, &x_tp1, inputs)?;
         let on_fake = softplus_mean(&of_fake)?;
         let gradients = self.processes.backward(&(loss + &on_fake)?, &self.discriminator_parameters)?;
         self.discriminator_optimizer.apply(&gradients)?;

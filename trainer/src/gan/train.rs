@@ -25,6 +25,8 @@ use crate::progress::Progress;
 use crate::run::{Ended, Run, RunOptions, Sampler, Snapshot};
 use crate::{files, grid};
 
+/// Where a preset has the batch.
+const BATCH_FIELD: &str = "train_gan.batch";
 /// Samples that the discriminator compares with each other.
 const GROUP: usize = 4;
 /// Images in the picture of a checkpoint, made from the seeds 0, 1, ….
@@ -275,6 +277,11 @@ fn probe(preset: &Preset, precision: Precision, latents: &Tensor, count: usize) 
 
 /// Runs `lddgan train gan`.
 pub fn train(options: &Options) -> Result<Ended> {
+    if options.run.dry_run {
+        return options.run.print_memory(BATCH_FIELD, |preset, precision| {
+            Ok((memory::Estimate::of_gan(preset, precision)?, preset.train_gan.batch))
+        });
+    }
     let device = options.run.device()?;
     distributed::run(&device, |processes| train_among(processes, options, &device))
 }
@@ -283,7 +290,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let (mut run, checkpoint) = Run::open(&options.run, Stage::Gan, processes)?;
     let preset = run.position.preset.clone();
     let batch = preset.train_gan.batch;
-    processes.check_batch("train_gan.batch", batch, GROUP)?;
+    processes.check_batch(BATCH_FIELD, batch, GROUP)?;
     let (mut autoencoder, file) = read_autoencoder(options, &preset)?;
     let seed = run.position.seed;
     let has_images = !options.data.data.is_empty();
@@ -325,6 +332,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
 
     let total = options.run.images.unwrap_or(preset.train_gan.images);
     processes.check_same(&format!("{:?} {total} {:?}", run.position, latents.scale))?;
+    let memory = memory::Estimate::of_gan(&preset, precision)?;
     let mut sampler = Sampler::new(seed, latents.count());
     let mut progress = Progress::new(run.position.images, total).within(run.seconds_left());
     let ended = loop {
@@ -345,10 +353,9 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
             reconstruction_weight: preset.train_gan.reconstruction_weight(progress_so_far),
         };
         let latents = latents.batch(&indices, seed, &samples)?;
-        let losses = trainer.step(&latents, seed, &samples, step).map_err(|error| {
-            let fits = |count| probe(&preset, precision, &latents, count).is_ok();
-            memory::explain(error.into(), "train_gan.batch", samples.len(), fits)
-        })?;
+        let losses = trainer
+            .step(&latents, seed, &samples, step)
+            .map_err(|error| memory.explain(error.into(), BATCH_FIELD, samples.len()))?;
         let values = logged(&trainer, &losses);
         let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         run.guard(&values, &indices, &latents, || Ok(trainer.state()?))?;

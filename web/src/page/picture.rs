@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn several_frames_are_an_animation() {
         let frames = [[0; 16], [200; 16], [90; 16]];
-        let frames: Vec<&[u8]> = frames.iter().map(|frame| frame.as_slice()).collect();
+        let frames: Vec<&[u8]> = frames.iter().map(<[u8; 16]>::as_slice).collect();
         let bytes = png(&Frames { size: 2, frames: &frames, milliseconds: 40 }, &[] as &[(&str, String)]).unwrap();
         let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
         assert_eq!(reader.info().animation_control().unwrap().num_frames, 3);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::{JsCast, JsValue};
 
 use super::settings::ExecutorChoice;
-use crate::executor::NumberType;
+use lddgan_webgpu::executor::NumberType;
 
 /// From the window to the worker. A request that waits is replaced by the next of its kind.
 #[derive(Serialize, Deserialize)]

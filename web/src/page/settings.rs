@@ -3,7 +3,7 @@
 use lddgan::{Mix, Recipe, Shifts, Truncation};
 use serde::{Deserialize, Serialize};
 
-use crate::executor::NumberType;
+use lddgan_webgpu::executor::NumberType;
 
 /// The numbers of faces that can be shown at once.
 pub const COUNTS: [usize; 4] = [1, 4, 16, 64];

@@ -3,7 +3,7 @@
 mod server;
 
 use crate::command::{command, run};
-use crate::install::install_missing;
+use crate::install::{Packages, install_missing};
 use crate::tools::{Purpose, WASM_TARGET, find_program};
 use crate::{page, workspace};
 use anyhow::{Context, Result, bail, ensure};
@@ -88,7 +88,7 @@ pub fn bench(options: &Options) -> Result<()> {
 
 fn web(options: &Web) -> Result<()> {
     ensure!(!options.batches.is_empty() && !options.batches.contains(&0), "--batches must be positive numbers");
-    install_missing(Purpose::Tests)?;
+    install_missing(Purpose::Tests, Packages::Name)?;
     let folder = workspace::root().join("target/bench-web");
     prepare(&folder, options)?;
     let server = server::Server::start(&folder)?;

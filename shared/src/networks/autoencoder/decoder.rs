@@ -30,6 +30,7 @@ struct Network {
 }
 
 impl Decoder {
+    /// Takes its parameters from `vb`; an error if the configuration describes no decoder.
     pub fn new(vb: VarBuilder, config: &AutoencoderConfig) -> Result<Self> {
         Ok(Self(Map::new(vb, config, Network::new)?))
     }

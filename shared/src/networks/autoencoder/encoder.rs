@@ -27,6 +27,7 @@ struct Network {
 
 /// The normal distribution that a KL encoder gives for an image, each (N, latent_channels, H / f, W / f).
 pub struct Posterior<V> {
+    /// (N, C, h, w)
     pub mean: V,
     /// Not clamped yet, see [`LOG_VARIANCE_RANGE`].
     pub log_variance: V,
@@ -36,6 +37,7 @@ pub struct Posterior<V> {
 pub const LOG_VARIANCE_RANGE: (f32, f32) = (-30.0, 20.0);
 
 impl Encoder {
+    /// Takes its parameters from `vb`; an error if the configuration describes no encoder.
     pub fn new(vb: VarBuilder, config: &AutoencoderConfig) -> Result<Self> {
         Ok(Self(Map::new(vb, config, Network::new)?))
     }

@@ -149,7 +149,7 @@ impl App {
             Reply::NotLoaded(reason) => self.refuse_model(&reason)?,
             Reply::Face { place: Place::Between, run, .. } => self.show_between_face(run, bytes(&attachment))?,
             Reply::Face { place, run, index } => {
-                self.show_face(place, run, index, &Image::Pixels(&bytes(&attachment)))?
+                self.show_face(place, run, index, &Image::Pixels(&bytes(&attachment)))?;
             }
             Reply::Faces { place, run, first, count, columns } => {
                 let picture: ImageBitmap = attachment.dyn_into()?;

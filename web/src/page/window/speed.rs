@@ -5,9 +5,9 @@ use web_sys::Element;
 
 use super::dom::append_fact;
 use super::view::duration;
-use crate::executor::NumberType;
 use crate::page::protocol::Speed;
 use crate::page::words::size;
+use lddgan_webgpu::executor::NumberType;
 
 /// Shows these figures in the list; `wanted` are the numbers that were chosen.
 pub fn show(list: &Element, speed: &Speed, wanted: NumberType) -> Result<(), JsValue> {

@@ -5,7 +5,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use super::clock::{pause, scope, within};
-use crate::{Error, Gpu, Result};
+use lddgan_webgpu::{Error, Gpu, Result};
 
 /// Milliseconds for adapter and device together.
 const DEADLINE: i32 = 10_000;

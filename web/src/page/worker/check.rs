@@ -8,8 +8,8 @@ use super::Worker;
 use super::clock::scope;
 use super::download::Download;
 use super::sampler::Sampler;
-use crate::executor::NumberType;
 use crate::page::protocol::{FileRecord, Reply};
+use lddgan_webgpu::executor::NumberType;
 
 impl Worker {
     /// Sends a report for each executor, or why there is none.

@@ -2,9 +2,9 @@
 
 use lddgan::Recipe;
 
-use crate::executor::NumberType;
 use crate::page::protocol::{FileRecord, Order, Request, Source};
 use crate::page::settings::ExecutorChoice;
+use lddgan_webgpu::executor::NumberType;
 
 /// A request and how far it is.
 pub enum Job {

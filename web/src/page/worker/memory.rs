@@ -11,7 +11,7 @@ use web_sys::{IdbDatabase, IdbRequest, IdbTransactionMode};
 
 use super::clock::{scope, within};
 use super::kept::folder;
-use crate::executor::ConvTimes;
+use lddgan_webgpu::executor::ConvTimes;
 
 const STORE: &str = "times of kernels";
 

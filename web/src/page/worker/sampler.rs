@@ -8,11 +8,11 @@ use web_sys::ImageBitmap;
 
 use super::clock::now;
 use super::webgpu::{WebGpu, sentence, webgpu};
-use crate::Error;
-use crate::executor::NumberType;
 use crate::page::protocol::{ExecutorInfo, Speed};
 use crate::page::settings::ExecutorChoice;
 use crate::page::words::size;
+use lddgan_webgpu::Error;
+use lddgan_webgpu::executor::NumberType;
 
 /// A model and who executes it.
 pub struct Sampler {
@@ -219,13 +219,16 @@ impl Sampler {
 
     /// All that WebGPU makes on the way to the faces of these seeds, and a report of it without stages; none if Candle
     /// computes.
-    pub async fn webgpu_check(&mut self, golden: &Golden) -> Option<(Report, crate::Result<Trajectory<Tensor>>)> {
+    pub async fn webgpu_check(
+        &mut self,
+        golden: &Golden,
+    ) -> Option<(Report, lddgan_webgpu::Result<Trajectory<Tensor>>)> {
         let webgpu = self.webgpu.as_mut()?;
         Some((webgpu.report(golden), webgpu.trajectory(&self.model, &golden.subject.seeds).await))
     }
 
     /// The bytes of images; none after an error of WebGPU, after which Candle computes.
-    fn images(&mut self, values: crate::Result<Vec<f32>>) -> Option<Vec<Vec<u8>>> {
+    fn images(&mut self, values: lddgan_webgpu::Result<Vec<f32>>) -> Option<Vec<Vec<u8>>> {
         let values = values.inspect_err(|error| self.give_up(error)).ok()?;
         let config = &self.model.config.autoencoder;
         let (channels, pixels) = (config.image_channels, config.image_size * config.image_size);

@@ -6,7 +6,7 @@ use wgpu::{CurrentSurfaceTexture, Surface, SurfaceTarget, TextureFormat};
 
 use super::sampler::rgba;
 use crate::page::words::describe;
-use crate::{Error, Executor, Gpu, Painter};
+use lddgan_webgpu::{Error, Executor, Gpu, Painter};
 
 const FORMAT: TextureFormat = TextureFormat::Rgba8Unorm;
 /// Images in a row of the canvas: few enough for the largest texture that every device has.
@@ -33,7 +33,7 @@ impl Screen {
     }
 
     /// The images that the executor's run makes, [`COLUMNS`] in a row; those of the first call are verified.
-    pub async fn draw(&mut self, executor: &Executor) -> crate::Result<ImageBitmap> {
+    pub async fn draw(&mut self, executor: &Executor) -> lddgan_webgpu::Result<ImageBitmap> {
         let gpu = executor.gpu();
         let drawing = match self.drawing.take().filter(|drawing| drawing.device == *gpu.device()) {
             Some(drawing) => drawing,
@@ -54,9 +54,10 @@ impl Screen {
             view_formats: Vec::new(),
         };
         drawing.surface.configure(gpu.device(), &config);
-        let texture = match drawing.surface.get_current_texture() {
-            CurrentSurfaceTexture::Success(texture) | CurrentSurfaceTexture::Suboptimal(texture) => texture,
-            _ => return Err(failed("the canvas gives nothing to draw on")),
+        let (CurrentSurfaceTexture::Success(texture) | CurrentSurfaceTexture::Suboptimal(texture)) =
+            drawing.surface.get_current_texture()
+        else {
+            return Err(failed("the canvas gives nothing to draw on"));
         };
         let view = texture.texture.create_view(&Default::default());
         drawing.painter.draw(executor, "image", &view, COLUMNS.min(count) as u32)?;
@@ -95,7 +96,7 @@ fn shows(
 }
 
 impl Drawing {
-    async fn new(gpu: &Gpu, canvas: &OffscreenCanvas) -> crate::Result<Self> {
+    async fn new(gpu: &Gpu, canvas: &OffscreenCanvas) -> lddgan_webgpu::Result<Self> {
         let surface = gpu.instance().create_surface(SurfaceTarget::OffscreenCanvas(canvas.clone()));
         let surface = surface.map_err(|error| failed(&error.to_string()))?;
         let painter = Painter::new(gpu, FORMAT).await?;

@@ -7,8 +7,8 @@ use lddgan::check::{Golden, Report, Subject, stages};
 use super::Worker;
 use super::check::fill;
 use super::sampler::Sampler;
-use crate::executor::NumberType;
 use crate::page::protocol::Reply;
+use lddgan_webgpu::executor::NumberType;
 
 /// The most that Candle computes to have something to compare with, where no golden tensors are at hand: about a second.
 const MAX_FLOPS: u64 = 20_000_000_000;

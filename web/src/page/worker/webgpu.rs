@@ -13,11 +13,11 @@ use super::check;
 use super::clock::now;
 use super::memory::{self, Memory};
 use super::screen::Screen;
-use crate::executor::{ConvTimes, NumberType};
 use crate::page::protocol::Speed;
 use crate::page::settings::ExecutorChoice;
 use crate::page::words::{capitalised, size};
-use crate::{Error, Executor, GpuSampler, Recovery};
+use lddgan_webgpu::executor::{ConvTimes, NumberType};
+use lddgan_webgpu::{Error, Executor, GpuSampler, Recovery};
 
 /// Faces that WebGPU makes at once. More would not be faster, and all appear together.
 const LARGEST_BATCH: usize = 16;
@@ -167,7 +167,12 @@ impl WebGpu {
     }
 
     /// The values of the images.
-    pub async fn sample(&mut self, model: &Model, recipes: &[Recipe], speed: &mut Speed) -> crate::Result<Vec<f32>> {
+    pub async fn sample(
+        &mut self,
+        model: &Model,
+        recipes: &[Recipe],
+        speed: &mut Speed,
+    ) -> lddgan_webgpu::Result<Vec<f32>> {
         let images = timed(&mut self.sampler, model, recipes, speed, async |executor| executor.read("image").await);
         Ok(images.await?.concat())
     }
@@ -184,7 +189,7 @@ impl WebGpu {
         model: &Model,
         recipes: &[Recipe],
         speed: &mut Speed,
-    ) -> crate::Result<Vec<(ImageBitmap, usize)>> {
+    ) -> lddgan_webgpu::Result<Vec<(ImageBitmap, usize)>> {
         let mut screen = self.screen.take();
         let draw = async |executor: &Executor| {
             let mut drawing = screen.take().ok_or_else(|| Error::WebGpu("faces cannot be drawn here".to_owned()))?;
@@ -199,7 +204,12 @@ impl WebGpu {
     }
 
     /// The values of the images that the decoder makes of each latent on the way to a face.
-    pub async fn develop(&mut self, model: &Model, recipe: Recipe, speed: &mut Speed) -> crate::Result<Vec<f32>> {
+    pub async fn develop(
+        &mut self,
+        model: &Model,
+        recipe: Recipe,
+        speed: &mut Speed,
+    ) -> lddgan_webgpu::Result<Vec<f32>> {
         let recipes = [recipe];
         let latents = self.sampler.sample(model, &recipes, async |executor| {
             let mut latents = Vec::new();
@@ -216,7 +226,7 @@ impl WebGpu {
     }
 
     /// Everything that comes about on the way to the faces of these seeds.
-    pub async fn trajectory(&mut self, model: &Model, seeds: &[u64]) -> crate::Result<Trajectory<Tensor>> {
+    pub async fn trajectory(&mut self, model: &Model, seeds: &[u64]) -> lddgan_webgpu::Result<Trajectory<Tensor>> {
         let names: Vec<String> = model.levels().iter().map(|t| format!("latent/{t}")).collect();
         let batches = self.sampler.sample(model, seeds, async |executor| {
             let mut outputs = Vec::new();
@@ -228,7 +238,7 @@ impl WebGpu {
         });
         let batches = batches.await?;
         let whole = |i: usize| Ok(Tensor::cat(&batches.iter().map(|outputs| &outputs[i]).collect::<Vec<_>>(), 0)?);
-        let latents = (0..names.len()).map(whole).collect::<crate::Result<_>>()?;
+        let latents = (0..names.len()).map(whole).collect::<lddgan_webgpu::Result<_>>()?;
         Ok(Trajectory { latents, image: whole(names.len())? })
     }
 
@@ -246,8 +256,8 @@ async fn timed<T>(
     model: &Model,
     recipes: &[Recipe],
     speed: &mut Speed,
-    mut finish: impl AsyncFnMut(&Executor) -> crate::Result<T>,
-) -> crate::Result<Vec<T>> {
+    mut finish: impl AsyncFnMut(&Executor) -> lddgan_webgpu::Result<T>,
+) -> lddgan_webgpu::Result<Vec<T>> {
     let start = now();
     let compiled = sampler.prepare(model, recipes.len()).await?.then(|| now() - start);
     speed.kernels = Some(sampler.timed());

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::constants::Packed;
-use super::memory::MemoryPlan;
+use super::memory;
 use super::program::{Kernel, Operand, Program, Step, Value};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -138,7 +138,7 @@ fn values(gpu: &Gpu, program: &Program) -> Result<(Vec<Region>, u64)> {
         let what = step.map_or("an input".to_string(), |step| format!("the result of kernel `{}`", step.kernel.name));
         return Err(exceeded(what, "bytes", bytes, limit));
     }
-    let plan = MemoryPlan::new(program);
+    let plan = memory::plan(program);
     let buffers: Vec<_> =
         plan.buffers.iter().enumerate().map(|(i, &bytes)| storage(gpu, &format!("values {i}"), bytes)).collect();
     let regions = plan.buffer_of.iter().zip(&program.values).enumerate();

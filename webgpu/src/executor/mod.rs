@@ -1,7 +1,7 @@
 //! Executes recorded networks with WebGPU.
 //!
-//! A [`lddgan::Graph`] is compiled once: what depends on no input is computed (`fold`), what depends on no image comes
-//! first (`styles`), operations are merged (`fusion`) and become dispatches of the kernels in `kernels/` (`lower`), what is
+//! A [`lddgan::Graph`] is compiled once: after the passes of [`lddgan::graph`] (what depends on no input is computed, what
+//! depends on no image comes first, operations are merged) it becomes dispatches of the kernels in `kernels/` (`lower`), what is
 //! concatenated is computed in its place (`parts`), values that are never needed together share a buffer (`memory`), and
 //! pipelines, of texts in which what a thread repeats is written out (`unroll`), weights and bind groups are made on the
 //! device (`resources`). An [`Executor`] then only writes inputs and replays the dispatches.
@@ -19,8 +19,6 @@ macro_rules! kernel_text {
 mod constants;
 mod conv;
 mod executable;
-mod fold;
-mod fusion;
 mod layout;
 mod lower;
 mod memory;
@@ -29,7 +27,6 @@ mod parts;
 mod profile;
 mod program;
 mod resources;
-mod styles;
 mod tune;
 mod unroll;
 

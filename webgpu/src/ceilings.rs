@@ -36,9 +36,9 @@ pub async fn measure(gpu: &Gpu) -> Result<Ceilings> {
     let mut seconds = bench.time("multiply_add", workgroups, rounds).await?;
     while seconds < LONG_ENOUGH && rounds < 1 << 20 {
         if workgroups < WORKGROUPS / 4 {
-            workgroups *= 4
+            workgroups *= 4;
         } else {
-            rounds *= 4
+            rounds *= 4;
         }
         seconds = bench.time("multiply_add", workgroups, rounds).await?;
     }

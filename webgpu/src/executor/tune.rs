@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use lddgan::Graph;
-use lddgan::backend::{Backend, Recorder};
+use lddgan::backend::Backend;
 use lddgan::check::sha256;
+use lddgan::graph::Recorder;
 use lddgan::layers::{Conv2d, ConvGeometry};
 use serde::{Deserialize, Serialize};
 

@@ -2,13 +2,13 @@
 
 use candle_core::Tensor;
 use lddgan::Activation;
-use lddgan::backend::{NodeId, Op};
+use lddgan::graph::styles::Styles;
+use lddgan::graph::{NodeId, Op};
 use lddgan::layers::{GROUP_NORM_EPS, GroupNorm, Linear};
 
 use super::super::layout::{NumberType, Shape};
 use super::super::params::{self, activation_code};
 use super::super::program::{Input, Kernel, Layer, Operand, ValueId};
-use super::super::styles::Styles;
 use super::{Dispatch, Lowering};
 use crate::error::{Error, Result};
 

@@ -17,9 +17,17 @@ const LOSSES: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovery {
     /// The device was lost and opened again.
-    Reopened { reason: String },
+    Reopened {
+        /// Why it was lost.
+        reason: String,
+    },
     /// From now on batches are smaller.
-    SmallerBatches { largest: usize, reason: String },
+    SmallerBatches {
+        /// Images at a time.
+        largest: usize,
+        /// What went wrong with more.
+        reason: String,
+    },
 }
 
 impl fmt::Display for Recovery {

@@ -5,12 +5,10 @@
 use std::collections::HashMap;
 
 use candle_core::{Tensor, TensorId};
-use lddgan::Activation;
-use lddgan::backend::{Graph, NodeId, Op};
-use lddgan::layers::Linear;
 
-use super::layout::{NumberType, Shape};
-use super::parts::ALIGNMENT;
+use super::{Graph, NodeId, Op};
+use crate::backend::Activation;
+use crate::layers::Linear;
 
 /// The styles of a graph.
 #[derive(Debug)]
@@ -40,8 +38,9 @@ struct Way {
 
 impl<'a> Styles<'a> {
     /// The styles that come about in the same way as the graph's first; none if there are none, or if others need what
-    /// lies on the way.
-    pub fn find(graph: &'a Graph, constants: &[Option<Tensor>]) -> Option<Self> {
+    /// lies on the way. `can_share` says for the shape of an input whether others can read one where it lies, behind the
+    /// inputs before it.
+    pub fn find(graph: &'a Graph, constants: &[Option<Tensor>], can_share: impl Fn(&[usize]) -> bool) -> Option<Self> {
         let mut styles = Self { inputs: Vec::new(), layers: Vec::new(), heads: Vec::new(), places: HashMap::new() };
         let mut first: Option<Way> = None;
         for node in &graph.nodes {
@@ -57,7 +56,9 @@ impl<'a> Styles<'a> {
                 styles.add(style, head, &way);
             }
         }
-        (!styles.places.is_empty() && styles.are_alone(graph)).then_some(styles)
+        let inputs_are_open =
+            styles.inputs.len() == 1 || first.is_some_and(|way| can_share(&graph.nodes[way.nodes[0]].shape));
+        (!styles.places.is_empty() && styles.are_alone(graph, inputs_are_open)).then_some(styles)
     }
 
     fn add(&mut self, style: NodeId, head: &'a Linear, way: &Way) {
@@ -82,19 +83,12 @@ impl<'a> Styles<'a> {
         self.inputs.iter().chain(layers).chain(self.places.keys()).copied()
     }
 
-    /// Whether others can read an input where it lies, behind those before it.
-    fn are_aligned(&self, graph: &Graph) -> bool {
-        let shape = self.inputs.first().and_then(|&input| Shape::new(&graph.nodes[input].shape).ok());
-        let bytes = shape.map_or(0, |shape| shape.vectors() as u64 * NumberType::F32.vector_bytes());
-        self.inputs.len() == 1 || bytes.is_multiple_of(ALIGNMENT)
-    }
-
-    /// Whether nothing else needs these nodes, but for inputs that others can read.
-    fn are_alone(&self, graph: &Graph) -> bool {
+    /// Whether nothing else needs these nodes, but for inputs if others can read them.
+    fn are_alone(&self, graph: &Graph, inputs_are_open: bool) -> bool {
         let mut own = vec![false; graph.nodes.len()];
         self.nodes().for_each(|node| own[node] = true);
         let mut reserved = own.clone();
-        if self.are_aligned(graph) {
+        if inputs_are_open {
             self.inputs.iter().for_each(|&input| reserved[input] = false);
         }
         let read_by_others = graph.nodes.iter().enumerate().any(|(id, node)| {

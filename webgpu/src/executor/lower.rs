@@ -4,20 +4,19 @@ use std::collections::{HashMap, HashSet};
 
 use bytemuck::{Pod, bytes_of};
 use candle_core::{Tensor, TensorId};
-use lddgan::backend::{Graph, Node, NodeId, Op};
+use lddgan::graph::fusion::{FusedConv, FusedProduct, Plan, plan};
+use lddgan::graph::styles::Styles;
+use lddgan::graph::{Graph, Node, NodeId, Op, fold};
 use lddgan::layers::{Conv2d, Linear};
 use lddgan::{Activation, FirMode};
 
 use super::constants::Constants;
 use super::conv::{ConvKernel, ConvLayer, THREADS};
 use super::executable::Options;
-use super::fold;
-use super::fusion::{FusedConv, FusedProduct, Plan, plan};
 use super::layout::{NumberType, Shape};
 use super::params::{self, activation_code, fir_code};
-use super::parts;
+use super::parts::{self, ALIGNMENT};
 use super::program::{Input, Kernel, Layer, Operand, Output, Program, Step, Value, ValueId};
-use super::styles::Styles;
 use crate::error::{Error, Result};
 
 /// A kernel by the name of its file, with its `override` constants.
@@ -43,7 +42,7 @@ mod norms;
 
 /// Compiles a graph.
 pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
-    check(graph)?;
+    graph.check()?;
     let folded = fold::constants(graph)?;
     let mut lowering = Lowering {
         graph,
@@ -58,7 +57,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
         layer: Layer::default(),
         numbers: NumberType::F32,
     };
-    let styles = Styles::find(graph, &folded);
+    let styles = Styles::find(graph, &folded, can_follow);
     let styled: HashSet<NodeId> = styles.iter().flat_map(Styles::nodes).collect();
     for (id, node) in graph.nodes.iter().enumerate().filter(|(id, _)| !styled.contains(id)) {
         if let Op::Input(name) = &node.op {
@@ -93,20 +92,10 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
     lowering.finish()
 }
 
-/// Every node must come after its inputs and have a value.
-fn check(graph: &Graph) -> Result<()> {
-    for (id, node) in graph.nodes.iter().enumerate() {
-        if node.inputs.iter().any(|&input| input >= id) {
-            return Err(Error::Graph(format!("node {id} comes before one of its inputs")));
-        }
-        if node.shape.contains(&0) {
-            return Err(Error::Graph(format!("node {id} has the empty shape {:?}", node.shape)));
-        }
-    }
-    match graph.outputs.iter().find(|(_, node)| *node >= graph.nodes.len()) {
-        Some((name, node)) => Err(Error::Graph(format!("output `{name}` is the missing node {node}"))),
-        None => Ok(()),
-    }
+/// Whether vectors of this shape can be read where they lie behind others.
+fn can_follow(shape: &[usize]) -> bool {
+    let bytes = |shape: Shape| shape.vectors() as u64 * NumberType::F32.vector_bytes();
+    Shape::new(shape).is_ok_and(|shape| bytes(shape).is_multiple_of(ALIGNMENT))
 }
 
 struct Lowering<'a> {
@@ -229,55 +218,68 @@ impl Lowering<'_> {
 
     /// A node that is executed alone; `None` if it needs no dispatch.
     fn node(&mut self, id: NodeId) -> Result<Option<ValueId>> {
-        let Node { op, inputs, .. } = &self.graph.nodes[id];
+        let graph = self.graph;
+        let node = &graph.nodes[id];
         let y = self.shape(id)?;
-        let value = match (op, inputs.as_slice()) {
-            (Op::Linear(linear, activation), &[x]) => {
+        let value = match &node.op {
+            Op::Linear(linear, activation) => {
+                let [x] = node.inputs()?;
                 let (shape, x) = (self.shape(x)?, self.operand(x)?);
                 self.linear(x, shape, y, linear, *activation)?
             }
-            (Op::GroupNorm(norm, activation), &[x]) => self.learned_norm(x, norm, *activation)?,
-            (Op::AdaptiveGroupNorm { groups, activation }, &[x, style]) => {
+            Op::GroupNorm(norm, activation) => {
+                let [x] = node.inputs()?;
+                self.learned_norm(x, norm, *activation)?
+            }
+            Op::AdaptiveGroupNorm { groups, activation } => {
+                let [x, style] = node.inputs()?;
                 self.adaptive_norm(x, style, *groups, *activation)?
             }
-            (Op::Activate(activation), &[x]) => self.weighted_sum(&[1.0], &[x], y, *activation)?,
-            (Op::WeightedSum(factors), inputs) => self.weighted_sum(factors, inputs, y, Activation::Identity)?,
-            (Op::PixelNorm, &[x]) => {
-                let x = self.operand(x)?;
+            Op::Activate(activation) => self.weighted_sum(&[1.0], &node.inputs::<1>()?, y, *activation)?,
+            Op::WeightedSum(factors) => self.weighted_sum(factors, &node.inputs, y, Activation::Identity)?,
+            Op::PixelNorm => {
+                let [x] = self.operands(node)?;
                 self.pixel_norm(x, y)
             }
-            (Op::Fir(mode), &[x]) => self.fir(x, y, *mode)?,
-            (Op::UpsampleNearest(factor), &[x]) => self.upsample_nearest(x, y, *factor)?,
-            (Op::DepthToSpace(factor), &[x]) => self.depth_to_space(x, y, *factor)?,
-            (Op::Pool(weights), &[x]) => {
+            Op::Fir(mode) => self.fir(node, y, *mode)?,
+            Op::UpsampleNearest(factor) => self.upsample_nearest(node, y, *factor)?,
+            Op::DepthToSpace(factor) => self.depth_to_space(node, y, *factor)?,
+            Op::Pool(weights) => {
                 let params = params::Pool { count: y.vectors() as u32, out_width: y.width as u32, weights: *weights };
-                let reads = vec![self.operand(x)?];
+                let reads = self.operands::<1>(node)?.to_vec();
                 self.emit(self.pointwise(kernel!("pool"), reads, y), params)
             }
-            (Op::InverseHaar, &[ll, ..]) if inputs.len() == 4 => {
-                let shape = self.shape(ll)?;
+            Op::InverseHaar => {
+                let reads = self.operands::<4>(node)?.to_vec();
+                let shape = self.shape(node.inputs[0])?;
                 let params = params::InverseHaar { count: shape.vectors() as u32, in_width: shape.width as u32 };
-                let reads = inputs.iter().map(|&band| self.operand(band)).collect::<Result<Vec<_>>>()?;
                 let workgroups = shape.vectors().div_ceil(THREADS);
                 let dispatch = self.pointwise(kernel!("inverse_haar"), reads, y);
                 self.emit(Dispatch { workgroups, ..dispatch }, params)
             }
-            (Op::Concat, &[a, b]) => {
+            Op::Concat => {
+                let [a, b] = node.inputs()?;
                 let operands = (self.operand(a)?, self.operand(b)?);
                 self.concat(operands, (self.shape(a)?.channels, self.shape(b)?.channels), y)
             }
-            (Op::AddPerChannel, &[x, bias]) => self.add_per_channel(x, bias, y)?,
-            (Op::Attention, &[q, k, v]) => {
-                let inputs = [self.operand(q)?, self.operand(k)?, self.operand(v)?];
+            Op::AddPerChannel => self.add_per_channel(node, y)?,
+            Op::Attention => {
+                let inputs = self.operands(node)?;
                 self.attention(inputs, [0, 0], y)
             }
-            (Op::Quantize(codebook), &[x]) => self.quantize(x, y, codebook)?,
-            (Op::MinibatchStddev, &[x]) => self.minibatch_stddev(x, y)?,
-            (Op::SumPixels, &[x]) => self.sum_pixels(x, y)?,
-            (Op::Input(_), []) => return Ok(None),
-            (op, inputs) => return Err(Error::Graph(format!("{op:?} of {} inputs", inputs.len()))),
+            Op::Quantize(codebook) => self.quantize(node, y, codebook)?,
+            Op::MinibatchStddev => self.minibatch_stddev(node, y)?,
+            Op::SumPixels => self.sum_pixels(node, y)?,
+            // Inputs and constants have their values; every convolution and product has a plan of its own.
+            Op::Input(_) | Op::Constant(_) | Op::Conv2d(_) | Op::Multiply => return Ok(None),
         };
         Ok(Some(value))
+    }
+
+    fn operands<const N: usize>(&mut self, node: &Node) -> Result<[Operand; N]> {
+        let inputs: [NodeId; N] = node.inputs()?;
+        let operands = inputs.iter().map(|&input| self.operand(input)).collect::<Result<Vec<_>>>()?;
+        Ok(*node.op.take(&operands)?)
     }
 
     fn conv(&mut self, y: Shape, fused: &FusedConv) -> Result<ValueId> {
@@ -380,7 +382,8 @@ impl Lowering<'_> {
         self.emit(self.pointwise(kernel!("pixel_norm"), vec![x], y), params)
     }
 
-    fn fir(&mut self, x: NodeId, y: Shape, mode: FirMode) -> Result<ValueId> {
+    fn fir(&mut self, node: &Node, y: Shape, mode: FirMode) -> Result<ValueId> {
+        let [x] = node.inputs()?;
         let shape = self.shape(x)?;
         let params = params::Fir {
             count: y.vectors() as u32,
@@ -393,7 +396,8 @@ impl Lowering<'_> {
         Ok(self.emit(self.pointwise(kernel!("fir", MODE = fir_code(mode)), reads, y), params))
     }
 
-    fn upsample_nearest(&mut self, x: NodeId, y: Shape, factor: usize) -> Result<ValueId> {
+    fn upsample_nearest(&mut self, node: &Node, y: Shape, factor: usize) -> Result<ValueId> {
+        let [x] = node.inputs()?;
         let shape = self.shape(x)?;
         let params = params::UpsampleNearest {
             count: y.vectors() as u32,
@@ -405,7 +409,8 @@ impl Lowering<'_> {
         Ok(self.emit(self.pointwise(kernel!("upsample_nearest"), reads, y), params))
     }
 
-    fn depth_to_space(&mut self, x: NodeId, y: Shape, factor: usize) -> Result<ValueId> {
+    fn depth_to_space(&mut self, node: &Node, y: Shape, factor: usize) -> Result<ValueId> {
+        let [x] = node.inputs()?;
         let shape = self.shape(x)?;
         let params = params::DepthToSpace {
             count: y.vectors() as u32,
@@ -432,7 +437,8 @@ impl Lowering<'_> {
         self.emit(self.pointwise(kernel!("concat"), vec![a, b], y), params)
     }
 
-    fn add_per_channel(&mut self, x: NodeId, bias: NodeId, y: Shape) -> Result<ValueId> {
+    fn add_per_channel(&mut self, node: &Node, y: Shape) -> Result<ValueId> {
+        let [x, bias] = node.inputs()?;
         let params = params::AddPerChannel {
             count: y.vectors() as u32,
             batch: y.batch as u32,
@@ -461,7 +467,8 @@ impl Lowering<'_> {
         Ok(self.emit(self.pointwise(kernel!("multiply", BIAS = bias), reads, y), params))
     }
 
-    fn quantize(&mut self, x: NodeId, y: Shape, codebook: &Tensor) -> Result<ValueId> {
+    fn quantize(&mut self, node: &Node, y: Shape, codebook: &Tensor) -> Result<ValueId> {
+        let [x] = node.inputs()?;
         let params = params::Quantize {
             blocks: y.blocks() as u32,
             positions: (y.batch * y.pixels()) as u32,
@@ -477,7 +484,8 @@ impl Lowering<'_> {
         Ok(self.emit(dispatch, params))
     }
 
-    fn minibatch_stddev(&mut self, x: NodeId, y: Shape) -> Result<ValueId> {
+    fn minibatch_stddev(&mut self, node: &Node, y: Shape) -> Result<ValueId> {
+        let [x] = node.inputs()?;
         let (shape, x) = (self.shape(x)?, self.operand(x)?);
         let members = shape.batch.min(4);
         let groups = shape.batch / members;
@@ -499,7 +507,8 @@ impl Lowering<'_> {
         Ok(self.concat((x, Operand::Value(stddev)), (shape.channels, 1), y))
     }
 
-    fn sum_pixels(&mut self, x: NodeId, y: Shape) -> Result<ValueId> {
+    fn sum_pixels(&mut self, node: &Node, y: Shape) -> Result<ValueId> {
+        let [x] = node.inputs()?;
         let params = params::SumPixels {
             count: y.vectors() as u32,
             batch: y.batch as u32,

@@ -8,8 +8,10 @@ use crate::error::{Error, Result};
 /// The type of the numbers of a value or constant in the GPU's memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum NumberType {
+    /// Four bytes.
     #[default]
     F32,
+    /// Two bytes.
     F16,
 }
 

@@ -20,7 +20,9 @@ pub struct ConvLayer {
     pub x: [usize; 4],
     /// Shape of the result.
     pub y: [usize; 4],
+    /// Side of the kernel, in pixels.
     pub kernel: usize,
+    /// Pixels from one result to the next.
     pub stride: usize,
     /// The factor of the nearest-neighbour upsampling before it: 1, or 2 before a 3x3 kernel of stride 1.
     pub upsample: usize,
@@ -116,7 +118,7 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// From large to small. Their pixels divide [`THREADS`].
+    /// From large to small. Their pixels divide the threads of a workgroup.
     pub const ALL: [Self; 6] = [
         Self { pixel_threads: 8, pixels: 8, blocks: 2 },
         Self { pixel_threads: 8, pixels: 8, blocks: 1 },
@@ -319,7 +321,7 @@ mod tests {
         for layer in [project, expand] {
             assert!(ConvKernel::candidates(&layer).all(|kernel| matches!(kernel, ConvKernel::Summed(_))));
         }
-        assert!(ConvKernel::candidates(&self::layer(1, 64, 8)).all(|kernel| !matches!(kernel, ConvKernel::Summed(_))));
+        assert!(ConvKernel::candidates(&layer(1, 64, 8)).all(|kernel| !matches!(kernel, ConvKernel::Summed(_))));
     }
 
     #[test]

@@ -28,15 +28,19 @@ pub struct Work {
 /// A dispatch and how long it took.
 #[derive(Debug, Clone)]
 pub struct DispatchTime {
+    /// What it did.
     pub work: Work,
+    /// How long it took.
     pub seconds: f64,
 }
 
 /// All dispatches of a run that do the same work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KernelTime {
+    /// Of all dispatches together.
     #[serde(flatten)]
     pub work: Work,
+    /// How many there were.
     pub dispatches: usize,
     /// Of all these dispatches together.
     pub seconds: f64,
@@ -49,10 +53,12 @@ impl KernelTime {
         arithmetic.max(self.bytes_per_second() / ceilings.bytes_per_second)
     }
 
+    /// Operations a second.
     pub fn flops_per_second(&self) -> f64 {
         (self.work.flops * self.dispatches as u64) as f64 / self.seconds
     }
 
+    /// Bytes a second, read and written.
     pub fn bytes_per_second(&self) -> f64 {
         (self.work.bytes * self.dispatches as u64) as f64 / self.seconds
     }

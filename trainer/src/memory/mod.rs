@@ -1,7 +1,11 @@
 //! What fits into memory, and what to say when it does not.
 
-use anyhow::{Error, Result, anyhow, bail};
+mod training;
+
+use anyhow::{Result, bail};
 use lddgan::Model;
+
+pub use training::Estimate;
 
 /// Bytes of the machine's memory that this program can still take, of a container's if that has less; `None` where the
 /// system does not say.
@@ -51,27 +55,6 @@ fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
 }
 
-/// CUDA's error, as it comes through Candle and cuDNN.
-fn is_out_of_memory(error: &Error) -> bool {
-    let said = format!("{error:#}");
-    ["CUDA_ERROR_OUT_OF_MEMORY", "CUDNN_STATUS_ALLOC_FAILED", "out of memory"].iter().any(|words| said.contains(words))
-}
-
-/// An error that says which batch would fit, if memory ran out at a step with `batch` samples. `fits` tries a smaller one,
-/// a multiple of 4. `field` is where the preset has the batch. Other errors stay what they are.
-pub fn explain(error: Error, field: &str, batch: usize, fits: impl Fn(usize) -> bool) -> Error {
-    if !is_out_of_memory(&error) {
-        return error;
-    }
-    let smaller = std::iter::successors(Some(batch / 2), |batch| Some(batch / 2)).take_while(|&batch| batch >= 4);
-    let smaller = smaller.map(|batch| batch / 4 * 4).find(|&batch| fits(batch));
-    let advice = match smaller {
-        Some(smaller) => format!("{smaller} fit; set {field} in the preset to that, or use more GPUs"),
-        None => "fewer do not fit either; choose smaller networks".to_string(),
-    };
-    anyhow!("the GPU's memory is too small for {batch} samples at a time: {advice}. Checkpoints stay as they are")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,14 +81,5 @@ mod tests {
         );
         assert!(error(usize::MAX >> 40, bytes(13) + 1).ends_with("--batch 13 fits"));
         assert!(error(1, bytes(1) - 1).ends_with("even one does not fit"));
-    }
-
-    #[test]
-    fn the_largest_batch_that_fits_is_named() {
-        let full = || anyhow!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")").context("step 3");
-        let said = explain(full(), "train_gan.batch", 72, |batch| batch <= 20).to_string();
-        assert!(said.contains("for 72 samples") && said.contains("16 fit; set train_gan.batch"), "{said}");
-        assert!(explain(full(), "train_gan.batch", 72, |_| false).to_string().contains("smaller networks"));
-        assert_eq!(explain(anyhow!("a disk"), "train_gan.batch", 72, |_| true).to_string(), "a disk");
     }
 }

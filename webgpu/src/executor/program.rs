@@ -113,7 +113,7 @@ pub struct Layer {
     pub x: Shape,
     /// Shape of the result.
     pub y: Shape,
-    /// As [`lddgan::backend::Node::flops`] counts them.
+    /// As [`lddgan::graph::Node::flops`] counts them.
     pub flops: u64,
     /// Bytes of what is bound but not read, because it belongs to other layers.
     pub unread: u64,

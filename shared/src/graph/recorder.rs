@@ -1,138 +1,11 @@
-//! A recorded network: the list of operations that compilers (WebGPU, ONNX) work from.
+//! Writes a network down as a [`Graph`].
 
 use candle_core::Tensor;
 
-use super::{Activation, Backend, FirMode};
+use super::{Graph, Node, NodeId, Op};
+use crate::backend::{Activation, Backend, FirMode};
 use crate::error::{Error, Result};
 use crate::layers::{Conv2d, GroupNorm, Linear};
-
-/// Index of a node, and of the value that it computes.
-pub type NodeId = usize;
-
-/// An operation; see the [`Backend`] method of the same name.
-#[derive(Debug, Clone)]
-pub enum Op {
-    /// Given at every run, by name.
-    Input(String),
-    Constant(Tensor),
-    Conv2d(Conv2d),
-    Linear(Linear, Activation),
-    GroupNorm(GroupNorm, Activation),
-    /// Inputs: image, style.
-    AdaptiveGroupNorm {
-        groups: usize,
-        activation: Activation,
-    },
-    Activate(Activation),
-    PixelNorm,
-    Fir(FirMode),
-    UpsampleNearest(usize),
-    DepthToSpace(usize),
-    /// Four weights, of the pixels of a block row by row.
-    Pool([f32; 4]),
-    /// Inputs: the four bands.
-    InverseHaar,
-    Concat,
-    /// Inputs: image, bias.
-    AddPerChannel,
-    Multiply,
-    /// One factor per input.
-    WeightedSum(Vec<f32>),
-    /// Inputs: q, k, v.
-    Attention,
-    /// The codebook, (codes, C).
-    Quantize(Tensor),
-    MinibatchStddev,
-    SumPixels,
-}
-
-/// One operation of a [`Graph`].
-#[derive(Debug, Clone)]
-pub struct Node {
-    pub op: Op,
-    /// Nodes that come before this one.
-    pub inputs: Vec<NodeId>,
-    /// Shape of the value, batch first.
-    pub shape: Vec<usize>,
-}
-
-/// A recorded network for a fixed batch size, in an order in which it can be executed.
-#[derive(Debug, Clone, Default)]
-pub struct Graph {
-    pub nodes: Vec<Node>,
-    /// Named results.
-    pub outputs: Vec<(String, NodeId)>,
-}
-
-impl Node {
-    /// Floating-point operations: two per multiply-add of convolutions, linear layers, attention and quantisation;
-    /// `u64::MAX` if they are more.
-    pub fn flops(&self) -> u64 {
-        let per_output = match &self.op {
-            Op::Conv2d(Conv2d { weight, .. }) | Op::Linear(Linear { weight, .. }, _) => {
-                product(weight.dims().get(1..).unwrap_or_default())
-            }
-            // Every position meets every other twice: for the weights, and for the sum.
-            Op::Attention => product(self.shape.get(2..).unwrap_or_default()).saturating_mul(2),
-            // The distance to every code.
-            Op::Quantize(codebook) => codebook.dims().first().map_or(0, |&codes| codes as u64),
-            _ => 0,
-        };
-        per_output.saturating_mul(product(&self.shape)).saturating_mul(2)
-    }
-
-    /// Bytes of the value in f32; none for a constant, which is a weight.
-    fn bytes(&self) -> u64 {
-        match self.op {
-            Op::Constant(_) => 0,
-            _ => product(&self.shape).saturating_mul(4),
-        }
-    }
-
-    /// Bytes that Candle needs besides values while it computes this: a convolution's im2col matrix, the weights of an
-    /// attention.
-    fn scratch_bytes(&self) -> u64 {
-        let pixels = product(self.shape.get(2..).unwrap_or_default());
-        let numbers = match &self.op {
-            Op::Conv2d(conv) if conv.geometry.kernel > 1 => {
-                product(conv.weight.dims().get(1..).unwrap_or_default()).saturating_mul(pixels)
-            }
-            Op::Attention => pixels.saturating_mul(pixels),
-            _ => 0,
-        };
-        numbers.saturating_mul(4)
-    }
-}
-
-impl Graph {
-    /// Floating-point operations of one run, see [`Node::flops`].
-    pub fn flops(&self) -> u64 {
-        self.nodes.iter().map(Node::flops).fold(0, u64::saturating_add)
-    }
-
-    /// Bytes that Candle needs at least for one run, weights aside: the most that exist at a time, each value from its
-    /// making to its last use; `u64::MAX` if they are more.
-    pub fn bytes(&self) -> u64 {
-        let mut last_use: Vec<NodeId> = (0..self.nodes.len()).collect();
-        for (id, node) in self.nodes.iter().enumerate() {
-            node.inputs.iter().for_each(|&input| last_use[input] = id);
-        }
-        self.outputs.iter().for_each(|&(_, output)| last_use[output] = self.nodes.len());
-        let mut ends: Vec<u64> = vec![0; self.nodes.len() + 1];
-        let (mut live, mut most) = (0u64, 0);
-        for (id, node) in self.nodes.iter().enumerate() {
-            live = live.saturating_add(node.bytes());
-            most = most.max(live.saturating_add(node.scratch_bytes()));
-            ends[last_use[id]] = ends[last_use[id]].saturating_add(node.bytes());
-            live = live.saturating_sub(ends[id]);
-        }
-        most
-    }
-}
-
-fn product(sizes: &[usize]) -> u64 {
-    sizes.iter().fold(1, |product, &size| product.saturating_mul(size as u64))
-}
 
 /// A backend that computes nothing and writes everything down.
 #[derive(Debug, Default)]
@@ -141,6 +14,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// An empty recording.
     pub fn new() -> Self {
         Self::default()
     }
@@ -329,53 +203,5 @@ impl Backend for Recorder {
     fn sum_pixels(&mut self, x: &NodeId) -> Result<NodeId> {
         let [n, c, ..] = self.image("sum_pixels", *x)?;
         Ok(self.push(Op::SumPixels, &[*x], vec![n, c]))
-    }
-}
-
-impl FirMode {
-    /// Output size of one dimension.
-    pub fn output(self, size: usize) -> usize {
-        match self {
-            Self::Upsample => 2 * size,
-            Self::Downsample => size / 2,
-            Self::Smooth => size + 1,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flops_of_attention_are_those_of_two_products() {
-        let flops = |channels: usize, size: usize| {
-            let mut recorder = Recorder::new();
-            let x = recorder.input("x", &[1, channels, size, size]);
-            recorder.attention(&x, &x, &x).unwrap();
-            recorder.finish().flops()
-        };
-        // 9 x 9 weights from 2 channels, and 2 channels from 9 weights at 9 places; two for each multiply-add.
-        assert_eq!(flops(2, 3), 2 * (2 * 9 * 9) * 2);
-        assert_eq!(flops(1 << 14, 1 << 16), u64::MAX);
-    }
-
-    #[test]
-    fn bytes_are_those_of_the_values_that_exist_together() {
-        let mut recorder = Recorder::new();
-        let x = recorder.input("x", &[1, 2, 8, 8]);
-        let up = recorder.upsample_nearest(&x, 2).unwrap();
-        let smooth = recorder.activate(&up, Activation::Silu).unwrap();
-        let attended = recorder.attention(&x, &x, &x).unwrap();
-        recorder.output("smooth", smooth);
-        recorder.output("attended", attended);
-        let (small, large) = (4 * 2 * 64, 4 * 2 * 256);
-        // The attention's weights, while what came of the upsampling is an output and waits; then it itself is over.
-        assert_eq!(recorder.finish().bytes(), 2 * small + large + 4 * 64 * 64);
-
-        let mut recorder = Recorder::new();
-        let x = recorder.input("x", &[1, 1 << 14, 1 << 31, 1 << 31]);
-        recorder.output("x", x);
-        assert_eq!(recorder.finish().bytes(), u64::MAX);
     }
 }

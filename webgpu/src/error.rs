@@ -2,6 +2,7 @@
 
 /// What can go wrong on the way from a graph to an image on a GPU.
 #[derive(Debug, Clone, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
     /// There is no WebGPU here, or no adapter for it.
     #[error(

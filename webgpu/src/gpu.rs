@@ -76,10 +76,12 @@ impl Gpu {
         &self.instance
     }
 
+    /// The device itself.
     pub fn device(&self) -> &wgpu::Device {
         &self.device
     }
 
+    /// The device's queue.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.queue
     }

@@ -3,22 +3,29 @@
 //! adds what is added to it.
 
 use candle_core::Tensor;
-use lddgan::Activation;
-use lddgan::backend::{Graph, NodeId, Op};
-use lddgan::layers::{Conv2d, ConvGeometry};
+
+use super::{Graph, NodeId, Op};
+use crate::backend::Activation;
+use crate::layers::{Conv2d, ConvGeometry};
 
 /// y = activation(scale * (conv(upsample(input)) + biases) + residual factor * residual)
 #[derive(Debug, Clone)]
 pub struct FusedConv<'a> {
+    /// The convolution, with its own bias.
     pub conv: &'a Conv2d,
     /// The node of the convolution.
     pub node: NodeId,
+    /// The node that is convolved, after upsampling.
     pub input: NodeId,
+    /// The factor of nearest upsampling before the convolution: 1 or 2.
     pub upsample: usize,
     /// (N, C), beside the convolution's own bias.
     pub sample_bias: Option<&'a Tensor>,
+    /// Factor of the result.
     pub scale: f32,
+    /// What is added to it, with a factor.
     pub residual: Option<(f32, NodeId)>,
+    /// The last thing that is done.
     pub activation: Activation,
     /// The nodes that need no dispatch of their own.
     absorbed: Vec<NodeId>,
@@ -27,7 +34,9 @@ pub struct FusedConv<'a> {
 /// Attention whose query, key and value are 1x1 convolutions of one image.
 #[derive(Debug, Clone)]
 pub struct ProjectedAttention<'a> {
+    /// The node of the image.
     pub input: NodeId,
+    /// Of query, key and value.
     pub projections: [&'a Conv2d; 3],
     /// The nodes of the projections.
     pub nodes: [NodeId; 3],
@@ -36,6 +45,7 @@ pub struct ProjectedAttention<'a> {
 /// y = a * b + bias, number by number.
 #[derive(Debug, Clone)]
 pub struct FusedProduct {
+    /// The nodes of both factors.
     pub factors: [NodeId; 2],
     /// As the factors, or vectors with a number for each channel of images.
     pub bias: Option<NodeId>,
@@ -48,8 +58,11 @@ pub struct FusedProduct {
 pub enum Plan<'a> {
     /// Not at all: constant, without influence on an output, or part of another node's dispatch.
     Nothing,
+    /// As a convolution, with what it does on its way.
     Conv(FusedConv<'a>),
+    /// As attention, projections included.
     Attention(ProjectedAttention<'a>),
+    /// As a product, sum included.
     Product(FusedProduct),
     /// As an operation of its own.
     Alone,

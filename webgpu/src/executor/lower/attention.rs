@@ -1,11 +1,11 @@
 //! Attention, and the projections before it.
 
 use candle_core::Tensor;
-use lddgan::backend::NodeId;
+use lddgan::graph::NodeId;
+use lddgan::graph::fusion::{FusedConv, ProjectedAttention};
 use lddgan::layers::{Conv2d, ConvGeometry};
 
 use super::super::conv::THREADS;
-use super::super::fusion::{FusedConv, ProjectedAttention};
 use super::super::layout::Shape;
 use super::super::params;
 use super::super::program::{Kernel, Layer, Operand, ValueId};
