@@ -6,6 +6,7 @@ mod bundle;
 mod check;
 mod explore;
 mod faults;
+mod first;
 mod large;
 mod live;
 mod models;
@@ -13,6 +14,7 @@ mod package;
 mod page;
 mod server;
 mod site;
+mod speaker;
 mod too_big;
 mod tuning;
 

@@ -2,8 +2,9 @@
 
 use std::mem::take;
 
-use js_sys::{Reflect, Uint8Array};
+use js_sys::{Promise, Reflect, Uint8Array};
 use sha2::{Digest, Sha256};
+use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
@@ -20,6 +21,13 @@ const PAUSE: i32 = 500;
 const STALL: i32 = 10_000;
 /// Milliseconds that a server may take to begin its answer.
 const ANSWER: i32 = 30_000;
+
+#[wasm_bindgen]
+extern "C" {
+    /// The answer to a request for this address that was made before the program was there; only the page makes one.
+    #[wasm_bindgen(catch, js_name = takeEarly)]
+    fn take_early(url: &str) -> Result<Option<Promise>, JsValue>;
+}
 
 /// What a download tells while it runs.
 pub enum Progress {
@@ -133,6 +141,9 @@ impl Download {
 
     /// Asks for the file, or for the rest of it.
     async fn request(&self) -> Result<Response, JsValue> {
+        if let Ok(Some(early)) = take_early(&self.url) {
+            return JsFuture::from(early).await.map(JsCast::unchecked_into);
+        }
         let options = RequestInit::new();
         if self.is_suspect {
             options.set_cache(RequestCache::Reload);
