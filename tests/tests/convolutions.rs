@@ -1,13 +1,15 @@
-//! Every convolution kernel against Candle on the CPU, whichever one the compiler would choose, over a sweep of layers:
-//! edge cases, and shapes drawn at random (the same ones at every run).
+//! Every convolution kernel of WebGPU, and every algorithm of the CPU executor with all instruction sets, against Candle,
+//! whichever one the compiler would choose, over a sweep of layers: edge cases, and shapes drawn at random (the same ones
+//! at every run).
 //!
-//! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
+//! Those of WebGPU need an adapter; a software one (Mesa's lavapipe) is enough. Without one they fail.
 
 use candle_core::{DType, Tensor};
 use lddgan::backend::{Activation, Backend, CandleBackend};
-use lddgan::graph::Recorder;
+use lddgan::graph::{Graph, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry};
 use lddgan::noise::Stream;
+use lddgan_cpu::{Algorithm, instruction_sets};
 use lddgan_tests::{Tolerance, normal, values};
 use lddgan_webgpu::executor::{ConvKernel, ConvLayer, NumberType, Options};
 use lddgan_webgpu::{Executor, Gpu};
@@ -141,15 +143,47 @@ impl Case {
     }
 }
 
+/// A case's recording, its inputs, and what Candle makes of them.
+struct Example {
+    graph: Graph,
+    inputs: [(&'static str, Vec<f32>); 2],
+    expected: Vec<f32>,
+}
+
+impl Example {
+    fn new(case: &Case) -> Self {
+        let (conv, shape) = (case.layer(), case.result_shape());
+        let (x, residual) = (normal("x", &case.shape), normal("residual", &shape));
+        let expected = values(&case.compute(&mut CandleBackend, &conv, &x, &residual));
+        let mut recorder = Recorder::new();
+        let (x_node, residual_node) = (recorder.input("x", &case.shape), recorder.input("residual", &shape));
+        let y = case.compute(&mut recorder, &conv, &x_node, &residual_node);
+        recorder.output("y", y);
+        let inputs = [("x", values(&x)), ("residual", values(&residual))];
+        Self { graph: recorder.finish(), inputs, expected }
+    }
+
+    fn inputs(&self) -> impl Iterator<Item = (&str, &[f32])> {
+        self.inputs.iter().map(|(name, values)| (*name, values.as_slice()))
+    }
+}
+
+fn check_on_cpu(case: &Case) {
+    let example = Example::new(case);
+    for arch in instruction_sets() {
+        for algorithm in Algorithm::ALL {
+            let choice = |layer: &_| if algorithm.fits(layer) { algorithm } else { Algorithm::Direct };
+            let mut executor = lddgan_cpu::Executor::with_options(&example.graph, arch, &choice).unwrap();
+            executor.run(example.inputs()).unwrap();
+            let label = format!("{algorithm:?}, {arch:?}, {case:?}");
+            TOLERANCE.check(&executor.read("y").unwrap(), &example.expected, &case.result_shape(), &label);
+        }
+    }
+}
+
 fn check(gpu: &Gpu, case: &Case, kernels: &[ConvKernel]) {
-    let (conv, shape) = (case.layer(), case.result_shape());
-    let (x, residual) = (normal("x", &case.shape), normal("residual", &shape));
-    let expected = values(&case.compute(&mut CandleBackend, &conv, &x, &residual));
-    let mut recorder = Recorder::new();
-    let (x_node, residual_node) = (recorder.input("x", &case.shape), recorder.input("residual", &shape));
-    let y = case.compute(&mut recorder, &conv, &x_node, &residual_node);
-    recorder.output("y", y);
-    let graph = recorder.finish();
+    let example = Example::new(case);
+    let shape = case.result_shape();
     let ConvGeometry { kernel, stride, .. } = case.geometry;
     // Other upsamplings are dispatches of their own.
     let fused = case.upsample == 1 || case.upsample == 2 && case.geometry == ConvGeometry::same(3);
@@ -158,13 +192,18 @@ fn check(gpu: &Gpu, case: &Case, kernels: &[ConvKernel]) {
     let layer = ConvLayer { x: [batch, channels, factor * height, factor * width], y: shape, kernel, stride, upsample };
     for kernel in kernels.iter().filter(|kernel| kernel.fits(&layer)) {
         let options = Options { convolutions: &|_| *kernel, images: NumberType::F32 };
-        let executor = pollster::block_on(Executor::with_options(gpu, &graph, &options)).unwrap();
+        let executor = pollster::block_on(Executor::with_options(gpu, &example.graph, &options)).unwrap();
         assert_eq!(executor.dispatches(), if fused { 1 } else { 2 }, "{case:?}");
-        let inputs = [("x", values(&x)), ("residual", values(&residual))];
-        executor.run(inputs.iter().map(|(name, values)| (*name, values.as_slice()))).unwrap();
+        executor.run(example.inputs()).unwrap();
         let found = pollster::block_on(executor.read("y")).unwrap();
-        TOLERANCE.check(&found, &expected, &shape, &format!("{kernel:?}, {case:?}"));
+        TOLERANCE.check(&found, &example.expected, &shape, &format!("{kernel:?}, {case:?}"));
     }
+}
+
+#[test]
+fn every_algorithm_computes_every_layer_that_it_fits() {
+    edge_cases().iter().for_each(check_on_cpu);
+    random_cases(60).for_each(|case| check_on_cpu(&case));
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn check(name: &str, file: &ModelFile) {
             let inputs: TensorMap = inputs.into_iter().map(|(name, tensor)| (name.to_string(), tensor)).collect();
             let networks = [(NetworkName::Generator, "x0"), (NetworkName::Decoder, "image")];
             for (onnx, (network, output)) in files.iter().zip(networks) {
-                let expected = network::run(file, "random", network, &inputs, BackendName::Cpu, true).unwrap();
+                let expected = network::run(file, "random", network, &inputs, BackendName::Candle, true).unwrap();
                 let (shape, found) = run(&onnx.bytes, &inputs, output);
                 let label = format!("{name}, {output}, batch {batch}, {dtype:?}");
                 assert_eq!(shape, expected[output].dims(), "{label}");

@@ -1,4 +1,4 @@
-//! The WebGPU executor against Candle on the CPU: every operation over awkward shapes, and whole networks.
+//! The executors for WebGPU and for CPUs against Candle: every operation over awkward shapes, and whole networks.
 //!
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
@@ -11,7 +11,7 @@ use lddgan::model_file::FileConfig;
 use lddgan::networks::Discriminator;
 use lddgan::parameters::Parameters;
 use lddgan::sampler::constants;
-use lddgan::{DiffusionConfig, DiscriminatorConfig, Graph, Model};
+use lddgan::{DiffusionConfig, DiscriminatorConfig, Graph, Model, Trajectory};
 use lddgan_tests::{Tolerance, configs, gaussian, normal, not_run, random_model_file, randomize, values};
 use lddgan_webgpu::{Executor, Gpu};
 
@@ -51,8 +51,19 @@ fn read(executor: &Executor, output: &str) -> Vec<f32> {
     pollster::block_on(executor.read(output)).unwrap()
 }
 
+/// As [`run`], with the executor for CPUs.
+fn run_on_cpu(graph: &Graph, inputs: &[Tensor]) -> lddgan_cpu::Executor {
+    let mut executor = lddgan_cpu::Executor::new(graph).unwrap();
+    let inputs: Vec<_> = inputs.iter().enumerate().map(|(i, tensor)| (i.to_string(), values(tensor))).collect();
+    executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice()))).unwrap();
+    executor
+}
+
 /// The dispatches that it took.
 fn compare(gpu: &Gpu, graph: &Graph, inputs: &[Tensor], expected: &Tensor, label: &str) -> usize {
+    let executor = run_on_cpu(graph, inputs);
+    assert_eq!(executor.shape("y").unwrap(), expected.dims(), "{label}");
+    PARITY.check(&executor.read("y").unwrap(), &values(expected), expected.dims(), &format!("{label}, on CPU"));
     let executor = run(gpu, graph, inputs);
     assert_eq!(executor.shape("y").unwrap(), expected.dims(), "{label}");
     PARITY.check(&read(&executor, "y"), &values(expected), expected.dims(), label);
@@ -512,9 +523,9 @@ fn encoder_and_decoder() {
     }
 }
 
-/// Noise to images in one submission. Latents are compared as they are. The image is compared with what Candle decodes
-/// from the latent of the GPU, because a latent that lies between two codes may fall to either by rounding: the
-/// executors then quantise the same numbers, and a position where they still disagree shows as a large error.
+/// Noise to images in one run. Latents are compared as they are. The image is compared with what Candle decodes from the
+/// latent of the executor, because a latent that lies between two codes may fall to either by rounding: the executors
+/// then quantise the same numbers, and a position where they still disagree shows as a large error.
 #[test]
 fn whole_sampling() {
     let gpu = gpu();
@@ -522,15 +533,24 @@ fn whole_sampling() {
         let model = model(&config);
         let seeds = [11, 12];
         let expected = model.sample_seeds(&seeds, &Device::Cpu).unwrap();
-        let executor = pollster::block_on(Executor::new(&gpu, &model.record(seeds.len()).unwrap())).unwrap();
+        let graph = model.record(seeds.len()).unwrap();
         let noise = model.draw(&seeds);
-        executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice()))).unwrap();
-        for (t, latent) in (0..expected.latents.len()).rev().zip(&expected.latents) {
-            let output = format!("latent/{t}");
-            PARITY.check(&read(&executor, &output), &values(latent), latent.dims(), &format!("{name}, {output}"));
-        }
-        let latent = Tensor::from_vec(read(&executor, "latent/0"), executor.shape("latent/0").unwrap(), &Device::Cpu);
-        let image = model.decode(&mut CandleBackend, &latent.unwrap()).unwrap();
-        PARITY.check(&read(&executor, "image"), &values(&image), image.dims(), &format!("{name}, image"));
+        let inputs = || noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice()));
+        let executor = pollster::block_on(Executor::new(&gpu, &graph)).unwrap();
+        executor.run(inputs()).unwrap();
+        check_trajectory(&model, &expected, |output| read(&executor, output), name);
+        let mut executor = lddgan_cpu::Executor::new(&graph).unwrap();
+        executor.run(inputs()).unwrap();
+        check_trajectory(&model, &expected, |output| executor.read(output).unwrap(), &format!("{name} on CPU"));
     }
+}
+
+fn check_trajectory(model: &Model, expected: &Trajectory<Tensor>, read: impl Fn(&str) -> Vec<f32>, name: &str) {
+    for (t, latent) in (0..expected.latents.len()).rev().zip(&expected.latents) {
+        let output = format!("latent/{t}");
+        PARITY.check(&read(&output), &values(latent), latent.dims(), &format!("{name}, {output}"));
+    }
+    let latent = Tensor::from_vec(read("latent/0"), expected.latents[0].dims(), &Device::Cpu).unwrap();
+    let image = model.decode(&mut CandleBackend, &latent).unwrap();
+    PARITY.check(&read("image"), &values(&image), image.dims(), &format!("{name}, image"));
 }

@@ -27,7 +27,8 @@ class Peer:
         )
         self.generator, self.decoder, self.batch = session("generator"), session("decoder"), batch
         config = json.loads(self.generator.get_modelmeta().custom_metadata_map["lddgan"])
-        self.steps = config["diffusion"]["steps"]
+        diffusion = config["diffusion"]
+        self.steps = len(diffusion["alpha_bar"]) if "alpha_bar" in diffusion else diffusion["steps"]
         shapes = {value.name: [batch, *value.shape[1:]] for value in self.generator.get_inputs()}
         random = np.random.default_rng(0)
         draw = lambda name: random.standard_normal(shapes[name], np.float32)
@@ -51,11 +52,12 @@ def time_peer(peer, seconds):
 
 
 def time_lddgan(options, backend):
+    environment = {**os.environ, "RAYON_NUM_THREADS": str(options.threads)}
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         command = [options.lddgan, "bench", "sample", "--model", options.model, "--backend", backend]
         command += ["--batch", str(options.batch), "--warm-up", "1", "--seconds", str(options.seconds)]
         command += ["--tune"] if backend == "wgpu" else []
-        subprocess.run([*command, "--json", report.name], check=True, capture_output=True)
+        subprocess.run([*command, "--json", report.name], check=True, capture_output=True, env=environment)
         return json.load(open(report.name))["seconds"]["images_per_second"]
 
 
@@ -63,8 +65,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lddgan", default="target/release/lddgan", help="the program")
     parser.add_argument("--model", default="web/models/faces64.safetensors", help="model file")
-    parser.add_argument("--backends", default="cpu,wgpu", help="of lddgan")
+    parser.add_argument("--backends", default="cpu,candle,wgpu", help="of lddgan")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of both on the CPU")
     parser.add_argument("--seconds", type=float, default=10, help="of each turn")
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
@@ -75,14 +78,14 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         command = [options.lddgan, "export", "--model", options.model, "--onnx", folder]
         subprocess.run(command, check=True, capture_output=True)
-        peer = Peer(folder, options.batch, len(os.sched_getaffinity(0)))
+        peer = Peer(folder, options.batch, options.threads)
         peer.sample()
         for _ in range(options.turns):
             for backend in backends:
                 rates[f"lddgan, {backend}"].append(time_lddgan(options, backend))
             rates[theirs].append(time_peer(peer, options.seconds))
     median = lambda values: sorted(values)[len(values) // 2]
-    print(f"{options.model}, batch {options.batch}, images/s, median of {options.turns} turns (slowest to fastest):")
+    print(f"{options.model}, batch {options.batch}, {options.threads} threads, images/s, median of {options.turns} turns (slowest to fastest):")
     for name, values in rates.items():
         ratio = median(values) / median(rates[theirs])
         print(f"{name}: {median(values):.2f} ({min(values):.2f} to {max(values):.2f}), ratio {ratio:.2f}")

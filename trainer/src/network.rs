@@ -1,4 +1,4 @@
-//! Running one network of a model file on given tensors, on the CPU or through WebGPU.
+//! Running one network of a model file on given tensors, with any backend.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use lddgan::backend::{CandleBackend, nearest_codes};
 use lddgan::diffusion::Schedule;
 use lddgan::networks::{Decoder, Discriminator, Encoder, Generator, LOG_VARIANCE_RANGE};
 use lddgan::parameters::TensorMap;
-use lddgan::{Backend, ModelFile, Recorder};
+use lddgan::{Backend, Graph, ModelFile, Recorder};
 use lddgan_webgpu::executor::NumberType;
 use lddgan_webgpu::{Executor, Gpu};
 
@@ -28,11 +28,21 @@ pub enum NetworkName {
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum BackendName {
+    /// This machine's cores; the networks are compiled for them, except in training, which computes with Candle
     Cpu,
+    /// This machine's cores, with Candle, operation by operation: the reference
+    Candle,
     /// An NVIDIA GPU, in programs built with `--features cuda`
     Cuda,
     /// WebGPU, on a graphics card or a software adapter
     Wgpu,
+}
+
+impl BackendName {
+    /// Whether the machine's cores and its memory are used.
+    pub fn is_cpu(self) -> bool {
+        matches!(self, Self::Cpu | Self::Candle)
+    }
 }
 
 /// The error for an option that other backends than WebGPU do not have.
@@ -68,6 +78,7 @@ impl std::fmt::Display for BackendName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Cpu => "cpu",
+            Self::Candle => "candle",
             Self::Cuda => "cuda",
             Self::Wgpu => "wgpu",
         })
@@ -174,7 +185,8 @@ pub fn run(
     let to_device = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&device)?));
     let inputs = checked.into_iter().map(to_device).collect::<Result<TensorMap>>()?;
     let outputs = match backend {
-        BackendName::Cpu | BackendName::Cuda => network.forward(&mut CandleBackend, &inputs)?,
+        BackendName::Candle | BackendName::Cuda => network.forward(&mut CandleBackend, &inputs)?,
+        BackendName::Cpu => on_cpu(&network, &inputs)?,
         BackendName::Wgpu => on_gpu(&network, &inputs)?,
     };
     let to_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?));
@@ -189,7 +201,7 @@ pub fn device(backend: BackendName) -> Result<Device> {
 /// As [`device`], on the GPU of this number, counted round where fewer are visible: SLURM may show each process its own alone.
 pub fn numbered_device(backend: BackendName, number: usize) -> Result<Device> {
     match backend {
-        BackendName::Cpu | BackendName::Wgpu => Ok(Device::Cpu),
+        BackendName::Cpu | BackendName::Candle | BackendName::Wgpu => Ok(Device::Cpu),
         BackendName::Cuda if !candle_core::utils::cuda_is_available() => {
             bail!("this program was built without CUDA: build it with `--features cuda`")
         }
@@ -304,25 +316,43 @@ fn steps(t: &Tensor) -> Result<Vec<u32>> {
     steps.into_iter().map(step).collect()
 }
 
+fn on_cpu(network: &Network, inputs: &TensorMap) -> Result<TensorMap> {
+    let graph = record(network, inputs)?;
+    let inputs = named_values(inputs)?;
+    let mut executor = lddgan_cpu::Executor::new(&graph)?;
+    executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice())))?;
+    let read = |(name, _): &(String, _)| {
+        Ok((name.clone(), Tensor::from_vec(executor.read(name)?, executor.shape(name)?, &Device::Cpu)?))
+    };
+    graph.outputs.iter().map(read).collect()
+}
+
 fn on_gpu(network: &Network, inputs: &TensorMap) -> Result<TensorMap> {
-    let mut recorder = Recorder::new();
-    let nodes = inputs.iter().map(|(name, tensor)| (name.clone(), recorder.input(name, tensor.dims()))).collect();
-    let outputs = network.forward(&mut recorder, &nodes)?;
-    for (name, node) in &outputs {
-        recorder.output(name, *node);
-    }
-    let values = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.flatten_all()?.to_vec1()?) };
-    let inputs =
-        inputs.iter().map(|(name, tensor)| Ok((name.as_str(), values(tensor)?))).collect::<Result<Vec<_>>>()?;
+    let graph = record(network, inputs)?;
+    let inputs = named_values(inputs)?;
     pollster::block_on(async {
         let gpu = Gpu::new().await?;
-        let executor = Executor::new(&gpu, &recorder.finish()).await?;
-        executor.run(inputs.iter().map(|(name, values)| (*name, values.as_slice())))?;
+        let executor = Executor::new(&gpu, &graph).await?;
+        executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice())))?;
         let mut read = TensorMap::new();
-        for name in outputs.keys() {
+        for (name, _) in &graph.outputs {
             let values = executor.read(name).await?;
             read.insert(name.clone(), Tensor::from_vec(values, executor.shape(name)?, &Device::Cpu)?);
         }
         Ok(read)
     })
+}
+
+/// The network on inputs of these names and shapes.
+fn record(network: &Network, inputs: &TensorMap) -> Result<Graph> {
+    let mut recorder = Recorder::new();
+    let nodes = inputs.iter().map(|(name, tensor)| (name.clone(), recorder.input(name, tensor.dims()))).collect();
+    for (name, node) in &network.forward(&mut recorder, &nodes)? {
+        recorder.output(name, *node);
+    }
+    Ok(recorder.finish())
+}
+
+fn named_values(tensors: &TensorMap) -> Result<Vec<(String, Vec<f32>)>> {
+    tensors.iter().map(|(name, tensor)| Ok((name.clone(), tensor.flatten_all()?.to_vec1()?))).collect()
 }

@@ -21,8 +21,16 @@ pub struct Sampler {
 }
 
 enum Place {
+    Cpu(Option<Box<Compiled>>),
     Candle(Device),
     Wgpu(Box<GpuSampler>),
+}
+
+/// A model's sampling, compiled for this machine.
+struct Compiled {
+    batch: usize,
+    levels: Vec<usize>,
+    executor: lddgan_cpu::Executor,
 }
 
 impl Sampler {
@@ -31,7 +39,8 @@ impl Sampler {
         let device = network::device(backend)?;
         let model = file.model(name, &device)?;
         let place = match backend {
-            BackendName::Cpu | BackendName::Cuda => Place::Candle(device),
+            BackendName::Cpu => Place::Cpu(None),
+            BackendName::Candle | BackendName::Cuda => Place::Candle(device),
             BackendName::Wgpu => Place::Wgpu(Box::new(GpuSampler::new(pollster::block_on(Gpu::new())?, usize::MAX))),
         };
         Ok(Self { model, place, fits: 0 })
@@ -40,6 +49,7 @@ impl Sampler {
     /// The device, as a person should see it.
     pub fn device(&self) -> String {
         match &self.place {
+            Place::Cpu(_) => format!("{:?}", Device::Cpu.location()),
             Place::Candle(device) => format!("{:?}", device.location()),
             Place::Wgpu(sampler) => {
                 let gpu = sampler.gpu();
@@ -51,7 +61,7 @@ impl Sampler {
     /// The limits and features of the WebGPU adapter, if there is one.
     pub fn offer(&self) -> (BTreeMap<String, u64>, Vec<String>) {
         match &self.place {
-            Place::Candle(_) => Default::default(),
+            Place::Cpu(_) | Place::Candle(_) => Default::default(),
             Place::Wgpu(sampler) => (sampler.gpu().limits(), sampler.gpu().features()),
         }
     }
@@ -68,8 +78,8 @@ impl Sampler {
     pub fn use_dtype(&mut self, dtype: Dtype) -> Result<()> {
         match &mut self.place {
             Place::Wgpu(sampler) => sampler.use_images(dtype.web()),
-            Place::Candle(_) if dtype == Dtype::F32 => {}
-            Place::Candle(_) => bail!(needs_wgpu("--dtype f16")),
+            Place::Cpu(_) | Place::Candle(_) if dtype == Dtype::F32 => {}
+            Place::Cpu(_) | Place::Candle(_) => bail!(needs_wgpu("--dtype f16")),
         }
         Ok(())
     }
@@ -77,19 +87,19 @@ impl Sampler {
     /// The images of these seeds or recipes, (N, C, H, W).
     pub fn images<R: Copy + Into<Recipe>>(&mut self, recipes: &[R]) -> Result<Tensor> {
         self.check_memory(recipes.len())?;
-        match &mut self.place {
-            Place::Candle(device) => Ok(self.model.sample_seeds(recipes, device)?.image),
-            Place::Wgpu(sampler) => {
-                let outputs = on_gpu(sampler, &self.model, recipes, &["image".to_string()])?;
-                outputs.into_iter().next().context("the model made no image")
-            }
-        }
+        let image = || ["image".to_string()];
+        let outputs = match &mut self.place {
+            Place::Candle(device) => return Ok(self.model.sample_seeds(recipes, device)?.image),
+            Place::Cpu(compiled) => on_cpu(compiled, &self.model, recipes, &image())?,
+            Place::Wgpu(sampler) => on_gpu(sampler, &self.model, recipes, &image())?,
+        };
+        outputs.into_iter().next().context("the model made no image")
     }
 
     /// Refuses batches that would exhaust the machine's memory, which ends a program without a word. A GPU's own memory is
     /// checked by its driver.
     fn check_memory(&mut self, batch: usize) -> Result<()> {
-        let on_cpu = matches!(self.place, Place::Candle(Device::Cpu));
+        let on_cpu = matches!(self.place, Place::Cpu(_) | Place::Candle(Device::Cpu));
         if on_cpu && batch > self.fits {
             memory::available().map_or(Ok(()), |available| memory::check_batch(&self.model, batch, available))?;
             self.fits = batch;
@@ -117,17 +127,38 @@ impl Sampler {
     /// All that comes about on the way to the images.
     pub fn trajectory(&mut self, seeds: &[u64]) -> Result<Trajectory<Tensor>> {
         self.check_memory(seeds.len())?;
-        match &mut self.place {
-            Place::Candle(device) => Ok(self.model.sample_seeds(seeds, device)?),
-            Place::Wgpu(sampler) => {
-                let latents = self.model.levels().iter().map(|t| format!("latent/{t}"));
-                let names: Vec<String> = latents.chain(["image".to_string()]).collect();
-                let mut outputs = on_gpu(sampler, &self.model, seeds, &names)?;
-                let image = outputs.pop().context("the model made no image")?;
-                Ok(Trajectory { latents: outputs, image })
-            }
-        }
+        let latents = self.model.levels().iter().map(|t| format!("latent/{t}"));
+        let names: Vec<String> = latents.chain(["image".to_string()]).collect();
+        let mut outputs = match &mut self.place {
+            Place::Candle(device) => return Ok(self.model.sample_seeds(seeds, device)?),
+            Place::Cpu(compiled) => on_cpu(compiled, &self.model, seeds, &names)?,
+            Place::Wgpu(sampler) => on_gpu(sampler, &self.model, seeds, &names)?,
+        };
+        let image = outputs.pop().context("the model made no image")?;
+        Ok(Trajectory { latents: outputs, image })
     }
+}
+
+/// The outputs of these names. What is compiled is kept for batches of the same size.
+fn on_cpu<R: Copy + Into<Recipe>>(
+    compiled: &mut Option<Box<Compiled>>,
+    model: &Model,
+    recipes: &[R],
+    names: &[String],
+) -> Result<Vec<Tensor>> {
+    let (batch, levels) = (recipes.len(), model.levels());
+    let Compiled { executor, .. } =
+        &mut **match compiled.take().filter(|known| known.batch == batch && known.levels == levels) {
+            Some(known) => compiled.insert(known),
+            None => {
+                let executor = lddgan_cpu::Executor::new(&model.record(batch)?)?;
+                compiled.insert(Box::new(Compiled { batch, levels: levels.to_vec(), executor }))
+            }
+        };
+    let noise = model.draw(recipes);
+    executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
+    let read = |name: &String| Ok(Tensor::from_vec(executor.read(name)?, executor.shape(name)?, &Device::Cpu)?);
+    names.iter().map(read).collect()
 }
 
 /// The outputs of these names, whole whatever batches they were made in.

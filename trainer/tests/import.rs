@@ -78,7 +78,7 @@ fn a_model_without_autoencoder_goes_through_all_commands() {
     let picture = image::open(path("samples/imported-wavediff-0.png")).unwrap();
     assert_eq!((picture.width(), picture.height()), (32, 32));
     on_model(&["golden"], &[out, &path("golden.safetensors")]);
-    for backend in ["cpu", "wgpu"] {
+    for backend in ["candle", "cpu", "wgpu"] {
         on_model(&["check", "--backend", backend], &[golden, &path("golden.safetensors")]);
     }
     on_model(&["export"], &[Path::new("--onnx"), &path("onnx")]);

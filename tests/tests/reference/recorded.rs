@@ -71,7 +71,7 @@ pub fn import(settings_file: &Path, network: &str, weights: &Path) -> ModelFile 
     ModelFile::from_bytes(&file.to_bytes(DType::F32).unwrap(), "imported").unwrap()
 }
 
-pub const BACKENDS: [BackendName; 2] = [BackendName::Cpu, BackendName::Wgpu];
+pub const BACKENDS: [BackendName; 3] = [BackendName::Candle, BackendName::Cpu, BackendName::Wgpu];
 
 pub fn run(file: &ModelFile, network: NetworkName, inputs: &[(&str, &Tensor)], backend: BackendName) -> TensorMap {
     let inputs = inputs.iter().map(|(name, tensor)| (name.to_string(), (*tensor).clone())).collect();

@@ -116,12 +116,13 @@ fn sample(options: &Sample) -> Result<()> {
     let device = device(options.backend)?;
     let (name, model) = options.source.model(&device)?;
     let seeds: Vec<u64> = (0..options.protocol.batch() as u64).collect();
+    if let (true, Some(available)) = (options.backend.is_cpu(), memory::available()) {
+        memory::check_batch(&model, seeds.len(), available)?;
+    }
     let (device, seconds) = match options.backend {
         BackendName::Wgpu => pollster::block_on(sample_on_gpu(&model, &seeds, options))?,
-        BackendName::Cpu | BackendName::Cuda => {
-            if let (BackendName::Cpu, Some(available)) = (options.backend, memory::available()) {
-                memory::check_batch(&model, seeds.len(), available)?;
-            }
+        BackendName::Cpu => (format!("{:?}", device.location()), sample_on_cpu(&model, &seeds, options)?),
+        BackendName::Candle | BackendName::Cuda => {
             let inputs = model.inputs(&seeds, &device)?;
             let call = || {
                 model.sample(&mut CandleBackend, &inputs)?.image.device().synchronize()?;
@@ -131,6 +132,16 @@ fn sample(options: &Sample) -> Result<()> {
         }
     };
     report("sample", name, device, seconds, &options.json)
+}
+
+fn sample_on_cpu(model: &Model, seeds: &[u64], options: &Sample) -> Result<Timing> {
+    let mut executor = lddgan_cpu::Executor::new(&model.record(seeds.len())?)?;
+    let noise = model.draw(seeds);
+    options.protocol.time(|| {
+        executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
+        executor.read("image")?;
+        Ok(())
+    })
 }
 
 /// Each call ends with the images in the GPU's memory.

@@ -105,7 +105,7 @@ fn verify(file: &ModelFile, path: &Path) -> Result<()> {
         let input =
             |(recorded_name, name): &(&str, &str)| Some((name.to_string(), recorded.get(*recorded_name)?.clone()));
         let Some(inputs) = inputs.iter().map(input).collect::<Option<TensorMap>>() else { continue };
-        let outputs = network::run(file, "the imported model", network, &inputs, BackendName::Cpu, true)?;
+        let outputs = network::run(file, "the imported model", network, &inputs, BackendName::Candle, true)?;
         let found = outputs.get(output).with_context(|| format!("the network gave no {output}"))?;
         let error =
             relative_error(found, expected_tensor).with_context(|| format!("{}: {expected}", path.display()))?;

@@ -188,6 +188,7 @@ fn row(preset: &Preset, weights: Option<&(ModelFile, String)>, place: &Place, pr
 
 /// What computes.
 enum Place {
+    Cpu,
     Candle(Device),
     Wgpu(Box<Gpu>),
 }
@@ -201,7 +202,8 @@ struct Measured {
 impl Place {
     fn new(backend: BackendName) -> Result<Self> {
         Ok(match backend {
-            BackendName::Cpu | BackendName::Cuda => Self::Candle(device(backend)?),
+            BackendName::Cpu => Self::Cpu,
+            BackendName::Candle | BackendName::Cuda => Self::Candle(device(backend)?),
             BackendName::Wgpu => Self::Wgpu(Box::new(pollster::block_on(Gpu::new())?)),
         })
     }
@@ -209,12 +211,13 @@ impl Place {
     fn device(&self) -> &Device {
         match self {
             Self::Candle(device) => device,
-            Self::Wgpu(_) => &Device::Cpu,
+            Self::Cpu | Self::Wgpu(_) => &Device::Cpu,
         }
     }
 
     fn name(&self) -> String {
         match self {
+            Self::Cpu => format!("{:?}", Device::Cpu.location()),
             Self::Candle(device) => format!("{:?}", device.location()),
             Self::Wgpu(gpu) => adapter(gpu),
         }
@@ -231,14 +234,33 @@ impl Place {
                 let decoding = protocol.time(|| finished(&model.decode(&mut CandleBackend, &inputs.x)?))?;
                 Ok(Measured { whole: sampling, decoder: decoding, bytes: whole.bytes() + weight_bytes(model)? })
             }
-            Self::Wgpu(gpu) => {
+            Self::Cpu | Self::Wgpu(_) => {
                 let noise = model.draw(&seeds);
                 let inputs: Vec<(&str, &[f32])> =
                     noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())).collect();
                 let latent = noise.first().context("the model takes no noise")?;
-                let (sampling, bytes) = on_gpu(gpu, &whole, &inputs, protocol)?;
-                let (decoding, _) = on_gpu(gpu, &decoder, &[("latent", &latent.values)], protocol)?;
+                let (sampling, bytes) = self.compiled(&whole, &inputs, protocol)?;
+                let (decoding, _) = self.compiled(&decoder, &[("latent", &latent.values)], protocol)?;
                 Ok(Measured { whole: sampling, decoder: decoding, bytes })
+            }
+        }
+    }
+
+    /// Times a recording that is compiled first, and says what memory it takes, weights included.
+    fn compiled(&self, graph: &Graph, inputs: &[(&str, &[f32])], protocol: &Protocol) -> Result<(Timing, u64)> {
+        match self {
+            Self::Wgpu(gpu) => {
+                let executor = pollster::block_on(Executor::new(gpu, graph))?;
+                let timing = protocol.time(|| {
+                    executor.run(inputs.iter().copied())?;
+                    Ok(pollster::block_on(gpu.finish())?)
+                })?;
+                Ok((timing, executor.activation_bytes() + executor.weight_bytes()))
+            }
+            Self::Cpu | Self::Candle(_) => {
+                let mut executor = lddgan_cpu::Executor::new(graph)?;
+                let timing = protocol.time(|| Ok(executor.run(inputs.iter().copied())?))?;
+                Ok((timing, executor.activation_bytes() + executor.weight_bytes()))
             }
         }
     }
@@ -249,16 +271,6 @@ fn weight_bytes(model: &Model) -> Result<u64> {
     let config = &model.config;
     let parameters = cost::generator(&config.generator)?.parameters + cost::decoder(&config.autoencoder)?.parameters;
     Ok(4 * (parameters + config.autoencoder.codes * config.autoencoder.latent_channels) as u64)
-}
-
-/// Times a recording, and says what memory it takes, weights included.
-fn on_gpu(gpu: &Gpu, graph: &Graph, inputs: &[(&str, &[f32])], protocol: &Protocol) -> Result<(Timing, u64)> {
-    let executor = pollster::block_on(Executor::new(gpu, graph))?;
-    let timing = protocol.time(|| {
-        executor.run(inputs.iter().copied())?;
-        Ok(pollster::block_on(gpu.finish())?)
-    })?;
-    Ok((timing, executor.activation_bytes() + executor.weight_bytes()))
 }
 
 /// A table in Markdown.

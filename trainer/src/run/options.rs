@@ -79,7 +79,7 @@ impl RunOptions {
     ) -> Result<Ended> {
         let preset = Preset::load(self.preset.as_deref().unwrap_or(PRESET))?;
         let (estimate, batch) = estimate(&preset, self.precision)?;
-        let available = if self.backend == BackendName::Cpu { memory::available() } else { None };
+        let available = if self.backend.is_cpu() { memory::available() } else { None };
         estimate.print(field, batch, available);
         Ok(Ended::Finished)
     }
@@ -88,7 +88,7 @@ impl RunOptions {
 /// The device to train on with this backend, the GPU of this number; sets the precision for the process.
 pub fn training_device(backend: BackendName, precision: Precision, number: usize) -> Result<Device> {
     ensure!(backend != BackendName::Wgpu, "the WebGPU executor cannot train: choose the backend `cpu` or `cuda`");
-    let tf32_on_cpu = precision == Precision::Tf32 && backend == BackendName::Cpu;
+    let tf32_on_cpu = precision == Precision::Tf32 && backend.is_cpu();
     ensure!(!tf32_on_cpu, "only CUDA devices have TF32: choose the precision `f32`");
     precision.set();
     crate::network::numbered_device(backend, number)

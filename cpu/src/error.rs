@@ -1,0 +1,30 @@
+//! The errors of this crate.
+
+/// What can go wrong on the way from a graph to its results.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// Values for an input that do not fit the graph.
+    #[error("input `{name}`: {reason}")]
+    Input { name: String, reason: String },
+    /// A graph that cannot be executed, or an output that it does not have.
+    #[error("graph: {0}")]
+    Graph(String),
+    /// An error of the networks' crate.
+    #[error("{0}")]
+    Model(String),
+}
+
+/// Result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<lddgan::Error> for Error {
+    fn from(error: lddgan::Error) -> Self {
+        Self::Model(error.to_string())
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Model(error.to_string())
+    }
+}

@@ -1,0 +1,170 @@
+//! A compiled graph with its weights and memory.
+
+use std::collections::BTreeMap;
+#[cfg(not(target_family = "wasm"))]
+use std::time::{Duration, Instant};
+
+use lddgan::Graph;
+use lddgan::graph::liveness::{self, BufferPlan};
+use pulp::Arch;
+
+use crate::conv::{Algorithm, ConvLayer};
+use crate::error::{Error, Result};
+use crate::layout::Block;
+use crate::program::{Input, Operand, Output, Program, Step, compile};
+use crate::workers::Workers;
+
+/// A graph that was compiled for this machine.
+#[derive(Debug)]
+pub struct Executor {
+    program: Program,
+    values: Values,
+    workers: Workers,
+}
+
+/// The memory of a program's values.
+#[derive(Debug)]
+struct Values {
+    /// The buffer of each value.
+    buffer_of: Vec<usize>,
+    buffers: Vec<Vec<Block>>,
+}
+
+impl Values {
+    fn blocks<'a>(&'a self, program: &'a Program, operand: Operand) -> &'a [Block] {
+        match operand {
+            Operand::Value(value) => &self.buffers[self.buffer_of[value]][..program.values[value]],
+            Operand::Constant(constant) => &program.constants[constant],
+        }
+    }
+}
+
+impl Executor {
+    /// Compiles a graph: weights and memory are made here, once.
+    pub fn new(graph: &Graph) -> Result<Self> {
+        Self::with_options(graph, Arch::new(), &Algorithm::estimated)
+    }
+
+    /// Like [`Self::new`], with these instructions and algorithms.
+    pub fn with_options(graph: &Graph, arch: Arch, algorithm: &dyn Fn(&ConvLayer) -> Algorithm) -> Result<Self> {
+        let program = compile(graph, algorithm)?;
+        let plan = plan(&program);
+        let blocks = |bytes: u64| vec![Block::default(); bytes as usize / size_of::<Block>()];
+        let memory = program.steps.iter().map(|step| step.kernel.memory()).max().unwrap_or(0);
+        Ok(Self {
+            values: Values {
+                buffers: plan.buffers.iter().map(|&bytes| blocks(bytes)).collect(),
+                buffer_of: plan.buffer_of,
+            },
+            workers: Workers::new(arch, memory),
+            program,
+        })
+    }
+
+    /// Computes all outputs from the inputs (name, values in the order of the graph's shapes). Every input of the graph
+    /// must be given.
+    pub fn run<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
+        self.write_inputs(inputs)?;
+        (0..self.program.steps.len()).for_each(|step| self.step(step));
+        Ok(())
+    }
+
+    /// As [`Self::run`], natively; how long each operation took, in words.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn profile<'a>(
+        &mut self,
+        inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>,
+    ) -> Result<Vec<(String, Duration)>> {
+        self.write_inputs(inputs)?;
+        let mut times = Vec::new();
+        for step in 0..self.program.steps.len() {
+            let started = Instant::now();
+            self.step(step);
+            times.push((format!("{:?}", self.program.steps[step].kernel), started.elapsed()));
+        }
+        Ok(times)
+    }
+
+    fn step(&mut self, step: usize) {
+        let Step { kernel, reads, write } = &self.program.steps[step];
+        // No step reads the buffer that it writes, because a value that is still read keeps its buffer.
+        let mut written = std::mem::take(&mut self.values.buffers[self.values.buffer_of[*write]]);
+        let reads: Vec<&[Block]> = reads.iter().map(|operand| self.values.blocks(&self.program, *operand)).collect();
+        kernel.run(&mut self.workers, &reads, &mut written[..self.program.values[*write]]);
+        self.values.buffers[self.values.buffer_of[*write]] = written;
+    }
+
+    fn write_inputs<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
+        let inputs: BTreeMap<&str, &[f32]> = inputs.into_iter().collect();
+        if let Some(name) = inputs.keys().find(|name| !self.program.inputs.contains_key(**name)) {
+            return Err(Error::Input { name: name.to_string(), reason: "the graph has no such input".to_string() });
+        }
+        for (name, Input { shape, places }) in &self.program.inputs {
+            let fail = |reason: String| Error::Input { name: name.clone(), reason };
+            let values = inputs.get(name.as_str()).ok_or_else(|| fail("was not given".to_string()))?;
+            let needed = shape.elements();
+            if values.len() != needed {
+                return Err(fail(format!("{} values were given, {needed} are needed", values.len())));
+            }
+            let packed = shape.pack(values);
+            for &(value, first, rows) in places {
+                let pixels = shape.pixels();
+                let written = &mut self.values.buffers[self.values.buffer_of[value]];
+                for (part, packed) in written.chunks_exact_mut(rows * pixels).zip(packed.chunks_exact(shape.plane())) {
+                    part[first * pixels..][..packed.len()].copy_from_slice(packed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An output of the last run, in the order of its shape.
+    pub fn read(&self, output: &str) -> Result<Vec<f32>> {
+        let Output { operand, shape, .. } = self.output(output)?;
+        Ok(shape.unpack(self.values.blocks(&self.program, *operand)))
+    }
+
+    /// The shape of an output, batch first.
+    pub fn shape(&self, output: &str) -> Result<&[usize]> {
+        Ok(&self.output(output)?.dims)
+    }
+
+    fn output(&self, name: &str) -> Result<&Output> {
+        self.program.outputs.get(name).ok_or_else(|| Error::Graph(format!("there is no output `{name}`")))
+    }
+
+    /// Bytes of all buffers that hold values between operations.
+    pub fn activation_bytes(&self) -> u64 {
+        bytes(&self.values.buffers)
+    }
+
+    /// Bytes of weights and other constants.
+    pub fn weight_bytes(&self) -> u64 {
+        bytes(&self.program.constants)
+    }
+
+    /// Operations of one run.
+    pub fn steps(&self) -> usize {
+        self.program.steps.len()
+    }
+}
+
+fn bytes(buffers: &[Vec<Block>]) -> u64 {
+    buffers.iter().map(|buffer| size_of_val(buffer.as_slice()) as u64).sum()
+}
+
+/// Decides which values share a buffer.
+fn plan(program: &Program) -> BufferPlan {
+    let value = |operand: &Operand| match operand {
+        Operand::Value(value) => Some(*value),
+        Operand::Constant(_) => None,
+    };
+    let bytes: Vec<u64> = program.values.iter().map(|&blocks| (blocks * size_of::<Block>()) as u64).collect();
+    let inputs = program.inputs.values().flat_map(|input| &input.places).map(|&(value, ..)| value);
+    let inputs: std::collections::BTreeSet<_> = inputs.collect();
+    let steps = program.steps.iter();
+    let steps =
+        steps.map(|step| liveness::Step { write: step.write, reads: step.reads.iter().filter_map(value).collect() });
+    let outputs = program.outputs.values().filter_map(|output| value(&output.operand));
+    BufferPlan::new(&bytes, inputs, &steps.collect::<Vec<_>>(), outputs)
+}

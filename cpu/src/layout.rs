@@ -1,0 +1,129 @@
+//! How values lie in memory: sixteen channels together, absent channels zero, as (ceil(C / 16), N, H, W) blocks. The pixels
+//! of a whole batch follow each other, so a 1x1 convolution is one matrix product, and concatenated values lie one behind
+//! the other.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::error::{Error, Result};
+
+/// Channels that lie together: a register of AVX-512, two of AVX2, four of NEON and WebAssembly.
+pub const BLOCK: usize = 16;
+
+/// The numbers of one pixel in [`BLOCK`] channels, or a row of weights; a cache line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct Block(pub [f32; BLOCK]);
+
+/// The shape of images (N, C, H, W); vectors (N, C) have one pixel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shape {
+    pub batch: usize,
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+}
+
+impl Shape {
+    pub fn new(dims: &[usize]) -> Result<Self> {
+        match *dims {
+            [batch, channels] => Ok(Self { batch, channels, height: 1, width: 1 }),
+            [batch, channels, height, width] => Ok(Self { batch, channels, height, width }),
+            _ => Err(Error::Graph(format!("a value of shape {dims:?} is neither image nor vector"))),
+        }
+    }
+
+    /// Blocks of channels.
+    pub fn blocks(&self) -> usize {
+        self.channels.div_ceil(BLOCK)
+    }
+
+    /// Pixels of one image.
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Pixels of the batch: the blocks of 16 numbers of one block of channels.
+    pub fn plane(&self) -> usize {
+        self.batch * self.pixels()
+    }
+
+    /// blocks of 16 numbers of the whole value.
+    pub fn size(&self) -> usize {
+        self.blocks() * self.plane()
+    }
+
+    /// Numbers, without those of absent channels.
+    pub fn elements(&self) -> usize {
+        self.channels * self.plane()
+    }
+
+    /// From (N, C, H, W) to blocks; `values` has as many as [`Self::elements`].
+    pub fn pack(&self, values: &[f32]) -> Vec<Block> {
+        let mut packed = vec![Block::zeroed(); self.size()];
+        for (i, plane) in values.chunks_exact(self.pixels().max(1)).enumerate() {
+            let (n, c) = (i / self.channels, i % self.channels);
+            let first = (c / BLOCK * self.batch + n) * self.pixels();
+            for (value, block) in plane.iter().zip(&mut packed[first..]) {
+                block.0[c % BLOCK] = *value;
+            }
+        }
+        packed
+    }
+
+    /// From blocks to (N, C, H, W).
+    pub fn unpack(&self, packed: &[Block]) -> Vec<f32> {
+        let mut values = vec![0.0; self.elements()];
+        for (i, plane) in packed.chunks_exact(self.pixels().max(1)).enumerate() {
+            let (block, n) = (i / self.batch, i % self.batch);
+            let first = n * self.channels + block * BLOCK;
+            let channels = BLOCK.min(self.channels - block * BLOCK);
+            let values = &mut values[first * self.pixels()..][..channels * self.pixels()];
+            for (pixel, x) in plane.iter().enumerate() {
+                for (c, x) in x.0[..channels].iter().enumerate() {
+                    values[c * self.pixels() + pixel] = *x;
+                }
+            }
+        }
+        values
+    }
+}
+
+/// From (out, in, taps) to panels, one for each block of outputs: for each tap and input, padded to whole blocks, the
+/// weights of the block's outputs.
+pub fn pack_weights(weights: &[f32], outputs: usize, inputs: usize, taps: usize) -> Vec<Block> {
+    let rows = taps * inputs.next_multiple_of(BLOCK);
+    let mut packed = vec![Block::zeroed(); outputs.div_ceil(BLOCK) * rows];
+    for (i, value) in weights.iter().enumerate() {
+        let (output, input, tap) = (i / (inputs * taps), i / taps % inputs, i % taps);
+        let row = output / BLOCK * rows + tap * inputs.next_multiple_of(BLOCK) + input;
+        packed[row].0[output % BLOCK] = *value;
+    }
+    packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unpacking_undoes_packing() {
+        let shape = Shape { batch: 2, channels: 17, height: 1, width: 3 };
+        let values: Vec<f32> = (0..shape.elements()).map(|i| i as f32 + 1.0).collect();
+        let packed = shape.pack(&values);
+        assert_eq!(packed[0].0[..3], [1.0, 4.0, 7.0]);
+        // The second image, and its last channel.
+        assert_eq!(packed[3].0[0], 52.0);
+        assert_eq!(packed[9].0[..2], [100.0, 0.0]);
+        assert_eq!(shape.unpack(&packed), values);
+    }
+
+    #[test]
+    fn weights_lie_in_rows_by_input() {
+        let weights: Vec<f32> = (0..18 * 2 * 2).map(|i| i as f32).collect();
+        let packed = pack_weights(&weights, 18, 2, 2);
+        assert_eq!(packed.len(), 2 * 2 * 16);
+        assert_eq!(packed[0].0[..3], [0.0, 4.0, 8.0]);
+        // The second tap of the second input, of the last two outputs.
+        assert_eq!(packed[32 + 16 + 1].0[..3], [67.0, 71.0, 0.0]);
+    }
+}

@@ -1,0 +1,105 @@
+//! The executor for CPUs beyond its numbers: errors, memory, repeated runs, instruction sets.
+
+use candle_core::Device;
+use lddgan::backend::Backend;
+use lddgan::graph::{Graph, Op, Recorder};
+use lddgan_cpu::{Algorithm, Error, Executor, instruction_sets};
+use lddgan_tests::{faces_config, random_model_file, tiny_config};
+
+/// An image that goes in as `x` and comes out as `y`, with an operation between.
+fn doubling() -> Graph {
+    let mut recorder = Recorder::new();
+    let x = recorder.input("x", &[1, 3, 2, 2]);
+    let y = recorder.weighted_sum(&[(2.0, &x)]).unwrap();
+    recorder.output("y", y);
+    recorder.finish()
+}
+
+#[test]
+fn inputs_must_fit() {
+    let mut executor = Executor::new(&doubling()).unwrap();
+    let values = [0.5; 12];
+    for (inputs, reason) in [
+        (vec![], "input `x`: was not given"),
+        (vec![("x", &values[..11])], "input `x`: 11 values were given, 12 are needed"),
+        (vec![("x", &values[..]), ("z", &values[..])], "input `z`: the graph has no such input"),
+    ] {
+        assert_eq!(executor.run(inputs).unwrap_err().to_string(), reason);
+    }
+    executor.run([("x", &values[..])]).unwrap();
+    assert_eq!(executor.read("y").unwrap(), [1.0; 12]);
+    assert_eq!(executor.read("image").unwrap_err().to_string(), "graph: there is no output `image`");
+}
+
+#[test]
+fn a_graph_that_cannot_be_executed_is_refused() {
+    let broken = |change: fn(&mut Graph)| {
+        let mut graph = doubling();
+        change(&mut graph);
+        Executor::new(&graph).unwrap_err()
+    };
+    let missing = broken(|graph| graph.outputs.push(("z".to_string(), 7)));
+    assert!(matches!(missing, Error::Model(_)), "{missing}");
+    let lonely = broken(|graph| (graph.nodes[1].op, graph.nodes[1].inputs) = (Op::Concat, vec![0]));
+    assert!(lonely.to_string().contains("takes 2 inputs, got 1"), "{lonely}");
+    let shapeless = broken(|graph| graph.nodes[1].shape = vec![12]);
+    assert!(matches!(shapeless, Error::Graph(_)), "{shapeless}");
+}
+
+#[test]
+fn weights_are_packed_once() {
+    let file = random_model_file(&faces_config(), 1).unwrap();
+    let numbers = file.tensors.iter().filter(|(name, _)| !name.starts_with("encoder."));
+    let bytes: usize = numbers.map(|(_, tensor)| 4 * tensor.elem_count()).sum();
+    let graph = file.model("random", &Device::Cpu).unwrap().record(1).unwrap();
+    let direct = |_: &_| Algorithm::Direct;
+    let executor = Executor::with_options(&graph, instruction_sets()[0], &direct).unwrap();
+    // Four steps use the generator's weights four times; those of few channels fill whole blocks.
+    let times = executor.weight_bytes() as f64 / bytes as f64;
+    assert!((0.9..1.4).contains(&times), "{times} times the model's weights were packed");
+}
+
+#[test]
+fn a_run_leaves_nothing_behind() {
+    let model = random_model_file(&tiny_config(), 1).unwrap().model("random", &Device::Cpu).unwrap();
+    let mut executor = Executor::new(&model.record(2).unwrap()).unwrap();
+    let mut image = |seeds: [u64; 2]| {
+        let noise = model.draw(&seeds);
+        executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice()))).unwrap();
+        executor.read("image").unwrap()
+    };
+    let first = image([1, 2]);
+    let other = image([2, 3]);
+    assert_eq!(first, image([1, 2]));
+    let (first_of_other, second_of_first) = (&other[..other.len() / 2], &first[first.len() / 2..]);
+    assert_eq!(first_of_other, second_of_first, "a face depends on its place in the batch");
+    assert_ne!(first[..first.len() / 2], *first_of_other);
+}
+
+#[test]
+fn memory_is_shared_by_values_that_are_never_needed_together() {
+    let model = random_model_file(&faces_config(), 1).unwrap().model("random", &Device::Cpu).unwrap();
+    let graph = model.record(1).unwrap();
+    let blocks = |shape: &[usize]| shape.iter().product::<usize>() / shape[1] * shape[1].next_multiple_of(16);
+    let all: usize = graph.nodes.iter().map(|node| 4 * blocks(&node.shape)).sum();
+    let executor = Executor::new(&graph).unwrap();
+    assert!(executor.activation_bytes() < all as u64 / 5, "{} of {all} bytes", executor.activation_bytes());
+}
+
+#[test]
+fn all_instruction_sets_make_the_same_image() {
+    let model = random_model_file(&faces_config(), 1).unwrap().model("random", &Device::Cpu).unwrap();
+    let (graph, noise) = (model.record_decode(3).unwrap(), model.draw(&[1u64, 2, 3]));
+    let image = |arch| {
+        let mut executor = Executor::with_options(&graph, arch, &Algorithm::estimated).unwrap();
+        executor.run([("latent", noise[0].values.as_slice())]).unwrap();
+        executor.read("image").unwrap()
+    };
+    let sets = instruction_sets();
+    let expected = image(sets[0]);
+    for set in &sets[1..] {
+        let differences = image(*set).into_iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        let largest = differences.fold(0.0, f32::max);
+        assert!(largest < 1e-4, "{set:?} differs from {:?} by {largest}", sets[0]);
+    }
+}
