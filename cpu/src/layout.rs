@@ -47,7 +47,7 @@ impl Shape {
         self.batch * self.pixels()
     }
 
-    /// blocks of 16 numbers of the whole value.
+    /// Blocks of 16 numbers of the whole value.
     pub fn size(&self) -> usize {
         self.blocks() * self.plane()
     }
