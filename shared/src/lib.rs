@@ -2,6 +2,23 @@
 //!
 //! Every network is written once, against the [`Backend`] trait: the same wiring runs under Candle (training and
 //! reference), is recorded as a [`Graph`] for WebGPU, and exported.
+//!
+//! ```
+//! use candle_core::Device;
+//! use lddgan::ModelFile;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
+//! let model = ModelFile::from_bytes(&std::fs::read(path)?, path)?.model(path, &Device::Cpu)?;
+//! let faces = model.sample_seeds(&[7u64, 8], &Device::Cpu)?.image;
+//! assert_eq!(faces.dims(), [2, 3, 64, 64]);
+//!
+//! // The same, as a list of operations for compilers.
+//! let graph = model.record(2)?;
+//! assert!(graph.outputs.iter().any(|(name, _)| name == "image"));
+//! # Ok(())
+//! # }
+//! ```
 
 #![warn(missing_docs, clippy::unwrap_used)]
 
