@@ -3,12 +3,13 @@
 use std::mem::take;
 
 use js_sys::{Reflect, Uint8Array};
+use lddgan::hash::hex;
 use sha2::{Digest, Sha256};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
 
-use super::{FileRecord, hex};
+use super::FileRecord;
 use crate::time::{pause, scope, within};
 use crate::words::describe;
 

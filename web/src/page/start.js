@@ -8,9 +8,42 @@
     return worker;
   };
 
+  // Says that nothing of the program comes, until something does.
+  const setStalled = (stalled) => {
+    const retry = document.getElementById("retry");
+    const error = document.getElementById("error");
+    error.textContent = "Nothing of the program comes any more. Check the connection, then try again.";
+    error.hidden = retry.hidden = !stalled;
+    retry.onclick = stalled ? () => location.reload() : null;
+  };
+
+  // The answer with a file, watched while it comes.
+  const download = async (address) => {
+    const STALL = 10_000;
+    let timer;
+    let stalled = false;
+    const watch = (goesOn) => {
+      clearTimeout(timer);
+      if (stalled) setStalled(stalled = false);
+      if (goesOn) timer = setTimeout(() => setStalled(stalled = true), STALL);
+    };
+    watch(true);
+    const { body, status, statusText, headers } = await fetch(address).finally(() => watch(false));
+    if (status !== 200 || !body) throw new Error(`the server answered ${status} ${statusText}`);
+    watch(true);
+    const watched = new TransformStream({
+      transform(bytes, stream) {
+        watch(true);
+        stream.enqueue(bytes);
+      },
+      flush: () => watch(false),
+    });
+    return new Response(body.pipeThrough(watched), { headers });
+  };
+
   const start = async () => {
     const bindings = await import(address("glue"));
-    await bindings.default({ module_or_path: address("program") });
+    await bindings.default({ module_or_path: download(address("program")) });
     globalThis.wasmBindings = bindings;
     bindings.start();
   };
