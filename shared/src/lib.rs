@@ -29,11 +29,11 @@ pub use config::{
 };
 pub use error::{Error, Result};
 pub use graph::{Graph, Recorder};
-pub use model_file::{ModelFile, Provenance};
+pub use model_file::{Direction, ModelFile, Provenance};
 #[cfg(feature = "cuda")]
 pub use ops::cuda::{
     FusedAdam, KeptParameters, MovingAverages, Replay, Slot as AdamSlot, Step as AdamStep, keep_memory,
 };
 pub use ops::{clamp, depthwise_conv2d, set_tf32};
-pub use recipe::{Mix, Recipe, Truncation};
+pub use recipe::{Mix, Recipe, Shifts, Truncation};
 pub use sampler::{Model, SampleInputs, Trajectory};

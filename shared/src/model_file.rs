@@ -58,6 +58,27 @@ pub struct Provenance {
     pub metrics: BTreeMap<String, f64>,
     /// Git revision of the trainer.
     pub revision: String,
+    /// What the principal modes are called that images can be moved along, see [`crate::Shifts`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directions: Vec<Direction>,
+}
+
+/// A mode, and in a word what it changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Direction {
+    /// Its number, from 0 on.
+    pub mode: usize,
+    /// The word.
+    #[serde(deserialize_with = "safe_name")]
+    pub name: String,
+}
+
+impl Provenance {
+    /// The mode of the direction with this name, or number.
+    pub fn direction(&self, name: &str) -> Option<usize> {
+        let named = self.directions.iter().find(|direction| direction.name == name);
+        named.map(|direction| direction.mode).or_else(|| name.parse().ok())
+    }
 }
 
 /// The longest name of a model, in characters.

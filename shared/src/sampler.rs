@@ -109,9 +109,17 @@ impl Model {
     /// that leads from x_{t+1}, the last without noise.
     pub fn draw<R: Copy + Into<Recipe>>(&self, recipes: &[R]) -> Vec<NamedNoise> {
         let recipes: Vec<Recipe> = recipes.iter().map(|&recipe| recipe.into()).collect();
+        let first = format!("z/{}", self.schedule.steps() - 1);
         let input = |(name, shape): (String, Vec<usize>)| {
             let count = shape[1..].iter().product();
-            let values = recipes.iter().flat_map(|recipe| recipe.draw(&name, count)).collect();
+            let draw = |recipe: &Recipe| {
+                let mut values = recipe.draw(&name, count);
+                if name == first {
+                    recipe.shifts.apply(&mut values);
+                }
+                values
+            };
+            let values = recipes.iter().flat_map(draw).collect();
             NamedNoise { name, shape, values }
         };
         self.input_shapes(recipes.len()).into_iter().map(input).collect()

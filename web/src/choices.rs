@@ -39,6 +39,11 @@ pub fn parse_seed(text: &str) -> Result<u64, String> {
     seed.ok_or_else(|| format!("seed must be a whole number from 0 to {MAX_SEED}"))
 }
 
+/// The seed that is so much greater, if there is one.
+pub fn other_seed(seed: u64, step: i64) -> Option<u64> {
+    seed.checked_add_signed(step).filter(|&seed| seed <= MAX_SEED)
+}
+
 /// A seed short enough to read aloud.
 #[cfg(target_arch = "wasm32")]
 pub fn random_seed() -> u64 {

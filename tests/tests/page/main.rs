@@ -7,6 +7,7 @@ mod check;
 mod driver;
 mod explore;
 mod faults;
+mod first;
 mod large;
 mod live;
 mod models;
@@ -15,6 +16,7 @@ mod package;
 mod page;
 mod server;
 mod site;
+mod speaker;
 mod too_big;
 mod tuning;
 

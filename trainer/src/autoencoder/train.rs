@@ -66,6 +66,7 @@ fn snapshot(trainer: &Trainer, position: &Position, data: &DataOptions, validati
         images: [("autoencoder".to_string(), position.images)].into(),
         metrics: [(format!("reconstruction PSNR in dB ({count} images)"), psnr)].into(),
         revision: crate::revision(),
+        directions: Vec::new(),
     };
     let autoencoder = position.preset.autoencoder.clone();
     let config = FileConfig { autoencoder: Some(autoencoder), ..Default::default() };

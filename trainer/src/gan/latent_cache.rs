@@ -14,8 +14,8 @@ use memmap2::Mmap;
 use safetensors::{SafeTensors, View};
 use sha2::{Digest, Sha256};
 
-use super::encode::Rounded;
 use super::latents::Encoded;
+use super::rounded::Rounded;
 use crate::{files, say, warn};
 
 const MEANS: &str = "means";

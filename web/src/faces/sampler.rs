@@ -144,11 +144,6 @@ impl Sampler {
         &self.model
     }
 
-    /// The t of the latents on the way to a face.
-    pub fn levels(&self) -> Vec<usize> {
-        self.model.levels().to_vec()
-    }
-
     pub fn sha256(&self) -> &str {
         &self.sha256
     }

@@ -2,9 +2,10 @@
 
 use std::mem::take;
 
-use js_sys::{Reflect, Uint8Array};
+use js_sys::{Promise, Reflect, Uint8Array};
 use lddgan::hash::hex;
 use sha2::{Digest, Sha256};
+use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
@@ -21,6 +22,13 @@ const PAUSE: i32 = 500;
 const STALL: i32 = 10_000;
 /// Milliseconds that a server may take to begin its answer.
 const ANSWER: i32 = 30_000;
+
+#[wasm_bindgen]
+extern "C" {
+    /// The answer to a request for this address that was made before the program was there; only the page makes one.
+    #[wasm_bindgen(catch, js_name = takeEarly)]
+    fn take_early(url: &str) -> Result<Option<Promise>, JsValue>;
+}
 
 /// What a download tells while it runs.
 pub enum Progress {
@@ -134,6 +142,9 @@ impl Download {
 
     /// Asks for the file, or for the rest of it.
     async fn request(&self) -> Result<Response, JsValue> {
+        if let Ok(Some(early)) = take_early(&self.url) {
+            return JsFuture::from(early).await.map(JsCast::unchecked_into);
+        }
         let options = RequestInit::new();
         if self.is_suspect {
             options.set_cache(RequestCache::Reload);

@@ -116,10 +116,9 @@ pub enum Reply {
         run: u32,
         seconds: f64,
     },
-    /// What the decoder makes of the latents x_t with these t; their RGBA pixels come beside this, one after the other.
+    /// What the decoder makes of the latents from x_T to x_0; their RGBA pixels come beside this, one after the other.
     Developed {
         run: u32,
-        levels: Vec<usize>,
     },
     /// How long things took lately.
     Speed(Speed),

@@ -1,6 +1,6 @@
 //! What the page's address says: which faces, of which model, made how and by which executor.
 
-use lddgan::{Mix, Recipe, Truncation};
+use lddgan::{Mix, Recipe, Shifts, Truncation};
 use lddgan_webgpu::executor::NumberType;
 
 use crate::choices::{ExecutorChoice, parse_dtype, parse_executor, parse_seed};
@@ -40,6 +40,8 @@ pub struct Settings {
     pub vary: Vary,
     /// The step from x_t to which varying z is limited.
     pub z_step: Option<usize>,
+    /// How far the faces are moved along directions.
+    pub shifts: Shifts,
     pub executor: ExecutorChoice,
     /// Whether the convolution kernels are timed; none: where a GPU computes.
     pub tune: Option<bool>,
@@ -62,6 +64,7 @@ impl Default for Settings {
             truncation: Truncation::Model,
             vary: Vary::All,
             z_step: None,
+            shifts: Shifts::default(),
             executor: ExecutorChoice::Auto,
             tune: None,
             dtype: NumberType::F32,
@@ -124,6 +127,12 @@ impl Settings {
             "z-step" => {
                 self.z_step = Some(parse_steps(value).ok_or("z-step must be a whole number of 1 or more")?);
             }
+            "direction" => {
+                let read =
+                    value.split_once('=').and_then(|(mode, amount)| Some((mode.parse().ok()?, amount.parse().ok()?)));
+                let (mode, amount) = read.ok_or("direction must be the number of a direction, = and how far")?;
+                self.shifts.set(mode, amount)?;
+            }
             "executor" => self.executor = parse_executor(value)?,
             "tune" => {
                 let tune = ["0", "1"].iter().position(|known| *known == value);
@@ -164,7 +173,7 @@ impl Settings {
 
     /// The random numbers of a face between two.
     pub fn blend(&self, mix: Mix) -> Recipe {
-        let recipe = Recipe { truncation: self.limit(), ..mix.into() };
+        let recipe = Recipe { truncation: self.limit(), shifts: self.shifts, ..mix.into() };
         match self.vary {
             Vary::All => recipe,
             Vary::Z(fixed) => Recipe { x: fixed.into(), z_step: self.z_step, ..recipe },
@@ -199,6 +208,9 @@ impl Settings {
             }
             Vary::X(fixed) => query += &format!("&z-of={fixed}"),
         }
+        for (mode, amount) in self.shifts.iter() {
+            query += &format!("&direction={mode}={amount}");
+        }
         match self.executor {
             ExecutorChoice::Auto => {}
             ExecutorChoice::WebGpu => query += "&executor=webgpu",
@@ -231,6 +243,17 @@ impl Settings {
         }
         problems
     }
+
+    /// Leaves out the directions that a model with so many does not have; says so for each.
+    pub fn limit_shifts(&mut self, all: usize) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (mode, amount) in self.shifts.iter().filter(|(mode, _)| *mode >= all).collect::<Vec<_>>() {
+            problems
+                .push(format!("The address says “direction={mode}={amount}”, but this model has no such direction."));
+            self.shifts = self.shifts.without(mode);
+        }
+        problems
+    }
 }
 
 /// The numbers of denoising steps to choose from, of a model that has so many.
@@ -260,6 +283,7 @@ fn one_of(allowed: &[usize], value: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::choices::{MAX_SEED, other_seed};
 
     fn parse(parameters: &[(&str, &str)]) -> (Settings, Vec<String>) {
         Settings::parse(parameters.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())))
@@ -276,13 +300,15 @@ mod tests {
             ("x-of", "3"),
             ("executor", "webgpu"),
             ("tune", "1"),
+            ("direction", "3=-0.5"),
+            ("direction", "0=2"),
             ("dtype", "f16"),
             ("model", "tiny-2_x"),
         ];
         let (settings, problems) = parse(&all);
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!((settings.seeds[0], settings.seeds.len()), (u64::MAX - 63, 64));
-        let query = "?seed=18446744073709551552&count=64&steps=2&truncation=0.5&x-of=3&z-step=4&executor=webgpu&tune=1&\
+        let query = "?seed=18446744073709551552&count=64&steps=2&truncation=0.5&x-of=3&z-step=4&direction=3=-0.5&direction=0=2&executor=webgpu&tune=1&\
                      dtype=f16&model=tiny-2_x";
         assert_eq!(settings.query(), query);
         assert_eq!(parse(&[("seed", "7")]).0.query(), "?seed=7&count=16");
@@ -323,6 +349,9 @@ mod tests {
             ("truncation", "NaN"),
             ("x-of", "-"),
             ("z-step", "0"),
+            ("direction", "3"),
+            ("direction", "light=1"),
+            ("direction", "3=9"),
             ("executor", "cuda"),
             ("tune", "yes"),
             ("dtype", "f64"),
@@ -353,6 +382,21 @@ mod tests {
         assert_eq!(limited("steps", "2", 8), (Some(2), None, 0));
         assert_eq!(limited("z-step", "3", 2), (None, None, 1));
         assert_eq!(limited("z-step", "8", 8), (None, Some(8), 0));
+    }
+
+    #[test]
+    fn directions_are_those_of_the_model() {
+        let mut settings = parse(&[("direction", "3=1.5"), ("direction", "9=1")]).0;
+        assert_eq!(settings.recipe(1).shifts.get(3), 1.5);
+        let problems = settings.limit_shifts(9);
+        assert!(problems.len() == 1 && problems[0].contains("direction=9=1"), "{problems:?}");
+        assert_eq!(settings.query(), "?count=16&direction=3=1.5");
+    }
+
+    #[test]
+    fn no_seed_comes_before_the_first_and_after_the_last() {
+        assert_eq!((other_seed(1, -1), other_seed(0, -1)), (Some(0), None));
+        assert_eq!((other_seed(MAX_SEED - 1, 1), other_seed(MAX_SEED, 1)), (Some(MAX_SEED), None));
     }
 
     #[test]

@@ -12,9 +12,10 @@ use lddgan::layers::{Conv2d, Linear};
 use lddgan::{Activation, FirMode};
 
 use super::constants::Constants;
-use super::conv::{ConvKernel, ConvLayer, THREADS};
-use super::executable::Options;
+use super::conv::{ConvKernel, THREADS};
+use super::conv_layer::ConvLayer;
 use super::layout::{NumberType, Shape};
+use super::options::Options;
 use super::params::{self, activation_code, fir_code};
 use super::parts::{self, ALIGNMENT};
 use super::program::{Input, Kernel, Layer, Operand, Output, Program, Step, Value, ValueId};

@@ -8,10 +8,12 @@ use lddgan::hash::sha256;
 use lddgan::layers::{Conv2d, ConvGeometry};
 use serde::{Deserialize, Serialize};
 
-use super::conv::{ConvKernel, ConvLayer};
-use super::executable::{Executor, Options};
+use super::conv::ConvKernel;
+use super::conv_layer::ConvLayer;
+use super::executable::Executor;
 use super::layout::NumberType;
 use super::lower::lower;
+use super::options::Options;
 use super::profile::Work;
 use crate::clock::Clock;
 use crate::error::{Error, Result};

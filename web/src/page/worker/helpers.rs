@@ -133,10 +133,8 @@ impl Helpers {
             let Ok((reply, attachment)) = unpack::<Reply>(message) else { continue };
             let helper = &mut self.helpers[index];
             match reply {
-                Reply::Started => {
-                    if helper.load(file).await.is_err() {
-                        helper.lose(faces);
-                    }
+                Reply::Started if helper.load(file).await.is_err() => {
+                    helper.lose(faces);
                 }
                 Reply::Ready(_) => helper.state = State::Waits,
                 Reply::Face { .. } => {

@@ -139,8 +139,7 @@ impl Worker {
                     self.jobs.borrow_mut().push_front(Job::Develop { run, recipe, steps, dtype });
                     return Ok(());
                 }
-                let levels = sampler.levels();
-                self.send_bytes(&Reply::Developed { run, levels }, &pixels);
+                self.send_bytes(&Reply::Developed { run }, &pixels);
                 Ok(())
             }
             Job::Check { url, expected } => {
