@@ -81,7 +81,10 @@ const WITH_MPI: &str = "--features lddgan-trainer/mpi";
 const NOT_RUN: &str = "LDDGAN_NOT_RUN";
 
 pub fn run(options: &Options) -> Result<()> {
-    install_missing(Purpose::Tests, if options.install { Packages::Install } else { Packages::Name })?;
+    match options.install {
+        true => install_missing(Purpose::EveryTest, Packages::Install)?,
+        false => install_missing(Purpose::Tests, Packages::Name)?,
+    }
     let not_run = not_run();
     fs::write(&not_run, "").with_context(|| not_run.display().to_string())?;
     let mut times = Vec::new();

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use image::{GenericImageView, RgbImage};
 use lddgan::Model;
+use lddgan_tests::not_run;
 use serde_json::Value;
 
 use super::browser::Browser;
@@ -180,7 +181,7 @@ fn what_runs_can_be_ended() {
 }
 
 /// The oldest version that the package is made for.
-const NODE: u32 = 20;
+const NODE: u32 = 18;
 
 #[test]
 fn node_makes_the_faces_of_the_native_program() {
@@ -188,7 +189,7 @@ fn node_makes_the_faces_of_the_native_program() {
     let version = answer.ok().and_then(|answer| String::from_utf8(answer.stdout).ok());
     let major = version.as_deref().and_then(|version| version.trim_start_matches('v').split('.').next()?.parse().ok());
     if major.is_none_or(|major: u32| major < NODE) {
-        return println!("not run: node {NODE} or newer is not installed");
+        return not_run(&format!("Node {NODE} or newer is not installed"));
     }
     let folder = workspace().join("target/npm");
     let node = |script: &str| {

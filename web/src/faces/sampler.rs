@@ -123,6 +123,7 @@ impl Sampler {
     pub fn info(&self) -> ExecutorInfo {
         let candle = || match self.helpers {
             0 => "Candle, WebAssembly on the CPU".to_owned(),
+            1 => "Candle, WebAssembly on the CPU, in another worker".to_owned(),
             helpers => format!("Candle, WebAssembly on the CPU, in {helpers} workers"),
         };
         let name = self.webgpu.as_ref().map_or_else(candle, WebGpu::describe);

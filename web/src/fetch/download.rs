@@ -3,13 +3,14 @@
 use std::mem::take;
 
 use js_sys::{Promise, Reflect, Uint8Array};
+use lddgan::hash::hex;
 use sha2::{Digest, Sha256};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
 
-use super::{FileRecord, hex};
+use super::FileRecord;
 use crate::time::{pause, scope, within};
 use crate::words::describe;
 

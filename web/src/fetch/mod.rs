@@ -3,8 +3,8 @@
 mod download;
 mod kept;
 
+use lddgan::hash::sha256;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 pub use download::{Download, Progress};
 pub use kept::{Kept, folder};
@@ -20,10 +20,6 @@ pub struct FileRecord {
 impl FileRecord {
     /// Whether these are the file's bytes.
     pub fn fits(&self, bytes: &[u8]) -> bool {
-        self.bytes == bytes.len() as u64 && self.sha256 == hex(&Sha256::digest(bytes))
+        self.bytes == bytes.len() as u64 && self.sha256 == sha256(bytes)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -40,13 +40,39 @@
     if (news) show("model", news.bytes, news.total);
   };
 
+  // Says that nothing of the program comes, until something does.
+  const setStalled = (stalled) => {
+    const retry = document.getElementById("retry");
+    const error = document.getElementById("error");
+    error.textContent = "Nothing of the program comes any more. Check the connection, then try again.";
+    error.hidden = retry.hidden = !stalled;
+    retry.onclick = stalled ? () => location.reload() : null;
+  };
+
+  // To be called whenever something of the program has come, and whether there is more to wait for.
+  const watchProgram = () => {
+    const PATIENCE = 10_000;
+    let timer;
+    let stalled = false;
+    return (waits) => {
+      clearTimeout(timer);
+      if (stalled) setStalled(stalled = false);
+      if (waits) timer = setTimeout(() => setStalled(stalled = true), PATIENCE);
+    };
+  };
+
   const loadProgram = async () => {
     const url = address("program");
-    const response = await fetch(url);
+    const watch = watchProgram();
+    watch(true);
+    const response = await fetch(url).finally(() => watch(false));
+    watch(true);
     const unpacked = response.headers.has("content-encoding") ? undefined : response.headers.get("content-length");
     let bytes = 0;
     const count = new TransformStream({
+      flush: () => watch(false),
       transform(chunk, output) {
+        watch(true);
         show("program", bytes += chunk.length, record(url).bytes ?? (Number(unpacked) || undefined));
         output.enqueue(chunk);
       },
