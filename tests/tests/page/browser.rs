@@ -30,7 +30,7 @@ const ARGUMENTS: [&str; 11] = [
 ];
 
 /// How long anything may take before a test gives up on it; it bounds a failure and decides nothing else.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// The folder of downloads in a browser's own.
 const DOWNLOADS: &str = "downloads";
@@ -172,8 +172,8 @@ impl Browser {
         let start = Instant::now();
         while !reached() {
             assert!(
-                start.elapsed() < PATIENCE,
-                "waited {PATIENCE:?} in vain for {what}; the page:\n{}",
+                start.elapsed() < PAGE_TIMEOUT,
+                "waited {PAGE_TIMEOUT:?} in vain for {what}; the page:\n{}",
                 self.text("body")
             );
             thread::sleep(Duration::from_millis(20));

@@ -64,7 +64,7 @@ impl Driver {
 
     /// Starts a driver that does not say which port it chose on one that is free; its screen is already there.
     fn start(command: &mut Command, mut processes: Vec<Child>) -> Result<Self, String> {
-        const PATIENCE: Duration = Duration::from_secs(30);
+        const START_TIMEOUT: Duration = Duration::from_secs(30);
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.expect("this machine has a free port").port();
         let name = command.get_program().to_string_lossy().into_owned();
@@ -73,7 +73,7 @@ impl Driver {
         let driver = Self { port, processes };
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > START_TIMEOUT {
                 return Err(format!("{name} is not installed, or does not answer"));
             }
             thread::sleep(Duration::from_millis(50));

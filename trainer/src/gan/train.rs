@@ -31,7 +31,7 @@ const BATCH_FIELD: &str = "train_gan.batch";
 const PICTURE_IMAGES: usize = 64;
 /// Images that a checkpoint is judged by, made from the same seeds, and the least that figures can be of.
 const SCORED_IMAGES: usize = 256;
-const LEAST_SCORED: usize = 4;
+const MIN_SCORED: usize = 4;
 /// What coefficients may exceed their range by.
 const ROUNDING: f32 = 1e-5;
 /// Images made at a time; the pictures are whole batches.
@@ -201,7 +201,7 @@ struct Judge {
 impl Judge {
     fn new(real: &ImageSet) -> Result<Self> {
         let count = real.len().min(SCORED_IMAGES);
-        let table = (count >= LEAST_SCORED).then(|| Table::of(real, count)).transpose()?;
+        let table = (count >= MIN_SCORED).then(|| Table::of(real, count)).transpose()?;
         Ok(Self { table, count })
     }
 

@@ -11,8 +11,8 @@ use super::program::Kernel;
 pub const THREADS: usize = 64;
 
 /// Workgroups that keep a GPU busy, and a software adapter, whose every processor core takes one.
-const ENOUGH: f64 = 128.0;
-const ENOUGH_OF_SOFTWARE: f64 = 4.0;
+const BUSY_WORKGROUPS: f64 = 128.0;
+const BUSY_SOFTWARE_WORKGROUPS: f64 = 4.0;
 
 /// How a convolution is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ impl Tile {
         let workgroups = self.workgroups(layer) as f64;
         let computed = workgroups * (self.tile_pixels() * self.tile_blocks()) as f64;
         // From workgroup memory, which is as fast as arithmetic.
-        cost(computed, loads(self.pixels, self.blocks), workgroups / ENOUGH)
+        cost(computed, loads(self.pixels, self.blocks), workgroups / BUSY_WORKGROUPS)
     }
 }
 
@@ -199,7 +199,7 @@ impl ConvKernel {
     /// Results of few channels waste most of a tile. On software adapters workgroup memory is slow: the direct kernel is the fastest
     /// for every layer on lavapipe (`lddgan bench kernels --tune`).
     pub fn estimated(layer: &ConvLayer, software: bool) -> Self {
-        let enough = if software { ENOUGH_OF_SOFTWARE } else { ENOUGH };
+        let enough = if software { BUSY_SOFTWARE_WORKGROUPS } else { BUSY_WORKGROUPS };
         if layer.is_to_one_pixel() {
             return Self::Summed(Lanes::estimated(layer, enough));
         }

@@ -22,7 +22,7 @@ use crate::gpu::Gpu;
 /// Measurements of each kernel, of which the fastest counts; the first warms up.
 const MEASUREMENTS: usize = 3;
 /// The most runs in a row that are one measurement.
-const MOST_RUNS: usize = 256;
+const MAX_RUNS: usize = 256;
 
 /// How long convolutions take under the kernels that compute them, on one device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -146,7 +146,7 @@ async fn time(gpu: &Gpu, graph: &Graph, kernel: ConvKernel) -> Result<f64> {
     let (mut runs, mut measured, mut fastest) = (1, 0, f64::INFINITY);
     while measured < MEASUREMENTS {
         let seconds = executor.time(runs).await?;
-        if seconds < enough && runs < MOST_RUNS {
+        if seconds < enough && runs < MAX_RUNS {
             runs *= 4;
             continue;
         }
