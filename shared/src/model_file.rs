@@ -66,9 +66,9 @@ pub struct Provenance {
 /// A mode, and in a word what it changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Direction {
-    /// Its number, from 0 on.
+    /// Its number, from the strongest on.
     pub mode: usize,
-    /// The word.
+    /// Safe as that of the model.
     #[serde(deserialize_with = "safe_name")]
     pub name: String,
 }
