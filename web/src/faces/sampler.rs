@@ -132,6 +132,7 @@ impl Sampler {
 
     /// Tells [`Self::info`] how many other workers make faces.
     pub fn set_helpers(&mut self, helpers: usize) {
+        self.news |= self.helpers != helpers;
         self.helpers = helpers;
     }
 

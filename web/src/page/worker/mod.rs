@@ -212,14 +212,9 @@ impl Worker {
             (None, Some(file)) if faces.order.recipes.len() > 1 => Helpers::start(file, sampler.memory()?),
             (None, _) => Helpers::default(),
         };
-        let were_ready = helpers.ready();
         if let Some(file) = &file {
             helpers.listen(file, faces).await;
             helpers.give(faces);
-        }
-        sampler.set_helpers(helpers.ready());
-        if helpers.ready() != were_ready {
-            self.send(&Reply::Executor(sampler.info()));
         }
         let made = if helpers.are_making(faces) {
             helpers.wait().await;
@@ -230,6 +225,7 @@ impl Worker {
         if let Some(file) = &file {
             helpers.listen(file, faces).await;
         }
+        sampler.set_helpers(helpers.ready());
         self.helpers.replace(Some(helpers));
         self.file.replace(file);
         made?;
