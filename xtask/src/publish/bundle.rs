@@ -153,9 +153,9 @@ mod tests {
     use super::*;
 
     const HTML: &str = "<link rel=\"manifest\" href=\"manifest.json\">
+        <link data-trunk rel=\"copy-file\" href=\"pictures/b.png\"><img src=\"b.png\">
         <head><meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'self'\">\
         <link data-trunk rel=\"css\" href=\"a.css\"><link data-trunk rel=\"copy-dir\" href=\"models\"></head>\
-        <link data-trunk rel=\"copy-file\" href=\"pictures/b.png\"><img src=\"b.png\">\
         <script data-trunk src=\"web/src/page/start.js\" defer></script>";
 
     fn assembled(code: &str) -> Result<String> {
