@@ -2,6 +2,7 @@
 
 /// What can go wrong on the way from a graph to its results.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
     /// Values for an input that do not fit the graph.
     #[error("input `{name}`: {reason}")]

@@ -12,7 +12,7 @@ use crate::conv::{Algorithm, ConvLayer};
 use crate::error::{Error, Result};
 use crate::layout::Block;
 use crate::program::{Input, Operand, Output, Program, Step, compile};
-use crate::workers::Workers;
+use crate::workers::{Workers, on_worker};
 
 /// A graph that was compiled for this machine.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Executor {
     /// must be given.
     pub fn run<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
         self.write_inputs(inputs)?;
-        (0..self.program.steps.len()).for_each(|step| self.step(step));
+        on_worker(|| (0..self.program.steps.len()).for_each(|step| self.step(step)));
         Ok(())
     }
 

@@ -17,13 +17,18 @@ pub struct Block(pub [f32; BLOCK]);
 /// The shape of images (N, C, H, W); vectors (N, C) have one pixel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shape {
+    /// N
     pub batch: usize,
+    /// C
     pub channels: usize,
+    /// H
     pub height: usize,
+    /// W
     pub width: usize,
 }
 
 impl Shape {
+    /// Of (N, C) or (N, C, H, W).
     pub fn new(dims: &[usize]) -> Result<Self> {
         match *dims {
             [batch, channels] => Ok(Self { batch, channels, height: 1, width: 1 }),
@@ -58,7 +63,7 @@ impl Shape {
     }
 
     /// From (N, C, H, W) to blocks; `values` has as many as [`Self::elements`].
-    pub fn pack(&self, values: &[f32]) -> Vec<Block> {
+    pub(crate) fn pack(&self, values: &[f32]) -> Vec<Block> {
         let mut packed = vec![Block::zeroed(); self.size()];
         for (i, plane) in values.chunks_exact(self.pixels().max(1)).enumerate() {
             let (n, c) = (i / self.channels, i % self.channels);
@@ -71,7 +76,7 @@ impl Shape {
     }
 
     /// From blocks to (N, C, H, W).
-    pub fn unpack(&self, packed: &[Block]) -> Vec<f32> {
+    pub(crate) fn unpack(&self, packed: &[Block]) -> Vec<f32> {
         let mut values = vec![0.0; self.elements()];
         for (i, plane) in packed.chunks_exact(self.pixels().max(1)).enumerate() {
             let (block, n) = (i / self.batch, i % self.batch);

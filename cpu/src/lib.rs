@@ -7,6 +7,8 @@
 //! and what a WebAssembly module was built for. Most of the time goes into matrix products (`product`), which the
 //! machine's cores share (`workers`).
 
+#![warn(missing_docs, clippy::unwrap_used)]
+
 mod conv;
 mod error;
 mod executor;

@@ -74,10 +74,7 @@ pub fn instruction_sets() -> Vec<Arch> {
     #[cfg(target_arch = "aarch64")]
     sets.extend(pulp::aarch64::Neon::try_new().map(Arch::Neon));
     #[cfg(target_family = "wasm")]
-    {
-        sets.extend(pulp::wasm::RelaxedSimd::try_new().map(Arch::RelaxedSimd));
-        sets.extend(pulp::wasm::Simd128::try_new().map(Arch::Simd128));
-    }
+    sets.extend(pulp::wasm::Simd128::try_new().map(Arch::Simd128));
     sets.push(Arch::Scalar);
     sets
 }

@@ -52,6 +52,15 @@ impl Workers {
     }
 }
 
+/// Calls `f` on one of the threads, if there are several: they help each other sooner than a thread that is none of them.
+pub fn on_worker(f: impl FnOnce() + Send) {
+    #[cfg(not(target_family = "wasm"))]
+    if threads() > 1 {
+        return rayon::scope(|_| f());
+    }
+    f();
+}
+
 fn threads() -> usize {
     #[cfg(not(target_family = "wasm"))]
     return rayon::current_num_threads();

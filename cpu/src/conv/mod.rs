@@ -18,7 +18,9 @@ use crate::workers::{Parts, Workers, share};
 pub struct ConvLayer {
     /// What is convolved, before the upsampling.
     pub x: Shape,
+    /// The result.
     pub y: Shape,
+    /// Kernel, stride and padding.
     pub geometry: ConvGeometry,
     /// Every pixel of x counts as so many in a row and in a column.
     pub upsample: usize,
@@ -36,6 +38,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// All of them.
     pub const ALL: [Self; 3] = [Self::Direct, Self::Winograd2, Self::Winograd4];
 
     /// Whether it can compute a layer.
@@ -65,7 +68,7 @@ impl Algorithm {
     }
 
     /// Weights (out, in, kernel, kernel) as this algorithm needs them.
-    pub fn pack(self, weights: &[f32], outputs: usize, inputs: usize, geometry: ConvGeometry) -> Vec<Block> {
+    pub(crate) fn pack(self, weights: &[f32], outputs: usize, inputs: usize, geometry: ConvGeometry) -> Vec<Block> {
         match self {
             Self::Direct => pack_weights(weights, outputs, inputs, geometry.kernel.pow(2)),
             Self::Winograd2 => winograd::pack::<F2, 2, 4>(weights, outputs, inputs),
@@ -74,7 +77,7 @@ impl Algorithm {
     }
 
     /// Blocks of memory that a thread needs for a layer.
-    pub fn memory(self, layer: &ConvLayer) -> usize {
+    pub(crate) fn memory(self, layer: &ConvLayer) -> usize {
         match self {
             Self::Direct => direct::memory(layer),
             Self::Winograd2 => winograd::memory::<2, 4>(layer),
@@ -83,7 +86,7 @@ impl Algorithm {
     }
 
     /// Computes a layer with weights of [`Self::pack`].
-    pub fn compute(self, task: Task, workers: &mut Workers) {
+    pub(crate) fn compute(self, task: Task, workers: &mut Workers) {
         assert_eq!(task.x.len(), task.layer.x.size(), "{:?}", task.layer);
         match self {
             Self::Direct => direct::compute(task, workers),
@@ -95,7 +98,7 @@ impl Algorithm {
 
 /// A convolution to compute.
 #[derive(Clone, Copy)]
-pub struct Task<'a> {
+pub(crate) struct Task<'a> {
     pub layer: &'a ConvLayer,
     pub x: &'a [Block],
     /// As the algorithm needs them.
