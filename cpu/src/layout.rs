@@ -47,12 +47,12 @@ impl Shape {
         self.height * self.width
     }
 
-    /// Pixels of the batch: the [`Block`]s of one block of channels.
+    /// Pixels of the batch: the blocks of 16 numbers of one block of channels.
     pub fn plane(&self) -> usize {
         self.batch * self.pixels()
     }
 
-    /// [`Block`]s of the whole value.
+    /// Blocks of 16 numbers of the whole value.
     pub fn size(&self) -> usize {
         self.blocks() * self.plane()
     }

@@ -83,6 +83,7 @@ pub struct Parts<'a> {
 
 // SAFETY: a place is written through `get` alone, whose callers see to it that no other thread uses it.
 unsafe impl Send for Parts<'_> {}
+// SAFETY: as above.
 unsafe impl Sync for Parts<'_> {}
 
 impl<'a> Parts<'a> {

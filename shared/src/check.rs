@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::model_file::safe_name;
@@ -80,11 +79,6 @@ pub struct Report {
     pub stages: Vec<Stage>,
     /// Whether all stages did.
     pub passed: bool,
-}
-
-/// SHA-256 in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the executor made of each stage; the noise is added here.
@@ -173,6 +167,7 @@ impl Golden {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::sha256;
 
     fn golden() -> Golden {
         let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();

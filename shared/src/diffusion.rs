@@ -33,7 +33,7 @@ pub struct Schedule {
 
 /// The posterior q(x_s | x_0, x_t), a normal distribution.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Posterior {
+pub struct PosteriorCoefficients {
     /// Factor of x_0 in the mean.
     pub x_0: f32,
     /// Factor of x_t in the mean.
@@ -70,7 +70,7 @@ impl Schedule {
             a_s,
             a_s_cum,
         };
-        let single: Vec<Posterior> = (0..config.steps()).map(|t| schedule.posterior(t + 1, t)).collect();
+        let single: Vec<PosteriorCoefficients> = (0..config.steps()).map(|t| schedule.posterior(t + 1, t)).collect();
         schedule.posterior_mean_coef1 = single.iter().map(|posterior| posterior.x_0).collect();
         schedule.posterior_mean_coef2 = single.iter().map(|posterior| posterior.x_t).collect();
         schedule.posterior_std = single.iter().map(|posterior| posterior.std).collect();
@@ -88,13 +88,13 @@ impl Schedule {
     }
 
     /// The posterior of x_s, from x_0 and x_t of a later t <= T: several steps at once if t > s + 1.
-    pub fn posterior(&self, t: usize, s: usize) -> Posterior {
+    pub fn posterior(&self, t: usize, s: usize) -> PosteriorCoefficients {
         let alpha_bar = |t: usize| self.alpha_bar(t);
         let alpha: f32 = self.betas[s..t].iter().map(|beta| 1.0 - beta).product();
         let beta = if t == s + 1 { self.betas[s] } else { 1.0 - alpha };
         let rest = 1.0 - alpha_bar(t);
         let variance = if s == 0 { 0.0 } else { (beta * (1.0 - alpha_bar(s)) / rest).max(1e-20) };
-        Posterior {
+        PosteriorCoefficients {
             x_0: beta * alpha_bar(s).sqrt() / rest,
             x_t: (1.0 - alpha_bar(s)) * alpha.sqrt() / rest,
             std: variance.sqrt(),
@@ -274,7 +274,7 @@ mod tests {
         let schedule = schedule(4);
         let alpha_bar = |t: usize| (0..t).map(|t| 1.0 - f64::from(schedule.betas[t])).product::<f64>();
         for (t, s) in [(4, 2), (4, 1), (3, 1), (4, 3), (2, 1), (4, 0), (1, 0)] {
-            let Posterior { x_0, x_t, std } = schedule.posterior(t, s);
+            let PosteriorCoefficients { x_0, x_t, std } = schedule.posterior(t, s);
             let mean = f64::from(x_0) + f64::from(x_t) * alpha_bar(t).sqrt();
             let variance = f64::from(std).powi(2) + f64::from(x_t).powi(2) * (1.0 - alpha_bar(t));
             assert!((mean - alpha_bar(s).sqrt()).abs() < 1e-5, "{t} to {s}: mean {mean}");

@@ -2,6 +2,23 @@
 //!
 //! Every network is written once, against the [`Backend`] trait: the same wiring runs under Candle (training and
 //! reference), is recorded as a [`Graph`] for WebGPU, and exported.
+//!
+//! ```
+//! use candle_core::Device;
+//! use lddgan::ModelFile;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
+//! let model = ModelFile::from_bytes(&std::fs::read(path)?, path)?.model(path, &Device::Cpu)?;
+//! let faces = model.sample_seeds(&[7u64, 8], &Device::Cpu)?.image;
+//! assert_eq!(faces.dims(), [2, 3, 64, 64]);
+//!
+//! // The same, as a list of operations for compilers.
+//! let graph = model.record(2)?;
+//! assert!(graph.outputs.iter().any(|(name, _)| name == "image"));
+//! # Ok(())
+//! # }
+//! ```
 
 #![warn(missing_docs, clippy::unwrap_used)]
 
@@ -13,6 +30,7 @@ pub mod diffusion;
 pub mod error;
 pub mod graph;
 pub mod haar;
+pub mod hash;
 pub mod layers;
 pub mod model_file;
 pub mod networks;
@@ -28,11 +46,11 @@ pub use config::{
 };
 pub use error::{Error, Result};
 pub use graph::{Graph, Recorder};
-pub use model_file::{ModelFile, Provenance};
+pub use model_file::{Direction, ModelFile, Provenance};
 #[cfg(feature = "cuda")]
 pub use ops::cuda::{
     FusedAdam, KeptParameters, MovingAverages, Replay, Slot as AdamSlot, Step as AdamStep, keep_memory,
 };
 pub use ops::{clamp, depthwise_conv2d, set_tf32};
-pub use recipe::{Mix, Recipe, Truncation};
+pub use recipe::{Mix, Recipe, Shifts, Truncation};
 pub use sampler::{Model, SampleInputs, Trajectory};

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
 use crate::error::{Error, Result};
+use crate::hash::hex;
 use crate::networks::{Decoder, Discriminator, Encoder, Generator};
 use crate::parameters::{TensorMap, Weights};
 use crate::sampler::Model;
@@ -57,6 +58,27 @@ pub struct Provenance {
     pub metrics: BTreeMap<String, f64>,
     /// Git revision of the trainer.
     pub revision: String,
+    /// What the principal modes are called that images can be moved along, see [`crate::Shifts`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directions: Vec<Direction>,
+}
+
+/// A mode, and in a word what it changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Direction {
+    /// Its number, from the strongest on.
+    pub mode: usize,
+    /// Safe as that of the model.
+    #[serde(deserialize_with = "safe_name")]
+    pub name: String,
+}
+
+impl Provenance {
+    /// The mode of the direction with this name, or number.
+    pub fn direction(&self, name: &str) -> Option<usize> {
+        let named = self.directions.iter().find(|direction| direction.name == name);
+        named.map(|direction| direction.mode).or_else(|| name.parse().ok())
+    }
 }
 
 /// The longest name of a model, in characters.
@@ -269,7 +291,7 @@ fn hash(config: &RawValue, tensors: &TensorMap) -> String {
         hasher.update(format!("\n{name} {} {:?}\n", tensor.dtype().as_str(), tensor.dims()));
         hasher.update(tensor.data());
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize())
 }
 
 #[cfg(test)]

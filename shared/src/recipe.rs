@@ -1,4 +1,4 @@
-//! What the random numbers of an image are made of: those of one seed, or of two, mixed.
+//! What the random numbers of an image are made of: those of one seed, or of two, mixed, and moved along directions.
 
 use std::str::FromStr;
 
@@ -80,6 +80,64 @@ impl FromStr for Truncation {
     }
 }
 
+/// How far an image is moved along directions: what is added to values of z at the first step. Where the generator starts
+/// from the normal distribution of the data ([`crate::networks::Gaussian`]), value k of z there is how many standard
+/// deviations the image is from the mean along principal mode k of the data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shifts([(usize, f32); Shifts::MOST]);
+
+impl Shifts {
+    /// Along how many directions an image can be moved at once.
+    pub const MOST: usize = 8;
+    /// How far it can be moved, in standard deviations.
+    pub const FARTHEST: f32 = 5.0;
+
+    /// How far the image is moved along a direction.
+    pub fn get(&self, mode: usize) -> f32 {
+        self.0.iter().find(|(known, _)| *known == mode).map_or(0.0, |(_, amount)| *amount)
+    }
+
+    /// Moves the image that far along a direction; the error says why it cannot be.
+    pub fn set(&mut self, mode: usize, amount: f32) -> Result<(), String> {
+        if !(-Self::FARTHEST..=Self::FARTHEST).contains(&amount) {
+            return Err(format!("an image is moved along a direction by -{0} to {0}", Self::FARTHEST));
+        }
+        let known = self.0.iter().position(|(known, amount)| *known == mode && *amount != 0.0);
+        let place = known.or_else(|| self.0.iter().position(|(_, amount)| *amount == 0.0));
+        let place = place.ok_or_else(|| format!("an image is moved along {} directions at most", Self::MOST))?;
+        self.0[place] = (mode, amount);
+        Ok(())
+    }
+
+    /// These, but for one direction.
+    pub fn without(mut self, mode: usize) -> Self {
+        self.0.iter_mut().filter(|(known, _)| *known == mode).for_each(|shift| *shift = Default::default());
+        self
+    }
+
+    /// The directions that the image is moved along, and how far.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, f32)> {
+        self.0.into_iter().filter(|(_, amount)| *amount != 0.0)
+    }
+
+    /// Moves z of the first step.
+    pub(crate) fn apply(&self, z: &mut [f32]) {
+        for (mode, amount) in self.iter() {
+            if let Some(value) = z.get_mut(mode) {
+                *value += amount;
+            }
+        }
+    }
+}
+
+/// `MODE=AMOUNT`, by commas.
+impl std::fmt::Display for Shifts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts: Vec<String> = self.iter().map(|(mode, amount)| format!("{mode}={amount}")).collect();
+        f.write_str(&parts.join(","))
+    }
+}
+
 /// The random numbers of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -91,6 +149,8 @@ pub struct Recipe {
     pub z_step: Option<usize>,
     /// Values of z larger than this are drawn again.
     pub truncation: Option<f32>,
+    /// Added to z of the first step.
+    pub shifts: Shifts,
 }
 
 impl From<u64> for Recipe {
@@ -101,7 +161,7 @@ impl From<u64> for Recipe {
 
 impl From<Mix> for Recipe {
     fn from(mix: Mix) -> Self {
-        Self { x: mix, z: mix, z_step: None, truncation: None }
+        Self { x: mix, z: mix, z_step: None, truncation: None, shifts: Shifts::default() }
     }
 }
 
@@ -197,6 +257,23 @@ mod tests {
         for name in ["x", "noise/2", "z/3", "z/1", "z/0"] {
             assert_eq!(recipe.draw(name, 9), Stream::new(5, 0, name).normals(9), "{name}");
         }
+    }
+
+    #[test]
+    fn directions_are_set_and_refused() {
+        let mut shifts = Shifts::default();
+        assert_eq!((shifts.get(0), shifts.to_string()), (0.0, String::new()));
+        for (mode, amount) in [(3, -2.0), (0, 1.5), (3, 0.5), (200, 1.0), (0, 0.0), (7, 0.25)] {
+            shifts.set(mode, amount).unwrap();
+        }
+        assert_eq!((shifts.get(3), shifts.get(0)), (0.5, 0.0));
+        assert_eq!(shifts.to_string(), "3=0.5,7=0.25,200=1");
+        let mut z = [1.0; 8];
+        shifts.apply(&mut z);
+        assert_eq!(z, [1.0, 1.0, 1.0, 1.5, 1.0, 1.0, 1.0, 1.25]);
+        assert!([f32::NAN, 5.1, -5.1].iter().all(|&amount| shifts.set(1, amount).is_err()));
+        assert!((10..15).all(|mode| shifts.set(mode, 1.0).is_ok()));
+        assert!(shifts.set(20, 1.0).unwrap_err().contains("8 directions at most"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 
 use crate::backend::{Backend, CandleBackend};
 use crate::config::ModelConfig;
-use crate::diffusion::{Posterior, Schedule};
+use crate::diffusion::{PosteriorCoefficients, Schedule};
 use crate::error::Result;
 use crate::graph::{Graph, Recorder};
 use crate::layers::{Conv2d, ConvGeometry};
@@ -109,9 +109,17 @@ impl Model {
     /// that leads from x_{t+1}, the last without noise.
     pub fn draw<R: Copy + Into<Recipe>>(&self, recipes: &[R]) -> Vec<NamedNoise> {
         let recipes: Vec<Recipe> = recipes.iter().map(|&recipe| recipe.into()).collect();
+        let first = format!("z/{}", self.schedule.steps() - 1);
         let input = |(name, shape): (String, Vec<usize>)| {
             let count = shape[1..].iter().product();
-            let values = recipes.iter().flat_map(|recipe| recipe.draw(&name, count)).collect();
+            let draw = |recipe: &Recipe| {
+                let mut values = recipe.draw(&name, count);
+                if name == first {
+                    recipe.shifts.apply(&mut values);
+                }
+                values
+            };
+            let values = recipes.iter().flat_map(draw).collect();
             NamedNoise { name, shape, values }
         };
         self.input_shapes(recipes.len()).into_iter().map(input).collect()
@@ -138,22 +146,34 @@ impl Model {
 
     /// Makes images from noise.
     pub fn sample<B: Backend>(&self, b: &mut B, inputs: &SampleInputs<B::Value>) -> Result<Trajectory<B::Value>> {
-        let batch = b.shape(&inputs.x).first().copied().unwrap_or(0);
         let mut x = inputs.x.clone();
         let mut latents = vec![x.clone()];
-        for (i, (from, to)) in self.steps().enumerate() {
-            let step = self.generator.step_inputs(&self.schedule, &vec![from as u32 - 1; batch], &self.device)?;
-            let step = constants(b, &step)?;
-            let x_0 = self.generator.forward(b, &x, &step, &inputs.z[i])?;
-            let Posterior { x_0: factor, x_t, std } = self.schedule.posterior(from, to);
-            x = match inputs.noise.get(i) {
-                Some(noise) => b.weighted_sum(&[(factor, &x_0), (x_t, &x), (std, noise)])?,
-                None => b.weighted_sum(&[(factor, &x_0)])?,
-            };
+        for index in 0..self.steps().count() {
+            x = self.step(b, &x, inputs, index)?;
             latents.push(x.clone());
         }
         let image = self.decode(b, &x)?;
         Ok(Trajectory { latents, image })
+    }
+
+    /// The latent after the denoising step of this index, the first being 0, from the latent before it.
+    pub fn step<B: Backend>(
+        &self,
+        b: &mut B,
+        x: &B::Value,
+        inputs: &SampleInputs<B::Value>,
+        index: usize,
+    ) -> Result<B::Value> {
+        let (from, to) = (self.levels[index], self.levels[index + 1]);
+        let batch = b.shape(x).first().copied().unwrap_or(0);
+        let step = self.generator.step_inputs(&self.schedule, &vec![from as u32 - 1; batch], &self.device)?;
+        let step = constants(b, &step)?;
+        let x_0 = self.generator.forward(b, x, &step, &inputs.z[index])?;
+        let PosteriorCoefficients { x_0: factor, x_t, std } = self.schedule.posterior(from, to);
+        match inputs.noise.get(index) {
+            Some(noise) => b.weighted_sum(&[(factor, &x_0), (x_t, x), (std, noise)]),
+            None => b.weighted_sum(&[(factor, &x_0)]),
+        }
     }
 
     /// The image of a scaled latent.

@@ -40,6 +40,8 @@ enum Command {
     Average(commands::Average),
     /// Put another decoder under the generator of a model: one that went on learning
     ReplaceDecoder(commands::ReplaceDecoder),
+    /// Write names into a model file, for the directions that its images can be moved along
+    NameDirections(commands::NameDirections),
     /// Turn the authors' PyTorch checkpoints into a model file
     Import(Box<commands::Import>),
     /// Write generator and decoder as ONNX files, for other runtimes
@@ -66,9 +68,11 @@ enum Train {
 }
 
 fn main() -> ExitCode {
-    threads::limit();
+    // SAFETY: the program has no other thread yet.
+    unsafe { threads::limit() };
     // The R1 penalty needs second-order gradients.
-    second_order::start();
+    // SAFETY: as above.
+    unsafe { second_order::start() };
     match run(&Cli::parse().command) {
         Ok(ended) => status(ended),
         Err(error) => {
@@ -103,6 +107,7 @@ fn run(command: &Command) -> Result<Ended> {
         Command::Neighbours(options) => commands::neighbours(options),
         Command::Average(options) => commands::average(options),
         Command::ReplaceDecoder(options) => commands::replace_decoder(options),
+        Command::NameDirections(options) => commands::name_directions(options),
         Command::Import(options) => commands::import(options),
         Command::Export(options) => commands::export(options),
         Command::Run(options) => commands::run(options),

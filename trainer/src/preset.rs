@@ -4,6 +4,7 @@ use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use std::ops::RangeBounds;
 use std::path::Path;
 
+use lddgan::backend::MINIBATCH_GROUP;
 use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig, cost};
 use serde::{Deserialize, Serialize};
 
@@ -335,7 +336,7 @@ impl Preset {
 
     fn validate_gan(&self) -> Result<(), String> {
         let gan = &self.train_gan;
-        if !gan.batch.is_multiple_of(gan.batch.min(4)) {
+        if !gan.batch.is_multiple_of(gan.batch.min(MINIBATCH_GROUP)) {
             return Err(format!("train_gan.batch: {} must be less than 4 or a multiple of 4", gan.batch));
         }
         if gan.final_learning_rate.is_some() && gan.final_generator_learning_rate.is_some() {

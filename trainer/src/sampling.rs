@@ -21,7 +21,7 @@ pub struct Sampler {
 }
 
 enum Place {
-    Cpu(Option<Compiled>),
+    Cpu(Option<Box<Compiled>>),
     Candle(Device),
     Wgpu(Box<GpuSampler>),
 }
@@ -141,20 +141,20 @@ impl Sampler {
 
 /// The outputs of these names. What is compiled is kept for batches of the same size.
 fn on_cpu<R: Copy + Into<Recipe>>(
-    compiled: &mut Option<Compiled>,
+    compiled: &mut Option<Box<Compiled>>,
     model: &Model,
     recipes: &[R],
     names: &[String],
 ) -> Result<Vec<Tensor>> {
     let (batch, levels) = (recipes.len(), model.levels());
-    let fits = |compiled: &Compiled| compiled.batch == batch && compiled.levels == levels;
-    let Compiled { executor, .. } = match compiled.take().filter(fits) {
-        Some(known) => compiled.insert(known),
-        None => {
-            let executor = lddgan_cpu::Executor::new(&model.record(batch)?)?;
-            compiled.insert(Compiled { batch, levels: levels.to_vec(), executor })
-        }
-    };
+    let Compiled { executor, .. } =
+        &mut **match compiled.take().filter(|known| known.batch == batch && known.levels == levels) {
+            Some(known) => compiled.insert(known),
+            None => {
+                let executor = lddgan_cpu::Executor::new(&model.record(batch)?)?;
+                compiled.insert(Box::new(Compiled { batch, levels: levels.to_vec(), executor }))
+            }
+        };
     let noise = model.draw(recipes);
     executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
     let read = |name: &String| Ok(Tensor::from_vec(executor.read(name)?, executor.shape(name)?, &Device::Cpu)?);

@@ -22,9 +22,13 @@ fn gpu_thread() -> Option<&'static ThreadPool> {
     POOL.get_or_init(|| ThreadPoolBuilder::new().num_threads(1).build().ok()).as_ref()
 }
 
-/// Starts the threads. To be called before the program has any others: it changes the environment.
-pub fn start() {
-    // SAFETY: there is no other thread that could read the environment.
+/// Starts the threads.
+///
+/// # Safety
+///
+/// The program has no other thread yet: this changes the environment.
+pub unsafe fn start() {
+    // SAFETY: the caller's.
     unsafe { std::env::set_var(VARIABLE, "1") };
     for pool in [pool(), gpu_thread()].into_iter().flatten() {
         pool.broadcast(|_| {

@@ -145,6 +145,51 @@ fn an_image_says_what_it_is() {
 }
 
 /// Every image is there as soon as it is made, so that a program that is killed leaves those.
+/// A name is another word for its mode, and images moved along it differ from those that are not.
+#[test]
+fn images_are_moved_along_directions() {
+    let folder = Folder::new();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces256.safetensors");
+    let named = folder.path("named.safetensors");
+    let name = |names: &[&str]| {
+        let mut command = program(&["name-directions", "--model", model]);
+        for name in names {
+            command.args(["--name", name]);
+        }
+        command.arg("--out").arg(&named).output().unwrap()
+    };
+    fail(&name(&["hair=256"]), &["hair=256", "modes 0 to 255"]);
+    fail(&name(&["3=3"]), &["needs a name"]);
+    succeed(&name(&["hair=3", "pose=1"]));
+    let shown = succeed(&program(&["info", "--model"]).arg(&named).output().unwrap());
+    assert!(shown.contains("name = \"hair\"") && shown.contains("mode = 3"), "{shown}");
+
+    let sample = |directions: &[&str]| {
+        let mut command = program(&["sample", "--count", "1", "--model"]);
+        command.arg(&named).arg("--out").arg(folder.path("out"));
+        for direction in directions {
+            command.args(["--direction", direction]);
+        }
+        command.output().unwrap()
+    };
+    let picture = |name: &str| std::fs::read(folder.path("out").join(name)).unwrap();
+    succeed(&sample(&["hair=2", "0=-1"]));
+    let by_name = picture("faces256-0-directions-3=2,0=-1.png");
+    succeed(&sample(&["3=2", "0=-1"]));
+    assert_eq!(picture("faces256-0-directions-3=2,0=-1.png"), by_name);
+    let reader = png::Decoder::new(std::io::Cursor::new(&by_name)).read_info().unwrap();
+    let texts = &reader.info().uncompressed_latin1_text;
+    assert!(texts.iter().any(|text| text.keyword == "Directions" && text.text == "3=2,0=-1"), "{texts:?}");
+    succeed(&sample(&[]));
+    let pixels = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().into_rgb8();
+    assert_ne!(pixels(&picture("faces256-0.png")), pixels(&by_name));
+
+    fail(&sample(&["nose=1"]), &["nose=1", "directions hair, pose and 0 to 255"]);
+    fail(&sample(&["256=1"]), &["256=1"]);
+    fail(&sample(&["hair"]), &["NAME=AMOUNT"]);
+    fail(&sample(&["hair=9"]), &["-5 to 5"]);
+}
+
 #[test]
 fn images_are_written_one_after_the_other() {
     let folder = Folder::new();

@@ -54,7 +54,8 @@ fn measured(preset: &Preset, batch: usize) -> u64 {
 /// Small networks with many samples, and large ones with few.
 #[test]
 fn estimates_are_near_what_steps_take() {
-    second_order::start();
+    // SAFETY: the test is alone, and its only other thread waits for it.
+    unsafe { second_order::start() };
     for (name, batch) in [("faces64", 4), ("faces64", 16), ("cifar10-slim", 4)] {
         let preset = Preset::load(name).unwrap();
         let estimate = Estimate::of_gan(&preset, Precision::F32).unwrap().bytes(batch);

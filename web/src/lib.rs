@@ -4,6 +4,16 @@
 
 #[cfg(all(target_arch = "wasm32", feature = "bench"))]
 mod bench;
+#[cfg(any(target_arch = "wasm32", test))]
+mod choices;
+#[cfg(target_arch = "wasm32")]
+mod faces;
+#[cfg(target_arch = "wasm32")]
+mod fetch;
 #[cfg(target_arch = "wasm32")]
 mod library;
 mod page;
+#[cfg(target_arch = "wasm32")]
+mod time;
+#[cfg(target_arch = "wasm32")]
+mod words;

@@ -1,50 +1,29 @@
-//! The program as a library for other pages: faces from a model file.
+//! The program of the package: a model on the thread that loaded it, as `npm/index.js` uses it.
 
 use std::cell::RefCell;
 
-use js_sys::{Function, Object, Reflect, Uint8ClampedArray};
-use lddgan::{ModelFile, Recipe, check};
+use js_sys::{Array, Function, Uint8Array, Uint8ClampedArray};
+use lddgan::{ModelFile, Recipe, hash};
 use wasm_bindgen::prelude::*;
-use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
+use web_sys::AbortSignal;
 
-use crate::page::settings::{parse_executor, parse_seed, random_seed};
-use crate::page::worker::clock::pause;
-use crate::page::worker::download::{Download, Progress};
-use crate::page::worker::sampler::Sampler;
-
-#[wasm_bindgen(typescript_custom_section)]
-const TYPES: &str = r#"
-/** How a model is loaded. */
-export interface LoadOptions {
-  /** Called while the model file comes: how many bytes of it are there, and of how many, where that is known. */
-  onProgress?: (progress: { bytes: number; total?: number }) => void;
-  /** What makes the faces: WebGPU where there is a GPU, and Candle in WebAssembly elsewhere ("auto", the default). */
-  executor?: "auto" | "webgpu" | "candle";
-}
-
-/** Which faces are made. */
-export interface GenerateOptions {
-  /** Of the first face; the others have the seeds that follow. Without it, chance decides. */
-  seed?: number | bigint;
-  /** How many faces, 1 by default. */
-  count?: number;
-  /** Denoising steps: as many as the model has, or fewer. */
-  steps?: number;
-  /** Where the faces are drawn, side by side and as near to a square as they go; its size is set. */
-  canvas?: HTMLCanvasElement | OffscreenCanvas;
-}
-"#;
+use crate::choices::{parse_dtype, parse_executor, parse_seed, random_seed};
+use crate::faces::Sampler;
+use crate::fetch::{Download, Progress};
+use crate::time::pause;
 
 #[wasm_bindgen]
 extern "C" {
-    #[wasm_bindgen(typescript_type = "LoadOptions")]
+    /// Values that were not given are undefined.
     pub type LoadOptions;
     #[wasm_bindgen(method, getter, js_name = onProgress)]
-    fn on_progress(this: &LoadOptions) -> JsValue;
+    fn on_progress(this: &LoadOptions) -> Option<Function>;
     #[wasm_bindgen(method, getter)]
     fn executor(this: &LoadOptions) -> JsValue;
+    #[wasm_bindgen(method, getter)]
+    fn signal(this: &LoadOptions) -> Option<AbortSignal>;
 
-    #[wasm_bindgen(typescript_type = "GenerateOptions")]
+    /// Values that were not given are undefined.
     pub type GenerateOptions;
     #[wasm_bindgen(method, getter)]
     fn seed(this: &GenerateOptions) -> JsValue;
@@ -53,7 +32,13 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn steps(this: &GenerateOptions) -> JsValue;
     #[wasm_bindgen(method, getter)]
-    fn canvas(this: &GenerateOptions) -> JsValue;
+    fn dtype(this: &GenerateOptions) -> JsValue;
+    #[wasm_bindgen(method, getter)]
+    fn executor(this: &GenerateOptions) -> JsValue;
+    #[wasm_bindgen(method, getter)]
+    fn signal(this: &GenerateOptions) -> Option<AbortSignal>;
+    #[wasm_bindgen(method, getter, js_name = onStep)]
+    fn on_step(this: &GenerateOptions) -> Option<Function>;
 
     #[wasm_bindgen(js_name = String)]
     fn text(value: &JsValue) -> String;
@@ -62,9 +47,9 @@ extern "C" {
 /// More faces at once than memory is there for everywhere.
 const MAX_COUNT: usize = 1024;
 
-/// A model that makes faces, on the thread that loaded it.
+/// A model that makes faces.
 #[wasm_bindgen]
-pub struct Lddgan {
+pub struct Program {
     /// Away while it makes faces.
     sampler: RefCell<Option<Sampler>>,
     /// Height and width of a face in pixels.
@@ -76,72 +61,74 @@ pub struct Lddgan {
 }
 
 #[wasm_bindgen]
-impl Lddgan {
-    /// Downloads a model file and makes it ready.
-    pub async fn load(url: String, options: Option<LoadOptions>) -> Result<Lddgan, JsError> {
-        let [on_progress, executor] = match &options {
-            Some(options) => [options.on_progress(), options.executor()],
-            None => [JsValue::UNDEFINED, JsValue::UNDEFINED],
+impl Program {
+    /// Makes a model ready: from its address, or from a file's bytes.
+    pub async fn load(source: JsValue, options: LoadOptions) -> Result<Program, JsValue> {
+        let executor = given(&options.executor(), parse_executor)?.unwrap_or_default();
+        let url = source.as_string();
+        let bytes = match &url {
+            Some(url) => download(url, &options).await?,
+            None => Uint8Array::new(&source).to_vec(),
         };
-        let executor = if executor.is_undefined() { Ok(Default::default()) } else { parse_executor(&text(&executor)) };
-        let executor = executor.map_err(error)?;
-        let bytes = Download::new(url.clone(), None).finish(|progress| report(&on_progress, &progress)).await;
-        let bytes = bytes.map_err(error)?;
-        let file = url.rsplit('/').next().unwrap_or(&url);
+        let file = url.as_deref().map_or("the file", |url| url.rsplit('/').next().unwrap_or(url));
         let model = ModelFile::from_bytes(&bytes, file)
             .and_then(|read| read.model(file, &candle_core::Device::Cpu))
             .map_err(|reason| error(format!("The model cannot be used: {reason}.")))?;
         let (image_size, steps) = (model.config.autoencoder.image_size, model.schedule.steps());
-        let sampler = Sampler::new(model, check::sha256(&bytes), Default::default(), executor).await;
+        let sampler = Sampler::new(model, hash::sha256(&bytes), Default::default(), executor).await;
         Ok(Self { sampler: Some(sampler).into(), image_size, steps })
     }
 
-    /// Makes faces, in the order of their seeds.
-    pub async fn generate(&self, options: Option<GenerateOptions>) -> Result<Vec<ImageData>, JsError> {
-        let [seed, count, steps, canvas] = match &options {
-            Some(options) => [options.seed(), options.count(), options.steps(), options.canvas()],
-            None => [const { JsValue::UNDEFINED }; 4],
-        };
-        let first = if seed.is_undefined() { Ok(random_seed()) } else { parse_seed(&text(&seed)) };
-        let count = if count.is_undefined() { Ok(1) } else { parse_whole("count", &text(&count), MAX_COUNT) };
-        let steps = if steps.is_undefined() { Ok(self.steps) } else { parse_whole("steps", &text(&steps), self.steps) };
-        let (first, count, steps) = (first.map_err(error)?, count.map_err(error)?, steps.map_err(error)?);
+    /// The RGBA pixels of faces, in the order of their seeds.
+    pub async fn generate(&self, options: GenerateOptions) -> Result<Vec<Uint8ClampedArray>, JsValue> {
+        let first = given(&options.seed(), parse_seed)?.unwrap_or_else(random_seed);
+        let count = given(&options.count(), |count| parse_whole("count", count, MAX_COUNT))?.unwrap_or(1);
+        let steps = given(&options.steps(), |steps| parse_whole("steps", steps, self.steps))?.unwrap_or(self.steps);
+        let dtype = given(&options.dtype(), parse_dtype)?.unwrap_or_default();
+        let executor = given(&options.executor(), parse_executor)?;
         let mut sampler = self.sampler.take().ok_or_else(busy)?;
+        if let Some(choice) = executor {
+            sampler = sampler.with_choice(choice).await;
+        }
+        sampler.set_dtype(dtype);
         let truncation = sampler.model().config.generator.truncation();
         let recipe = |index| Recipe { truncation, ..first.wrapping_add(index).into() };
         let recipes: Vec<Recipe> = (0..count as u64).map(recipe).collect();
         let made = match sampler.set_steps(steps) {
-            Ok(()) => make(&mut sampler, &recipes, self.image_size).await,
+            Ok(()) => make(&mut sampler, &recipes, &options).await,
             Err(reason) => Err(error(reason)),
         };
         self.sampler.replace(Some(sampler));
-        let faces = made?;
-        if !canvas.is_undefined() {
-            draw(&faces, self.image_size, canvas.unchecked_ref())
-                .map_err(|_| error("The canvas cannot be drawn on."))?;
-        }
-        Ok(faces)
+        made
     }
 
     /// What makes the faces, in words.
     #[wasm_bindgen(getter)]
-    pub fn executor(&self) -> Result<String, JsError> {
+    pub fn executor(&self) -> Result<String, JsValue> {
         Ok(self.sampler.borrow().as_ref().ok_or_else(busy)?.info().name)
     }
 
     /// What a visitor should know about that, if there is something.
     #[wasm_bindgen(getter)]
-    pub fn note(&self) -> Result<Option<String>, JsError> {
+    pub fn note(&self) -> Result<Option<String>, JsValue> {
         Ok(self.sampler.borrow().as_ref().ok_or_else(busy)?.info().note)
     }
 }
 
-fn error(words: impl AsRef<str>) -> JsError {
-    JsError::new(words.as_ref())
+fn error(words: impl AsRef<str>) -> JsValue {
+    JsError::new(words.as_ref()).into()
 }
 
-fn busy() -> JsError {
+fn busy() -> JsValue {
     error("The faces of an earlier call are not done; wait for its promise first.")
+}
+
+/// The value of an option, if it was given.
+fn given<T>(value: &JsValue, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>, JsValue> {
+    match value.is_undefined() {
+        true => Ok(None),
+        false => parse(&text(value)).map(Some).map_err(error),
+    }
 }
 
 fn parse_whole(name: &str, text: &str, greatest: usize) -> Result<usize, String> {
@@ -149,47 +136,77 @@ fn parse_whole(name: &str, text: &str, greatest: usize) -> Result<usize, String>
     number.ok_or_else(|| format!("{name} must be a whole number from 1 to {greatest}"))
 }
 
-/// Tells the page, if it wants to know. What its function throws is no matter of the download.
-fn report(on_progress: &JsValue, progress: &Progress) {
-    let (Some(listener), Progress::Received { bytes, total }) = (on_progress.dyn_ref::<Function>(), progress) else {
-        return;
+async fn download(url: &str, options: &LoadOptions) -> Result<Vec<u8>, JsValue> {
+    let (signal, on_progress) = (options.signal(), options.on_progress());
+    let tell = |progress| {
+        if let (Some(listener), Progress::Received { bytes, total }) = (&on_progress, progress) {
+            let total = total.map_or(JsValue::UNDEFINED, |total| JsValue::from(total as f64));
+            // What the page's function throws is no matter of the download.
+            drop(listener.call2(&JsValue::NULL, &(bytes as f64).into(), &total));
+        }
     };
-    let told = Object::new();
-    let set = |name: &str, value: f64| Reflect::set(&told, &name.into(), &value.into());
-    drop(set("bytes", *bytes as f64));
-    if let Some(total) = total {
-        drop(set("total", *total as f64));
-    }
-    drop(listener.call1(&JsValue::NULL, &told));
+    let finished = Download::new(url.to_owned(), None).until(signal.clone()).finish(tell).await;
+    end_if_aborted(signal.as_ref())?;
+    finished.map_err(error)
 }
 
-async fn make(sampler: &mut Sampler, recipes: &[Recipe], size: usize) -> Result<Vec<ImageData>, JsError> {
+/// An error if the page wants nothing more.
+fn end_if_aborted(signal: Option<&AbortSignal>) -> Result<(), JsValue> {
+    match signal {
+        Some(signal) if signal.aborted() => Err(signal.reason()),
+        _ => Ok(()),
+    }
+}
+
+async fn make(
+    sampler: &mut Sampler,
+    recipes: &[Recipe],
+    options: &GenerateOptions,
+) -> Result<Vec<Uint8ClampedArray>, JsValue> {
+    let (signal, on_step) = (options.signal(), options.on_step());
     let mut faces = Vec::new();
     while faces.len() < recipes.len() {
+        end_if_aborted(signal.as_ref())?;
         let rest = &recipes[faces.len()..];
-        let batch = sampler.sample(&rest[..sampler.batch().min(rest.len())]).await.map_err(error)?;
-        // None: WebGPU failed, and the next attempt is another.
-        for pixels in batch.into_iter().flat_map(|batch| batch.images) {
-            // A copy: a view of this program's memory would change under the page's hands.
-            let pixels = Uint8ClampedArray::from(pixels.as_slice());
-            let face = ImageData::new_with_js_u8_clamped_array(&pixels, size as u32);
-            faces.push(face.map_err(|_| error("The browser has no memory for the faces."))?);
-        }
+        let made = match &on_step {
+            Some(listener) => develop(sampler, rest[0], faces.len(), listener).await,
+            None => sample(sampler, &rest[..sampler.batch().min(rest.len())]).await,
+        };
+        faces.extend(made.map_err(error)?);
         pause(0).await;
     }
     Ok(faces)
 }
 
-/// A canvas of either kind has the same properties and functions.
-fn draw(faces: &[ImageData], size: usize, canvas: &HtmlCanvasElement) -> Result<(), JsValue> {
-    let columns = (1..).find(|columns| columns * columns >= faces.len()).unwrap_or(1);
-    canvas.set_width((columns * size) as u32);
-    canvas.set_height((faces.len().div_ceil(columns) * size) as u32);
-    let context = canvas.get_context("2d")?.ok_or("no context")?;
-    let context: CanvasRenderingContext2d = context.unchecked_into();
-    for (index, face) in faces.iter().enumerate() {
-        let [x, y] = [index % columns, index / columns].map(|place| (place * size) as f64);
-        context.put_image_data(face, x, y)?;
+/// The next faces; none if WebGPU failed, and the next attempt is another.
+async fn sample(sampler: &mut Sampler, recipes: &[Recipe]) -> Result<Vec<Uint8ClampedArray>, String> {
+    let batch = sampler.sample(recipes).await?;
+    Ok(batch.into_iter().flat_map(|batch| batch.images).map(|pixels| copy(&pixels)).collect())
+}
+
+/// As [`sample`], a face whose steps are shown to the page.
+async fn develop(
+    sampler: &mut Sampler,
+    recipe: Recipe,
+    face: usize,
+    listener: &Function,
+) -> Result<Vec<Uint8ClampedArray>, String> {
+    let mut images: Vec<Uint8ClampedArray> = Vec::new();
+    let show = |pixels: Vec<u8>| {
+        let image = copy(&pixels);
+        let told = Array::of3(&(face as f64).into(), &(images.len() as f64).into(), &image);
+        images.push(image);
+        // What the page's function throws is no matter of the face.
+        drop(listener.apply(&JsValue::NULL, &told));
+    };
+    // The last one is the face.
+    match sampler.develop(recipe, show).await? {
+        true => Ok(images.pop().into_iter().collect()),
+        false => Ok(Vec::new()),
     }
-    Ok(())
+}
+
+/// A view of this program's memory would change under the page's hands.
+fn copy(pixels: &[u8]) -> Uint8ClampedArray {
+    Uint8ClampedArray::from(pixels)
 }

@@ -24,7 +24,7 @@ const FLOPS_PER_ROUND: f64 = 8.0 * 4.0 * 4.0 * 2.0;
 /// The best of so many passes counts.
 const PASSES: usize = 5;
 /// A pass should take so long, so that timestamps and starting cost nothing.
-const LONG_ENOUGH: f64 = 5e-3;
+const MIN_PASS_SECONDS: f64 = 5e-3;
 
 /// Measures both ceilings; needs an adapter with timestamp queries. Takes less than a second on a GPU.
 pub async fn measure(gpu: &Gpu) -> Result<Ceilings> {
@@ -34,7 +34,7 @@ pub async fn measure(gpu: &Gpu) -> Result<Ceilings> {
     // Few threads at first, for adapters that are slow.
     let (mut workgroups, mut rounds) = (256, 8);
     let mut seconds = bench.time("multiply_add", workgroups, rounds).await?;
-    while seconds < LONG_ENOUGH && rounds < 1 << 20 {
+    while seconds < MIN_PASS_SECONDS && rounds < 1 << 20 {
         if workgroups < WORKGROUPS / 4 {
             workgroups *= 4;
         } else {

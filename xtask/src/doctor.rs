@@ -9,7 +9,7 @@ pub fn run() -> Result<()> {
     for tool in tools()? {
         let purpose = match tool.purpose {
             Purpose::Page => "page",
-            Purpose::Tests => "tests",
+            Purpose::Tests | Purpose::EveryTest => "tests",
         };
         let (mark, state) = match tool.state() {
             State::Found(found) => ("ok", found),

@@ -12,6 +12,7 @@ mod gpu_visit;
 mod install;
 mod page;
 mod publish;
+mod recorded;
 mod test;
 mod tools;
 mod workspace;
@@ -39,6 +40,8 @@ enum Command {
     Bundle(publish::Options),
     /// Write the program as a package for other pages, with TypeScript types and an example
     Npm(publish::Options),
+    /// Make the faces that the page shows while it loads, from the card of its model
+    Recorded(recorded::Options),
     /// Run every check: formatting, lints, unit and parity tests, the page in a headless browser
     Test(test::Options),
     /// Time this project beside others
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Dist(options) => publish::dist(&options),
         Command::Bundle(options) => publish::bundle(&options),
         Command::Npm(options) => publish::npm(&options),
+        Command::Recorded(options) => recorded::write(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::bench(&options),
         Command::Doctor => doctor::run(),

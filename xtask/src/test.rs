@@ -7,7 +7,7 @@ use crate::publish;
 use crate::tools::{Purpose, WASM_TARGET};
 use crate::workspace;
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,37 +18,63 @@ pub struct Options {
     /// Install the packages of the operating system that the tests need; as root, on Debian and Ubuntu
     #[arg(long)]
     install: bool,
+    /// Run one part alone
+    #[arg(long, value_name = "PART")]
+    only: Option<Part>,
 }
 
-type Step = (&'static str, fn() -> Result<()>);
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Formatting, lints, documentation
+    Lints,
+    /// The tests of each crate
+    Unit,
+    /// Tests that span crates: executor against executor, the page in a browser
+    Spanning,
+}
+
+type Step = (Part, &'static str, fn() -> Result<()>);
 
 /// All are in the release profile: networks are too slow in the other, and so procedural macros and build scripts are
-/// compiled once. The page comes before the tests because some of them open it in a browser. The tests train in several
-/// processes too, so they are compiled with MPI, without which the trainer is linted as well.
-const STEPS: [Step; 9] = [
-    ("format", || cargo("fmt --all --check")),
-    ("lints, native", || cargo("clippy --release --workspace --all-targets -- -D warnings")),
-    ("lints, native with MPI", || {
+/// compiled once. The tests train in several processes too, so they are compiled with MPI, without which the trainer is linted
+/// as well.
+const CHECKS: [Step; 5] = [
+    (Part::Lints, "format", || cargo("fmt --all --check")),
+    (Part::Lints, "lints, native", || cargo("clippy --release --workspace --all-targets -- -D warnings")),
+    (Part::Lints, "lints, native with MPI", || {
         cargo(&format!("clippy --release --workspace --all-targets {WITH_MPI} -- -D warnings"))
     }),
-    ("lints, wasm32", || {
-        let packages = "--package lddgan --package lddgan-cpu --package lddgan-webgpu --package lddgan-web --features lddgan-web/bench";
+    (Part::Lints, "lints, wasm32", || {
+        let packages = ["lddgan", "lddgan-cpu", "lddgan-webgpu", "lddgan-web"].map(|name| format!("--package {name}"));
+        let packages = format!("{} --features lddgan-web/bench", packages.join(" "));
         cargo(&format!("clippy --release --target {WASM_TARGET} {packages} -- -D warnings"))
     }),
-    ("documentation", || {
+    (Part::Lints, "documentation", || {
         let mut doc = cargo_command("doc --release --workspace --no-deps");
         command::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     }),
-    ("page", page::build),
-    ("page, as it is published", publish::all),
-    ("size budget", publish::check_budget),
-    ("unit, parity and browser tests", || cargo(&format!("test --release --workspace {WITH_MPI}"))),
 ];
+
+/// The page, which some of the tests that span crates open in a browser.
+const PAGE: [Step; 3] = [
+    (Part::Spanning, "page", page::build),
+    (Part::Spanning, "page, as it is published", publish::all),
+    (Part::Spanning, "size budget", publish::check_budget),
+];
+
+/// One part of the tests alone is compiled with other features of what it depends on than all of them together.
+const TESTS: [Step; 2] = [
+    (Part::Unit, "unit tests", || cargo(&format!("test --release --workspace --exclude lddgan-tests {WITH_MPI}"))),
+    (Part::Spanning, "tests that span crates", || cargo("test --release --package lddgan-tests")),
+];
+const ALL_TESTS: Step =
+    (Part::Spanning, "unit, parity and browser tests", || cargo(&format!("test --release --workspace {WITH_MPI}")));
 
 /// The recordings that the repository does not carry. With the variable, they are compared with too.
 const RECORDINGS: &str = "LDDGAN_FIXTURES";
-const LARGE_RECORDINGS: Step =
-    ("large recordings", || cargo("test --release --package lddgan-tests --test reference -- --ignored"));
+const LARGE_RECORDINGS: Step = (Part::Spanning, "large recordings", || {
+    cargo("test --release --package lddgan-tests --test reference -- --ignored")
+});
 
 const WITH_MPI: &str = "--features lddgan-trainer/mpi";
 
@@ -56,12 +82,18 @@ const WITH_MPI: &str = "--features lddgan-trainer/mpi";
 const NOT_RUN: &str = "LDDGAN_NOT_RUN";
 
 pub fn run(options: &Options) -> Result<()> {
-    install_missing(Purpose::Tests, if options.install { Packages::Install } else { Packages::Name })?;
+    match options.install {
+        true => install_missing(Purpose::EveryTest, Packages::Install)?,
+        false => install_missing(Purpose::Tests, Packages::Name)?,
+    }
     let not_run = not_run();
     fs::write(&not_run, "").with_context(|| not_run.display().to_string())?;
     let mut times = Vec::new();
     let recordings = std::env::var_os(RECORDINGS).map(|_| LARGE_RECORDINGS);
-    let result = STEPS.iter().chain(&recordings).try_for_each(|(title, check)| {
+    let tests: &[Step] = if options.only.is_some() { &TESTS } else { &[ALL_TESTS] };
+    let steps = CHECKS.iter().chain(&PAGE).chain(tests).chain(&recordings);
+    let mut steps = steps.filter(|(part, ..)| options.only.is_none_or(|only| only == *part));
+    let result = steps.try_for_each(|(_, title, check)| {
         println!("\n=== {title}");
         let start = Instant::now();
         let result = check().with_context(|| format!("failed: {title}"));
@@ -70,7 +102,7 @@ pub fn run(options: &Options) -> Result<()> {
     });
     print!("\n{}", table(&times, result.is_ok()));
     if recordings.is_none() {
-        println!("{}: not run: set {RECORDINGS}", LARGE_RECORDINGS.0);
+        println!("{}: not run: set {RECORDINGS}", LARGE_RECORDINGS.1);
     }
     let tests = fs::read_to_string(&not_run).unwrap_or_default();
     println!("{tests}tests that could not run here: {}", tests.lines().count());

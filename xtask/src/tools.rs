@@ -9,11 +9,13 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a tool is needed for. The tests need the page too, so `Page < Tests`.
+/// What a tool is needed for. The tests need the page too, so `Page < Tests`; some of them are not run where what they need
+/// is missing, which `EveryTest` has too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
     Page,
     Tests,
+    EveryTest,
 }
 
 pub struct Tool {
@@ -27,6 +29,8 @@ pub struct Tool {
 enum Finder {
     /// A program, under one of these names, that answers `--version`.
     Program(&'static [&'static str]),
+    /// A program that does not tell its version so.
+    Place(&'static str),
     WasmTarget,
     VulkanSoftwareDriver,
     EglDriver,
@@ -140,6 +144,57 @@ pub fn tools() -> Result<Vec<Tool>> {
             }),
         },
         Tool {
+            name: "Firefox",
+            purpose: Purpose::EveryTest,
+            finder: Finder::Program(&["firefox-esr", "firefox"]),
+            source: Source::Package(PackageSource {
+                debian: "firefox-esr",
+                ubuntu: "firefox",
+                elsewhere: "install Firefox and put it on PATH",
+            }),
+        },
+        Tool {
+            name: "geckodriver",
+            purpose: Purpose::EveryTest,
+            finder: Finder::Program(&["geckodriver"]),
+            source: Source::Crate(CrateSource {
+                package: "geckodriver",
+                program: "geckodriver",
+                version: "0.37.1".to_owned(),
+                locked: true,
+            }),
+        },
+        Tool {
+            name: "WebKitGTK",
+            purpose: Purpose::EveryTest,
+            finder: Finder::Place("WebKitWebDriver"),
+            source: Source::Package(PackageSource {
+                debian: "webkit2gtk-driver",
+                ubuntu: "webkit2gtk-driver",
+                elsewhere: "install WebKitGTK with its MiniBrowser and put WebKitWebDriver on PATH",
+            }),
+        },
+        Tool {
+            name: "Xvfb",
+            purpose: Purpose::EveryTest,
+            finder: Finder::Place("Xvfb"),
+            source: Source::Package(PackageSource {
+                debian: "xvfb",
+                ubuntu: "xvfb",
+                elsewhere: "install Xvfb, on which WebKitGTK's browser draws, and put it on PATH",
+            }),
+        },
+        Tool {
+            name: "Node",
+            purpose: Purpose::EveryTest,
+            finder: Finder::Place("node"),
+            source: Source::Package(PackageSource {
+                debian: "nodejs",
+                ubuntu: "nodejs",
+                elsewhere: "install Node 18 or newer and put it on PATH",
+            }),
+        },
+        Tool {
             name: "Vulkan software driver",
             purpose: Purpose::Tests,
             finder: Finder::VulkanSoftwareDriver,
@@ -213,6 +268,7 @@ impl Finder {
     fn find(&self) -> Option<String> {
         match self {
             Self::Program(names) => program_version(names),
+            Self::Place(name) => find_program(name).map(|path| path.display().to_string()),
             Self::WasmTarget => wasm_target_folder(),
             Self::VulkanSoftwareDriver => driver_file("vulkan/icd.d", "/lvp_icd"),
             Self::EglDriver => driver_file("glvnd/egl_vendor.d", "_mesa"),

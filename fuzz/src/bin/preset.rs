@@ -41,7 +41,8 @@ fuzz_target!(|text: &str| {
 
 fn train(preset: &Preset) {
     static SECOND_ORDER: Once = Once::new();
-    SECOND_ORDER.call_once(second_order::start);
+    // SAFETY: the fuzzer has one thread, which starts these before any others.
+    SECOND_ORDER.call_once(|| unsafe { second_order::start() });
     let (device, processes) = (&Device::Cpu, &Processes::alone());
     let setup = Setup { preset, seed: 0, precision: Precision::F32, device, processes, moments: None };
     let mut trainer = Trainer::new(&setup).expect("a valid preset can be trained");

@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Tensor};
 
-use super::{Activation, Backend, FirMode};
+use super::{Activation, Backend, FirMode, MINIBATCH_GROUP, SQUARES_EPSILON};
 use crate::error::{Error, Result};
 use crate::layers::{Conv2d, GroupNorm, Linear};
 use crate::ops;
@@ -65,7 +65,7 @@ impl Backend for CandleBackend {
     }
 
     fn pixel_norm(&mut self, x: &Tensor) -> Result<Tensor> {
-        let mean = (x.sqr()?.mean_keepdim(1)? + 1e-8)?;
+        let mean = (x.sqr()?.mean_keepdim(1)? + SQUARES_EPSILON)?;
         Ok(x.broadcast_div(&mean.sqrt()?)?)
     }
 
@@ -152,13 +152,13 @@ impl Backend for CandleBackend {
 
     fn minibatch_stddev(&mut self, x: &Tensor) -> Result<Tensor> {
         let (n, c, h, w) = x.dims4()?;
-        let group = n.min(4);
+        let group = n.min(MINIBATCH_GROUP);
         if group == 0 || n % group != 0 {
             return Err(Error::shape("minibatch_stddev", format!("batch {n} must be less than 4 or a multiple of 4")));
         }
         let groups = wide(x)?.reshape((group, n / group, c * h * w))?;
         let variance = groups.broadcast_sub(&groups.mean_keepdim(0)?)?.sqr()?.mean(0)?;
-        let stddev = (variance + 1e-8)?.sqrt()?.mean_keepdim(1)?;
+        let stddev = (variance + SQUARES_EPSILON)?.sqrt()?.mean_keepdim(1)?;
         let channel = stddev.unsqueeze(0)?.broadcast_as((group, n / group, 1))?.reshape((n, 1, 1, 1))?;
         let channel = channel.to_dtype(x.dtype())?.broadcast_as((n, 1, h, w))?.contiguous()?;
         Ok(Tensor::cat(&[x, &channel], 1)?)

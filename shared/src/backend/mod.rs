@@ -25,6 +25,16 @@ pub enum Activation {
     LeakyRelu,
 }
 
+/// The factor of negative numbers in [`Activation::LeakyRelu`].
+pub const LEAKY_SLOPE: f64 = 0.2;
+
+/// What is added to a mean of squares before its root is taken or divided by, in [`Backend::pixel_norm`] and
+/// [`Backend::minibatch_stddev`].
+pub const SQUARES_EPSILON: f64 = 1e-8;
+
+/// Samples that [`Backend::minibatch_stddev`] compares with each other.
+pub const MINIBATCH_GROUP: usize = 4;
+
 /// Resampling with the separable FIR kernel \[1, 3, 3, 1\] / 8, zeros outside the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FirMode {

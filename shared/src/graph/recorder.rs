@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::{Graph, Node, NodeId, Op};
-use crate::backend::{Activation, Backend, FirMode};
+use crate::backend::{Activation, Backend, FirMode, MINIBATCH_GROUP};
 use crate::error::{Error, Result};
 use crate::layers::{Conv2d, GroupNorm, Linear};
 
@@ -194,7 +194,7 @@ impl Backend for Recorder {
 
     fn minibatch_stddev(&mut self, x: &NodeId) -> Result<NodeId> {
         let [n, c, h, w] = self.image("minibatch_stddev", *x)?;
-        check(n > 0 && n.is_multiple_of(n.min(4)), "minibatch_stddev", || {
+        check(n > 0 && n.is_multiple_of(n.min(MINIBATCH_GROUP)), "minibatch_stddev", || {
             format!("batch {n} must be less than 4 or a multiple of 4")
         })?;
         Ok(self.push(Op::MinibatchStddev, &[*x], vec![n, c + 1, h, w]))

@@ -7,15 +7,17 @@ mod gaussian;
 mod generator;
 mod patch_discriminator;
 mod record;
+mod residual;
 mod wavelet;
 
 pub use attention::{AttentionBlock, AttentionStyle};
 pub use autoencoder::{Decoder, Encoder, LOG_VARIANCE_RANGE, Posterior};
 pub use discriminator::Discriminator;
 pub use gaussian::Gaussian;
-pub use generator::{Condition, Generator, ResidualBlock};
+pub use generator::Generator;
 pub use patch_discriminator::PatchDiscriminator;
 pub(crate) use record::record_inputs;
+pub use residual::{Condition, ResidualBlock};
 pub use wavelet::{FineBands, WaveletDown, WaveletPyramid, WaveletUp};
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 
 use candle_nn::VarBuilder;
 
-use super::generator::{Condition, ResidualBlock, conv3x3};
+use super::residual::{Condition, ResidualBlock, conv3x3};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::haar::BANDS;

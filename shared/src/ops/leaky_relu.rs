@@ -5,8 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDTyp
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::{has_kernel, slice, stock, wider};
-
-pub const SLOPE: f64 = 0.2;
+use crate::backend::LEAKY_SLOPE;
 
 /// max(x, 0.2 x), twice differentiable.
 pub fn leaky_relu(x: &Tensor) -> Result<Tensor> {
@@ -31,7 +30,7 @@ impl CustomOp2 for SlopeTimes {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         fn apply<T: WithDType>(x: &[T], v: &[T]) -> CpuStorage {
-            let slope = T::from_f64(SLOPE);
+            let slope = T::from_f64(LEAKY_SLOPE);
             let values = x.iter().zip(v).map(|(&x, &v)| if x >= T::zero() { v } else { slope * v });
             T::to_cpu_storage_owned(values.collect())
         }
@@ -57,7 +56,7 @@ impl CustomOp2 for SlopeTimes {
             cuda::per_value(count),
             count,
             &[&cuda::view(s1, l1)?, &cuda::view(s2, l2)?],
-            &[&count, &SLOPE],
+            &[&count, &LEAKY_SLOPE],
         )?);
         Ok((storage, l1.shape().clone()))
     }

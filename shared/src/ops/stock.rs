@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use crate::backend::FirMode;
+use crate::backend::{FirMode, LEAKY_SLOPE};
 use crate::layers::{ConvGeometry, GROUP_NORM_EPS};
 
 pub fn pad(x: &Tensor, before: usize, after: usize) -> Result<Tensor> {
@@ -28,7 +28,7 @@ pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
 }
 
 pub fn leaky_relu(x: &Tensor) -> Result<Tensor> {
-    x.maximum(&(x * super::leaky_relu::SLOPE)?)
+    x.maximum(&(x * LEAKY_SLOPE)?)
 }
 
 pub fn fir(x: &Tensor, mode: FirMode) -> Result<Tensor> {

@@ -12,7 +12,7 @@ use crate::page::{Page, tiny};
 
 const QUERY: &str = "?seed=0&count=4&model=tiny&executor=candle";
 /// What opens each dialog.
-const DIALOGS: [&str; 3] = [".face", "#open-between", "#open-card"];
+const DIALOGS: [&str; 4] = [".face", "#open-between", "#open-card", "#present"];
 
 /// The text of axe-core, an accessibility checker.
 fn axe() -> String {

@@ -1,8 +1,6 @@
-//! A headless Chromium, driven through ChromeDriver.
+//! A browser that nobody sees, driven as WebDriver says: Chromium, or one of another maker.
 
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -12,6 +10,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use super::driver::Driver;
 
 /// No network but ours, and WebGPU on the CPU.
 const ARGUMENTS: [&str; 11] = [
@@ -30,13 +30,17 @@ const ARGUMENTS: [&str; 11] = [
 ];
 
 /// How long anything may take before a test gives up on it; it bounds a failure and decides nothing else.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// The folder of downloads in a browser's own.
+const DOWNLOADS: &str = "downloads";
 
 /// One tab of a browser that has its own profile and its own folder of downloads.
 pub struct Browser {
     runtime: Runtime,
     client: Option<Client>,
-    driver: Child,
+    /// Ends after the client.
+    _driver: Driver,
     folder: TempDir,
 }
 
@@ -47,14 +51,11 @@ impl Browser {
 
     /// With further arguments and preferences.
     pub fn with(arguments: &[&str], preferences: Value) -> Self {
-        let folder = tempfile::tempdir().expect("there is room for a temporary folder");
-        let (driver, port) = start_driver();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio starts");
-        let mut browser = Self { runtime, client: None, driver, folder };
+        let folder = temporary_folder();
         let arguments = ARGUMENTS.iter().chain(arguments).map(ToString::to_string);
-        let profile = format!("--user-data-dir={}", browser.folder.path().join("profile").display());
+        let profile = format!("--user-data-dir={}", folder.path().join("profile").display());
         let mut all = json!({
-            "download.default_directory": browser.downloads(),
+            "download.default_directory": folder.path().join(DOWNLOADS),
             "download.prompt_for_download": false,
             "profile.default_content_setting_values.automatic_downloads": 1,
         });
@@ -65,15 +66,35 @@ impl Browser {
         let options = json!({ "args": arguments, "prefs": all });
         let capabilities = json!({
             "browserName": "chrome",
+            // What a page preloads may never come.
+            "pageLoadStrategy": "eager",
             "goog:chromeOptions": options,
             "goog:loggingPrefs": { "browser": "ALL" },
         });
+        Self::connect(Driver::chrome(), folder, capabilities)
+    }
+
+    /// Firefox, if it is installed; otherwise what is missing.
+    pub fn firefox() -> Result<Self, String> {
+        let capabilities = json!({ "browserName": "firefox", "moz:firefoxOptions": { "args": ["-headless"] } });
+        Ok(Self::connect(Driver::firefox()?, temporary_folder(), capabilities))
+    }
+
+    /// WebKitGTK's own browser, if it is installed; otherwise what is missing.
+    pub fn webkit() -> Result<Self, String> {
+        let (driver, browser) = Driver::webkit()?;
+        let options = json!({ "binary": browser, "args": ["--automation"] });
+        Ok(Self::connect(driver, temporary_folder(), json!({ "webkitgtk:browserOptions": options })))
+    }
+
+    fn connect(driver: Driver, folder: TempDir, capabilities: Value) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio starts");
         let Value::Object(capabilities) = capabilities else { unreachable!("it is written as an object") };
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(capabilities);
-        let connected = browser.runtime.block_on(builder.connect(&format!("http://127.0.0.1:{port}")));
-        browser.client = Some(connected.expect("ChromeDriver starts Chromium: both of one version must be installed"));
-        browser
+        let connected = runtime.block_on(builder.connect(&format!("http://127.0.0.1:{}", driver.port)));
+        let client = connected.expect("the driver starts its browser: both of versions that fit must be installed");
+        Self { runtime, client: Some(client), _driver: driver, folder }
     }
 
     fn client(&self) -> &Client {
@@ -82,7 +103,7 @@ impl Browser {
 
     /// Where saved files go.
     pub fn downloads(&self) -> PathBuf {
-        self.folder.path().join("downloads")
+        self.folder.path().join(DOWNLOADS)
     }
 
     pub fn open(&self, address: &str) {
@@ -151,8 +172,8 @@ impl Browser {
         let start = Instant::now();
         while !reached() {
             assert!(
-                start.elapsed() < PATIENCE,
-                "waited {PATIENCE:?} in vain for {what}; the page:\n{}",
+                start.elapsed() < PAGE_TIMEOUT,
+                "waited {PAGE_TIMEOUT:?} in vain for {what}; the page:\n{}",
                 self.text("body")
             );
             thread::sleep(Duration::from_millis(20));
@@ -205,39 +226,15 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // After a failed test it matters that both processes end, not how.
+        // After a failed test it matters that the browser ends, not how.
         if let Some(client) = self.client.take() {
             self.runtime.block_on(client.close()).unwrap_or_default();
         }
-        self.driver.kill().unwrap_or_default();
-        drop(self.driver.wait());
     }
 }
 
-/// Starts ChromeDriver on a free port. Another program may take the port that it chose before it does; then it ends.
-fn start_driver() -> (Child, u16) {
-    const ATTEMPTS: usize = 5;
-    (0..ATTEMPTS).find_map(|_| try_driver()).expect("chromedriver names its port")
-}
-
-fn try_driver() -> Option<(Child, u16)> {
-    let started = std::process::Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
-    let mut driver = started.unwrap_or_else(|error| {
-        panic!(
-            "chromedriver cannot be started ({error}). This test needs Chromium and its ChromeDriver: run \
-             `cargo xtask test`, or on Debian `apt-get install chromium chromium-driver`"
-        )
-    });
-    let output = BufReader::new(driver.stdout.take().expect("its output is a pipe"));
-    let port = output
-        .lines()
-        .map_while(Result::ok)
-        .find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
-    if port.is_none() {
-        // It has said that it cannot go on.
-        drop(driver.wait());
-    }
-    Some((driver, port?))
+fn temporary_folder() -> TempDir {
+    tempfile::tempdir().expect("there is room for a temporary folder")
 }
 
 #[derive(Debug)]

@@ -27,6 +27,8 @@ fn the_single_file_makes_the_faces_of_the_native_program_and_requests_nothing() 
         let shown = page.browser.text("#executor").to_lowercase();
         assert!(shown.starts_with(executor), "{shown}");
         page.assert_faces(0..count);
+        page.browser.press("body", "f");
+        page.wait_for_speaker(0);
         assert_eq!(page.browser.errors(), [""; 0]);
 
         let requested = page.browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)");
@@ -43,6 +45,7 @@ fn the_single_file_makes_the_faces_of_the_native_program_and_requests_nothing() 
 fn the_single_file_says_which_model_it_does_not_hold() {
     let (page, _folder) = open("?model=missing");
     page.fail();
+    assert!(page.shows_recorded());
     let error = page.browser.text("#error");
     assert!(
         error.contains("missing.safetensors could not be downloaded") && error.contains("Not in this file"),

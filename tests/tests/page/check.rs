@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use candle_core::Device;
 use lddgan::ModelFile;
-use lddgan::check::{Golden, Report, Subject, sha256, stages};
+use lddgan::check::{Golden, Report, Subject, stages};
+use lddgan::hash::sha256;
 
 use crate::page::{Page, tiny};
 

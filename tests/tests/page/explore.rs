@@ -1,9 +1,11 @@
 //! What differs between faces, and the way from one to another.
 
+use candle_core::DType;
 use image::RgbImage;
-use lddgan::{Mix, Recipe};
+use lddgan::{Direction, Mix, Recipe, Shifts};
+use lddgan_tests::{gaussian_config, random_model_file, tiny_config};
 
-use crate::page::{Page, assert_same};
+use crate::page::{Page, assert_different, assert_same};
 
 #[test]
 fn the_address_says_how_faces_are_made() {
@@ -32,6 +34,61 @@ fn z_of_a_single_step_can_vary() {
     page.finish();
     assert_eq!(page.browser.run("return document.querySelector('input[name=vary][value=z]').checked"), true);
     page.assert_grid((2..6u64).map(|seed| Recipe { x: 2.into(), z_step: Some(3), ..seed.into() }));
+}
+
+/// Two faces, moved so far along directions.
+fn moved(shifts: &[(usize, f32)]) -> impl Iterator<Item = Recipe> {
+    let mut all = Shifts::default();
+    shifts.iter().for_each(|&(mode, amount)| all.set(mode, amount).expect("few directions, and near"));
+    (2..6u64).map(move |seed| Recipe { shifts: all, ..seed.into() })
+}
+
+#[test]
+fn sliders_move_the_faces_along_directions() {
+    let mut file = random_model_file(&gaussian_config(tiny_config(), 10), 1).expect("the configuration is valid");
+    file.provenance.directions = vec![Direction { mode: 3, name: "light-hair".to_owned() }];
+    let bytes = file.to_bytes(DType::F16).expect("tensors can be written to memory");
+    let page = Page::with_model("tiny", &bytes, "?seed=2&count=4&direction=9=-2&model=tiny&executor=candle");
+    page.finish();
+    page.assert_grid(moved(&[(9, -2.0)]));
+    page.open_panels();
+    // The one with a name, and the strongest of the others.
+    let names = page.browser.run(
+        "return [...document.querySelectorAll('#sliders label')].map((label) => label.firstChild.textContent.trim())",
+    );
+    let others = [0, 1, 2, 4, 5, 6, 7].map(|mode| format!("Direction {mode}"));
+    assert_eq!(names, serde_json::json!([&["Light hair".to_owned()][..], &others].concat()));
+
+    let drag = "const slider = document.querySelector('#direction-3'); slider.value = 2.5; \
+                for (const kind of ['input', 'change']) slider.dispatchEvent(new Event(kind, { bubbles: true }))";
+    page.browser.run(drag);
+    page.browser.wait("the address", || page.browser.address().contains("direction=9=-2&direction=3=2.5"));
+    page.finish();
+    page.assert_grid(moved(&[(9, -2.0), (3, 2.5)]));
+    page.browser.click(".face");
+    let saved = page.save(2);
+    let reader = png::Decoder::new(std::io::Cursor::new(&saved)).read_info().expect("the page saves PNG files");
+    let texts = &reader.info().uncompressed_latin1_text;
+    assert!(texts.iter().any(|text| (text.keyword.as_str(), text.text.as_str()) == ("Directions", "9=-2,3=2.5")));
+    let saved = image::load_from_memory(&saved).expect("the page saves pictures").into_rgb8();
+    assert_same(&saved, &page.native(moved(&[(9, -2.0), (3, 2.5)]).next().expect("four faces")), "moved");
+    assert_different(&saved, &page.native(moved(&[(9, -2.0)]).next().expect("four faces")), "moved less");
+    page.browser.click("#large .close");
+
+    page.browser.click("#reset");
+    page.browser.wait("the address", || !page.browser.address().contains("direction"));
+    page.finish();
+    page.assert_grid(moved(&[]));
+}
+
+#[test]
+fn a_model_without_directions_offers_none() {
+    let page = Page::open("?seed=2&count=4&direction=0=1&model=tiny&executor=candle");
+    page.finish();
+    page.open_panels();
+    assert!(page.browser.text("#notes").contains("no such direction"), "{}", page.browser.text("#notes"));
+    assert_eq!(page.browser.run("return document.querySelector('#directions').checkVisibility()"), false);
+    page.assert_faces(2..6);
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn right_faces_are_remembered() {
              })()",
         )
     };
-    let sha256 = lddgan::check::sha256(&tiny(1));
+    let sha256 = lddgan::hash::sha256(&tiny(1));
     page.browser.wait("a verified model", || verified().as_str().is_some_and(|all| all.starts_with(&sha256)));
     assert!(page.browser.text("#executor").starts_with("WebGPU"));
     assert_eq!(page.browser.errors(), [""; 0]);
@@ -184,4 +184,72 @@ fn a_download_that_stands_still_goes_on_by_itself() {
     assert_eq!(server.requests(MODEL).len(), 2);
     assert!(page.browser.text("#notes").contains("went on after"), "{}", page.browser.text("#notes"));
     page.assert_faces(0..1);
+}
+
+#[test]
+fn a_program_that_stands_still_says_so_and_can_be_tried_again() {
+    let server = Server::start([("models/tiny.safetensors".to_owned(), tiny(1))].into());
+    let files = fs::read_dir(workspace().join("dist")).expect("the page was built");
+    let names = files.map(|file| file.expect("the folder can be read").file_name().to_string_lossy().into_owned());
+    let program = names.into_iter().find(|name| name.ends_with(".wasm")).expect("the page has a program");
+    server.stall(&program, 1_000_000);
+    let address = format!("{}?seed=0&count=1&model=tiny&executor=candle", server.address);
+    let page = Page::at(Browser::start(), &address, "tiny", &tiny(1));
+    shows(&page, "#error", "Nothing of the program comes any more");
+    page.browser.click("#retry");
+    page.finish();
+    page.assert_faces(0..1);
+    assert!(page.browser.run("return document.querySelector('#retry').hidden") == true);
+}
+
+/// A device with three processors, one of which the page needs, and `memory` in gigabytes.
+fn on_a_device(memory: &str, fault: &str) -> Page {
+    let device = format!(
+        "Object.defineProperty(WorkerNavigator.prototype, 'hardwareConcurrency', {{ get: () => 3 }});
+         Object.defineProperty(WorkerNavigator.prototype, 'deviceMemory', {{ get: () => {memory} }});
+         {fault}"
+    );
+    let page = with_fault(&device, "?seed=0&count=16&executor=candle");
+    page.finish();
+    // By the first grid all of them may be made before the workers are ready.
+    page.browser.click("#new");
+    page.finish();
+    page
+}
+
+#[test]
+fn several_workers_make_the_faces_of_the_fallback() {
+    let page = on_a_device("8", "");
+    shows(&page, "#executor", "in 2 workers");
+    let seed = page.address_seed();
+    page.assert_grid(seed..seed + 16);
+    assert_eq!(page.browser.errors(), [""; 0]);
+}
+
+#[test]
+fn a_device_without_memory_for_several_workers_has_none() {
+    let page = on_a_device("0.001", "");
+    assert_eq!(page.browser.text("#executor"), "Candle, WebAssembly on the CPU");
+    let seed = page.address_seed();
+    page.assert_grid(seed..seed + 16);
+}
+
+/// The first worker starts the others: those stop as soon as they are to make a face.
+#[test]
+fn faces_of_workers_that_stop_are_made_by_others() {
+    let fault = "
+        const start = Worker;
+        let count = 0;
+        globalThis.Worker = class extends start {
+          postMessage(message, ...rest) {
+            if (String(message[0]).includes('Make') && ++count === 2) this.dispatchEvent(new MessageEvent('message', {
+              data: [JSON.stringify({ Stopped: 'unreachable' })],
+            }));
+            else super.postMessage(message, ...rest);
+          }
+        };";
+    let page = on_a_device("8", fault);
+    shows(&page, "#executor", "in another worker");
+    let seed = page.address_seed();
+    page.assert_grid(seed..seed + 16);
 }

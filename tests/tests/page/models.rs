@@ -29,24 +29,9 @@ fn a_file_of_the_visitors_makes_faces() {
 
 #[test]
 fn a_file_that_is_dropped_on_the_page_makes_faces() {
-    let files = HashMap::from([("models/dropped.safetensors".to_owned(), tiny(2))]);
-    let query = "?seed=0&count=4&model=tiny&executor=candle";
-    let mut page = Page::with_files("tiny", &tiny(1), files, query, |_| {});
+    let mut page = Page::open("?seed=0&count=4&model=tiny&executor=candle");
     page.finish();
-    page.browser.run(
-        "return (async () => {
-           const bytes = await (await fetch('models/dropped.safetensors')).arrayBuffer();
-           const dataTransfer = new DataTransfer();
-           dataTransfer.items.add(new File([bytes], 'dropped.safetensors'));
-           for (const kind of ['dragover', 'drop']) {
-             const event = new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true });
-             // If the page did not take the file, the browser would go to it.
-             if (document.querySelector('#faces').dispatchEvent(event)) throw new Error(`${kind} is not taken`);
-           }
-         })()",
-    );
-    let chosen = "return document.querySelector('#models').selectedOptions[0].textContent";
-    page.browser.wait("the dropped model", || page.browser.run(chosen) == "dropped.safetensors (yours)");
+    page.drop_file("dropped.safetensors", &tiny(2));
     page.finish();
     page.model = model("dropped", &tiny(2));
     page.assert_grid(0..4u64);

@@ -124,6 +124,21 @@ impl Page {
         self.browser.downloaded(&format!("{}-{seed}.png", self.name))
     }
 
+    /// Drops a file of the visitor's on the page, and waits until it is the chosen one.
+    pub fn drop_file(&self, name: &str, bytes: &[u8]) {
+        self.browser.run(&format!(
+            "const dataTransfer = new DataTransfer();
+             dataTransfer.items.add(new File([new Uint8Array({bytes:?})], '{name}'));
+             for (const kind of ['dragover', 'drop']) {{
+               const event = new DragEvent(kind, {{ dataTransfer, bubbles: true, cancelable: true }});
+               // If the page did not take the file, the browser would go to it.
+               if (document.querySelector('#faces').dispatchEvent(event)) throw new Error(`${{kind}} is not taken`);
+             }}"
+        ));
+        let chosen = "return document.querySelector('#models').selectedOptions[0].textContent";
+        self.browser.wait("the dropped model", || self.browser.run(chosen) == format!("{name} (yours)"));
+    }
+
     /// A canvas has the mean colour of the picture that it shows enlarged.
     pub fn assert_shown(&self, canvas: &str, picture: &RgbImage) {
         let script = format!(

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::{fs, io};
 
+use flate2::{Compression, write::GzEncoder};
+
 /// A server on a free port of this machine, until it is stopped or the process ends.
 pub struct Server {
     /// `http://127.0.0.1:<port>/`, and the folder of the site in which the page is.
@@ -37,6 +39,8 @@ impl Server {
             breaks: Mutex::default(),
             stalls: Mutex::default(),
             redirects: false.into(),
+            completes_folder: false.into(),
+            compresses: false.into(),
             ignores_ranges: false.into(),
             stopped: false.into(),
         });
@@ -72,6 +76,17 @@ impl Server {
     /// Sends browsers that ask for the folder itself elsewhere, to index.html in it.
     pub fn redirect_folder(&self) {
         self.site.redirects.store(true, Ordering::SeqCst);
+    }
+
+    /// Sends browsers that ask for the folder without a slash at its end to the one with it, for good.
+    pub fn complete_folder(&self) {
+        self.site.completes_folder.store(true, Ordering::SeqCst);
+    }
+
+    /// Compresses every file from now on, which then has no parts to ask for.
+    pub fn compress(&self) {
+        self.site.compresses.store(true, Ordering::SeqCst);
+        self.ignore_ranges();
     }
 
     /// Sends whole files alone from now on, whatever part is asked for.
@@ -114,6 +129,8 @@ struct Site {
     breaks: Mutex<Vec<(String, usize)>>,
     stalls: Mutex<Vec<(String, usize)>>,
     redirects: AtomicBool,
+    completes_folder: AtomicBool,
+    compresses: AtomicBool,
     ignores_ranges: AtomicBool,
     stopped: AtomicBool,
 }
@@ -134,7 +151,12 @@ impl Site {
             }
         }
         let target = request.split(' ').nth(1).unwrap_or("/");
-        let path = target.split('?').next().unwrap_or(target).trim_start_matches('/');
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let path = path.trim_start_matches('/');
+        if self.completes_folder.load(Ordering::SeqCst) && format!("{path}/") == self.under {
+            let head = "Content-Length: 0\r\nConnection: close";
+            return write!(stream, "HTTP/1.1 301 Moved Permanently\r\nLocation: /{path}/?{query}\r\n{head}\r\n\r\n");
+        }
         let path = path.strip_prefix(self.under).unwrap_or("outside of the page's folder");
         if path.is_empty() && self.redirects.load(Ordering::SeqCst) {
             let head = "HTTP/1.1 302 Found\r\nLocation: index.html\r\nContent-Length: 0\r\nConnection: close";
@@ -147,6 +169,8 @@ impl Site {
         };
         let start = range.strip_prefix("bytes=").and_then(|range| range.trim_end_matches('-').parse().ok());
         let start = start.filter(|_| !self.ignores_ranges.load(Ordering::SeqCst));
+        let compresses = self.compresses.load(Ordering::SeqCst);
+        let file = if compresses { gzip(&file)? } else { file };
         let body = &file[start.unwrap_or(0)..];
         let (kind, length, size) = (mime_type(path), body.len(), file.len());
         let status = match start {
@@ -154,7 +178,8 @@ impl Site {
             None => "200 OK".to_owned(),
         };
         let head = format!("Content-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close");
-        write!(stream, "HTTP/1.1 {status}\r\n{head}\r\n\r\n")?;
+        let encoding = if compresses { "Content-Encoding: gzip\r\n" } else { "" };
+        write!(stream, "HTTP/1.1 {status}\r\n{encoding}{head}\r\n\r\n")?;
         if let Some(end) = Self::take(&self.stalls, path) {
             stream.write_all(&body[..end.min(length)])?;
             // The browser hangs up when it has waited long enough.
@@ -176,6 +201,12 @@ impl Site {
     }
 }
 
+fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
 fn mime_type(path: &str) -> &'static str {
     match path.rsplit('.').next() {
         Some("html") => "text/html",
@@ -183,6 +214,7 @@ fn mime_type(path: &str) -> &'static str {
         Some("js") => "text/javascript",
         Some("wasm") => "application/wasm",
         Some("json") => "application/json",
+        Some("svg") => "image/svg+xml",
         _ => "application/octet-stream",
     }
 }

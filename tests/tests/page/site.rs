@@ -97,6 +97,45 @@ fn a_page_behind_a_redirection_opens_at_later_visits_and_without_network() {
     }
 }
 
+/// An address without the slash at its end, which most hosts complete.
+#[test]
+fn a_folder_without_its_slash_opens_at_every_visit_and_is_kept() {
+    let server = serve();
+    server.complete_folder();
+    assert_opens_again(server, |server| server.address.trim_end_matches('/').to_owned());
+}
+
+#[test]
+fn a_host_that_compresses_everything_is_understood() {
+    let server = serve();
+    server.compress();
+    assert_opens_again(server, |server| server.address.clone());
+}
+
+#[test]
+fn a_host_that_sends_whole_files_alone_is_understood() {
+    let server = serve();
+    server.ignore_ranges();
+    assert_opens_again(server, |server| server.address.clone());
+}
+
+/// Opens this address at a first visit and at a second; after that, the folder without network.
+fn assert_opens_again(mut server: Server, address: impl Fn(&Server) -> String) {
+    let query = |seed: u64| format!("?seed={seed}&count=1&model=faces64&executor=candle");
+    let first = format!("{}{}", address(&server), query(5));
+    let page = Page::at(Browser::start(), &first, "faces64", &shipped_model("faces64"));
+    page.finish();
+    page.wait_until_kept();
+    assert_eq!(page.browser.errors(), [""; 0]);
+    page.browser.open(&format!("{}{}", address(&server), query(6)));
+    page.finish();
+    page.assert_faces(6..7);
+    server.stop();
+    page.browser.open(&format!("{}{}", server.address, query(7)));
+    page.finish();
+    page.assert_faces(7..8);
+}
+
 #[test]
 fn an_interrupted_download_goes_on_where_it_stopped() {
     let server = serve();
@@ -247,7 +286,7 @@ fn assert_newer(page: &Page, older: &[String]) {
 
 impl Page {
     /// Waits until the page says that it needs no network.
-    fn wait_until_kept(&self) {
+    pub fn wait_until_kept(&self) {
         self.browser.wait("the page to be kept", || self.browser.text("#offline").contains("opens without network"));
     }
 
@@ -261,7 +300,7 @@ impl Page {
     }
 
     /// The pixels of the faces, as addresses.
-    fn shown_faces(&self) -> Value {
+    pub fn shown_faces(&self) -> Value {
         self.browser.run("return [...document.querySelectorAll('#faces canvas')].map((face) => face.toDataURL())")
     }
 

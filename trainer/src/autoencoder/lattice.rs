@@ -16,7 +16,7 @@ const LATTICE: [[i32; 2]; 7] = [[0, 8], [8, 0], [8, 8], [8, -8], [0, 16], [16, 0
 /// From a frequency to its neighbours: a Hann window takes in frequencies that are less than 2 apart.
 const NEIGHBOURS: [[i32; 2]; 4] = [[0, 2], [0, -2], [2, 0], [-2, 0]];
 /// Keeps what cannot be seen from counting; the power of a wave of a tenth of a grey level.
-const LEAST_POWER: f64 = 1e-8;
+const MIN_POWER: f64 = 1e-8;
 
 /// Measures images.
 pub struct Lattice(Conv2d);
@@ -44,8 +44,8 @@ impl Lattice {
         let (n, _, windows) = waves.dims3()?;
         // Of both phases together.
         let power = waves.sqr()?.reshape((n, LATTICE.len(), 1 + NEIGHBOURS.len(), 2, windows))?.sum(3)?;
-        let own = (power.narrow(2, 0, 1)?.squeeze(2)? + LEAST_POWER)?;
-        let others = (power.narrow(2, 1, NEIGHBOURS.len())?.mean(2)? + LEAST_POWER)?;
+        let own = (power.narrow(2, 0, 1)?.squeeze(2)? + MIN_POWER)?;
+        let others = (power.narrow(2, 1, NEIGHBOURS.len())?.mean(2)? + MIN_POWER)?;
         Ok((own.log()? - others.log()?)?.mean(2)?)
     }
 

@@ -27,7 +27,7 @@ const AT_A_TIME: usize = 16;
 /// Log variance that an encoder of the KL kind starts with.
 const FIRST_LOG_VARIANCE: f32 = -6.0;
 /// The adversarial gradient is scaled by no more than this.
-const MOST_ADAPTIVE_WEIGHT: f64 = 1e4;
+const MAX_ADAPTIVE_WEIGHT: f64 = 1e4;
 
 /// Networks that others trained, which losses are taken on.
 #[derive(Default)]
@@ -359,7 +359,7 @@ impl Trainer {
     fn balance(&self, verdict: Tensor, reconstruction: &Tensor, size: f64) -> Result<Tensor> {
         let (mut of_reconstruction, mut of_verdict) = (squared_norm(reconstruction)?, squared_norm(&verdict)?);
         self.processes.average(&mut [&mut of_reconstruction, &mut of_verdict])?;
-        let adaptive = (of_reconstruction.sqrt() / (of_verdict.sqrt() + 1e-12)).min(MOST_ADAPTIVE_WEIGHT);
+        let adaptive = (of_reconstruction.sqrt() / (of_verdict.sqrt() + 1e-12)).min(MAX_ADAPTIVE_WEIGHT);
         Ok((verdict * (adaptive * size))?)
     }
 

@@ -9,6 +9,7 @@ use image::RgbImage;
 use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Encoder};
 use lddgan::noise::Stream;
+use lddgan::parameters::TensorMap;
 use lddgan::{ModelFile, Provenance};
 
 use super::backbone::Backbone;
@@ -20,8 +21,7 @@ use crate::eval::lpips::Lpips;
 use crate::memory;
 use crate::precision::Precision;
 use crate::preset::{AutoencoderTraining, Preset};
-use crate::progress::Progress;
-use crate::run::{Ended, Run, RunOptions, Sampler, Snapshot};
+use crate::run::{Ended, EpochOrder, Run, RunOptions, Snapshot, Taken, Training};
 use crate::{files, grid};
 
 /// Where a preset has the batch.
@@ -66,6 +66,7 @@ fn snapshot(trainer: &Trainer, position: &Position, data: &DataOptions, validati
         images: [("autoencoder".to_string(), position.images)].into(),
         metrics: [(format!("reconstruction PSNR in dB ({count} images)"), psnr)].into(),
         revision: crate::revision(),
+        directions: Vec::new(),
     };
     let autoencoder = position.preset.autoencoder.clone();
     let config = FileConfig { autoencoder: Some(autoencoder), ..Default::default() };
@@ -98,10 +99,10 @@ fn batches(
 ) -> impl Iterator<Item = Result<Batch>> + Send + use<> {
     let (seed, first, step) = (position.seed, position.images, position.step);
     let (batch, crop, share) = (training.batch as u64, training.crop, processes.share());
-    let mut sampler = Sampler::new(seed, 2 * images.len());
+    let mut order = EpochOrder::new(seed, 2 * images.len());
     (0..).map(move |i| {
         let samples = share(first + i * batch..first + (i + 1) * batch);
-        let indices = sampler.batch(&samples);
+        let indices = order.batch(&samples);
         let images = images.batch(&indices, &Device::Cpu)?;
         let images = match crop {
             Some(crop) => random_crop(&images, crop, &mut Stream::new(seed, step + i, "crop"))?,
@@ -239,37 +240,48 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let total = options.run.images.unwrap_or(training.images);
     processes.check_same(&format!("{:?} {total} {} {}", run.position, images.len(), options.hold_encoder))?;
     let memory = memory::Estimate::of_autoencoder(&preset, precision)?;
-    let mut batches = prefetch(batches(images, training, &run.position, processes));
-    let mut progress = Progress::new(run.position.images, total).within(run.seconds_left());
-    let snapshot = |trainer: &Trainer, position: &Position| snapshot(trainer, position, &options.data, &validation);
-    let ended = loop {
-        if run.checkpoint_due() {
-            run.save(|position| snapshot(&trainer, position))?;
-            progress.note(&format!("checkpoint at {}", run.summary()));
-        }
-        // After the checkpoint, which the first process alone writes: it may leave no time for a step.
-        if let Some(ended) = run.ended(total)? {
-            break ended;
-        }
-        let Batch { samples, indices, images } =
-            batches.next().context("the thread that prepares batches gave up")??;
-        let images = images.to_device(device)?;
-        trainer.anneal(run.position.images as f64 / total as f64);
-        let Position { step, images: seen, .. } = run.position;
-        let losses = trainer
-            .step(&images, &samples, step, seen)
-            .map_err(|error| memory.explain(error.into(), BATCH_FIELD, samples.len()))?;
-        let values: Vec<_> = losses.named().into_iter().chain(trainer.gradient_norms()?).collect();
-        run.guard(&values, &indices, &images, || Ok(trainer.state()?))?;
-        run.advance(batch, &values);
-        progress.update(run.position.images, &losses.named());
-    };
-    progress.finish();
-    if processes.is_first() {
-        run.save(|position| snapshot(&trainer, position)).context("the last checkpoint could not be written")?;
-        run.conclude(ended, total);
+    let batches = prefetch(batches(images, training, &run.position, processes));
+    let mut training = Autoencoder { trainer, batch, batches, validation, data: &options.data, memory, device };
+    crate::run::train(&mut run, &mut training, total)
+}
+
+/// The autoencoder, and what it is trained with.
+struct Autoencoder<'a, B> {
+    trainer: Trainer,
+    /// Samples of a batch, of all processes.
+    batch: usize,
+    batches: B,
+    validation: Validation,
+    data: &'a DataOptions,
+    memory: memory::Estimate,
+    device: &'a Device,
+}
+
+impl<B: Iterator<Item = Result<Batch>>> Training for Autoencoder<'_, B> {
+    fn batch(&self) -> usize {
+        self.batch
     }
-    Ok(ended)
+
+    fn step(&mut self, position: &Position, total: u64) -> Result<Taken> {
+        let batch = self.batches.next().context("the thread that prepares batches gave up")?;
+        let Batch { samples, indices, images } = batch?;
+        let batch = images.to_device(self.device)?;
+        self.trainer.anneal(position.images as f64 / total as f64);
+        let losses = self.trainer.step(&batch, &samples, position.step, position.images);
+        let losses = losses.map_err(|error| self.memory.explain(error.into(), BATCH_FIELD, samples.len()))?;
+        let shown = losses.named();
+        let logged = shown.iter().copied().chain(self.trainer.gradient_norms()?);
+        let logged = logged.map(|(name, value)| (name.to_string(), value)).collect();
+        Ok(Taken { indices, batch, shown, logged })
+    }
+
+    fn state(&self) -> Result<TensorMap> {
+        Ok(self.trainer.state()?)
+    }
+
+    fn snapshot(&self, position: &Position) -> Result<Snapshot> {
+        snapshot(&self.trainer, position, self.data, &self.validation)
+    }
 }
 
 #[cfg(test)]

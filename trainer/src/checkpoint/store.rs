@@ -11,9 +11,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{Checkpoint, CheckpointError};
-use crate::data::manifest::sha256;
 use crate::files::{self, AtomicFolder, FileError};
 use crate::warn;
+use lddgan::hash::sha256;
 
 const STATE: &str = "state.safetensors";
 const SUMS: &str = "SHA256SUMS";

@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use lddgan::{Mix, Recipe, Truncation};
+use lddgan::{Mix, ModelFile, Recipe, Shifts, Truncation};
 use lddgan_trainer::files::read_model;
 use lddgan_trainer::network::{BackendName, Dtype};
 use lddgan_trainer::progress::Progress;
 use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::{files, grid, say};
+
+use super::name_directions::shift;
 
 #[derive(Args)]
 pub struct Sample {
@@ -53,6 +55,10 @@ pub struct Sample {
     /// With `--x-of`, let z differ at the step from x_t alone
     #[arg(long, value_name = "T", requires = "x_of")]
     z_step: Option<usize>,
+    /// Move the images along a direction, a name in the model file or the number of a mode, by so many standard deviations.
+    /// Can be given for several (`lddgan info` shows the names)
+    #[arg(long = "direction", value_name = "NAME=AMOUNT")]
+    directions: Vec<String>,
     /// With `--backend wgpu`, time the kernels on this GPU first and use the fastest; the times are kept for other runs
     #[arg(long)]
     tune: bool,
@@ -79,7 +85,7 @@ struct Subject {
 
 impl Sample {
     /// The images, in their order.
-    fn subjects(&self, truncation: Option<f32>) -> impl Iterator<Item = Subject> {
+    fn subjects(&self, truncation: Option<f32>, shifts: Shifts) -> impl Iterator<Item = Subject> {
         (0..self.count).map(move |i| {
             let steps = self.count.saturating_sub(1).max(1);
             let (mix, name, seed) = match self.interpolate {
@@ -96,13 +102,14 @@ impl Sample {
                 z: self.z_of.map_or(mix, Mix::from),
                 z_step: self.z_step,
                 truncation,
+                shifts,
             };
             Subject { recipe, name, seed }
         })
     }
 
     /// The options that change an image, besides its seed: keywords of the metadata and values.
-    fn settings(&self) -> Vec<(&'static str, String)> {
+    fn settings(&self, shifts: &Shifts) -> Vec<(&'static str, String)> {
         let number = |name, value: Option<u64>| value.map(|value| (name, value.to_string()));
         let settings = [
             number("Steps", self.steps.map(|steps| steps as u64)),
@@ -110,8 +117,19 @@ impl Sample {
             number("X of", self.x_of),
             number("Z of", self.z_of),
             number("Z step", self.z_step.map(|step| step as u64)),
+            (!self.directions.is_empty()).then(|| ("Directions", shifts.to_string())),
         ];
         settings.into_iter().flatten().collect()
+    }
+
+    /// How far the images are moved.
+    fn shifts(&self, model: &ModelFile) -> Result<Shifts> {
+        let mut shifts = Shifts::default();
+        for text in &self.directions {
+            let (mode, amount) = shift(text, model)?;
+            shifts.set(mode, amount).map_err(|reason| anyhow::anyhow!("--direction {text}: {reason}"))?;
+        }
+        Ok(shifts)
     }
 
     fn check(&self, size: usize) -> Result<()> {
@@ -149,7 +167,8 @@ pub fn sample(options: &Sample) -> Result<()> {
         sampler.tune(batch)?;
     }
     let truncation = options.truncation.unwrap_or_default().limit(&sampler.model.config.generator);
-    let settings = options.settings();
+    let shifts = options.shifts(&file)?;
+    let settings = options.settings(&shifts);
     let suffix = |(keyword, value): &(&str, String)| format!("-{}-{value}", keyword.to_lowercase().replace(' ', "-"));
     let suffix: String = settings.iter().map(suffix).collect();
     let model = &file.provenance.name;
@@ -161,7 +180,7 @@ pub fn sample(options: &Sample) -> Result<()> {
 
     let mut progress = Progress::new(0, options.count);
     let (mut pictures, mut done, mut seconds) = (Vec::new(), 0, 0.0);
-    let mut subjects = options.subjects(truncation);
+    let mut subjects = options.subjects(truncation, shifts);
     loop {
         let subjects: Vec<Subject> = subjects.by_ref().take(batch).collect();
         if subjects.is_empty() {

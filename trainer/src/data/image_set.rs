@@ -6,12 +6,12 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 
 use super::DataError;
-use super::manifest::sha256;
 use super::prepare::{Selection, select};
 use super::prepared::Prepared;
 use super::report;
 use super::source::Source;
 use crate::say;
+use lddgan::hash::sha256;
 
 /// Square RGB images of one size, 8 bits per channel.
 pub struct ImageSet {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use lddgan::hash::sha256;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::names::Endings;
 
@@ -110,9 +110,4 @@ impl std::fmt::Display for Manifest {
 fn reasons(skipped: &BTreeMap<Reason, usize>) -> String {
     let counts: Vec<String> = skipped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     if counts.is_empty() { "none".to_string() } else { counts.join(", ") }
-}
-
-/// In hexadecimal digits.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::DataError;
-use super::manifest::{Listed, Listing, Manifest, Reason, Skipped, sha256};
+use super::manifest::{Listed, Listing, Manifest, Reason, Skipped};
 use super::prepared::Writer;
 use super::reader::Item;
 use super::source::Source;
 use super::square::{Decoded, Square, squares};
 use crate::progress::Progress;
+use lddgan::hash::sha256;
 
 /// Which images of a source are kept.
 #[derive(Debug, Clone, Copy)]

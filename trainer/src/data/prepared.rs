@@ -13,10 +13,11 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::DataError;
-use super::manifest::{Listing, Manifest, sha256};
+use super::manifest::{Listing, Manifest};
 use super::planes::picture;
 use super::reader::{Content, Reader, Sink, Stop};
 use crate::files::AtomicFile;
+use lddgan::hash::sha256;
 
 const IMAGES: &str = "images";
 const LISTING: &str = "listing";

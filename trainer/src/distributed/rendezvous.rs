@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::{DistributedError, Launch};
 
 /// How long processes wait for each other.
-const PATIENCE: Duration = Duration::from_secs(120);
+const MEETING_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 /// What a process says first, so that nothing else that connects is taken for one.
@@ -58,7 +58,7 @@ pub fn meet<const N: usize>(
     launch: &Launch,
     tell: impl FnOnce() -> std::result::Result<[u8; N], DistributedError>,
 ) -> std::result::Result<([u8; N], Links), DistributedError> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + MEETING_TIMEOUT;
     if launch.rank > 0 {
         return join(place, launch, deadline).map_err(|error| place.failed(error));
     }
@@ -100,7 +100,7 @@ fn gather(place: &Place, launch: &Launch, deadline: Instant) -> Result<Vec<(usiz
                 std::thread::sleep(PAUSE);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let reason = format!("{} of {} processes came in {PATIENCE:?}", links.len() + 1, launch.size);
+                let reason = format!("{} of {} processes came in {MEETING_TIMEOUT:?}", links.len() + 1, launch.size);
                 return Err(Error::new(ErrorKind::TimedOut, reason));
             }
             Err(error) => return Err(error),
@@ -137,7 +137,7 @@ fn join<const N: usize>(place: &Place, launch: &Launch, deadline: Instant) -> Re
     stream.write_all(&GREETING)?;
     stream.write_all([launch.rank, launch.size].map(|number| (number as u32).to_le_bytes()).as_flattened())?;
     let mut message = [0; N];
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(MEETING_TIMEOUT))?;
     stream.read_exact(&mut message)?;
     stream.set_read_timeout(None)?;
     Ok((message, Links(vec![(0, stream)])))

@@ -11,7 +11,7 @@ const SIDE: usize = 64;
 /// Components, at most.
 const COUNT: usize = 64;
 /// Images that they are found with, at most; spread evenly over the set.
-const MOST_IMAGES: usize = 8192;
+const MAX_IMAGES: usize = 8192;
 /// Images reduced at a time.
 const BATCH: usize = 64;
 
@@ -29,7 +29,7 @@ impl Components {
 
     pub fn fit(images: &ImageSet) -> Result<Self, EvalError> {
         need("principal components", 2, images.len())?;
-        let indices = images.spread(MOST_IMAGES);
+        let indices = images.spread(MAX_IMAGES);
         let batches = indices.chunks(BATCH).map(|indices| reduce(&images.batch(indices, &Device::Cpu)?, SIDE));
         let rows = Tensor::cat(&batches.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
         let mean = rows.mean_keepdim(0)?;

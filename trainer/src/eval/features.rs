@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use sha2::{Digest, Sha256};
+use lddgan::hash::sha256;
 
 use super::components::{Components, reduce};
 use super::inception::Inception;
@@ -70,7 +70,7 @@ impl Extractor {
             Self::Components(_) | Self::Pixels => String::new(),
         };
         let (count, size) = (images.len(), images.size());
-        format!("{}{weights}; {count} images of {size} pixels, {}", self.name(), hex(&Sha256::digest(images.pixels())))
+        format!("{}{weights}; {count} images of {size} pixels, {}", self.name(), sha256(images.pixels()))
     }
 
     /// The features of all images, (N, D).
@@ -107,10 +107,6 @@ impl Extractor {
 /// A file of weights and its hash.
 fn read(path: &Path) -> Result<(Vec<u8>, String), EvalError> {
     let bytes = files::read(path)?;
-    let sha256 = hex(&Sha256::digest(&bytes));
-    Ok((bytes, sha256))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let sum = sha256(&bytes);
+    Ok((bytes, sum))
 }

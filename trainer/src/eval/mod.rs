@@ -85,7 +85,7 @@ impl Metric {
     fn least_images(self, features: usize) -> usize {
         match self {
             Self::Fid => features + 1,
-            _ => LEAST_IMAGES,
+            _ => MIN_IMAGES,
         }
     }
 
@@ -164,7 +164,7 @@ impl EvalError {
 }
 
 /// The least number of images that any figure is given for.
-const LEAST_IMAGES: usize = 10;
+const MIN_IMAGES: usize = 10;
 
 fn need(what: &str, needed: usize, given: usize) -> Result<(), EvalError> {
     if given < needed { Err(EvalError::TooFew { what: what.to_string(), needed, given }) } else { Ok(()) }
@@ -276,7 +276,7 @@ impl<'a> Evaluation<'a> {
             return Err(EvalError::NeedsNetwork(metric));
         }
         if swd || !of_components.is_empty() {
-            need(metrics[0].name(), LEAST_IMAGES, count)?;
+            need(metrics[0].name(), MIN_IMAGES, count)?;
         }
         let mut described = Vec::new();
         if !of_components.is_empty() {

@@ -1,7 +1,7 @@
 //! The operations of a recorded network in those of ONNX.
 
 use candle_core::{DType, Device, Tensor};
-use lddgan::backend::{Activation, FirMode};
+use lddgan::backend::{Activation, FirMode, LEAKY_SLOPE, SQUARES_EPSILON};
 use lddgan::graph::{Graph, Node, Op};
 use lddgan::layers::{Conv2d, GROUP_NORM_EPS, GroupNorm, Linear};
 use lddgan::parameters::TensorMap;
@@ -181,7 +181,9 @@ impl Lowering<'_> {
                 self.b.push("Mul", name, &[x, &gate], Vec::new())
             }
             Activation::Tanh => self.b.push("Tanh", name, &[x], Vec::new()),
-            Activation::LeakyRelu => self.b.push("LeakyRelu", name, &[x], vec![Attribute::float("alpha", 0.2)]),
+            Activation::LeakyRelu => {
+                self.b.push("LeakyRelu", name, &[x], vec![Attribute::float("alpha", LEAKY_SLOPE as f32)])
+            }
         }
     }
 
@@ -191,7 +193,7 @@ impl Lowering<'_> {
         let square = self.b.push("Mul", &format!("{name}/square"), &[&x, &x], Vec::new());
         let axes = self.b.integers(&format!("{name}/axes"), &[1]);
         let mean = self.b.push("ReduceMean", &format!("{name}/mean"), &[&square, &axes], Vec::new());
-        let least = self.b.tensor_f32(&format!("{name}/least"), &Tensor::new(1e-8f32, &Device::Cpu)?)?;
+        let least = self.b.tensor_f32(&format!("{name}/least"), &Tensor::new(SQUARES_EPSILON as f32, &Device::Cpu)?)?;
         let sum = self.b.push("Add", &format!("{name}/sum"), &[&mean, &least], Vec::new());
         let root = self.b.push("Sqrt", &format!("{name}/root"), &[&sum], Vec::new());
         let normed = self.b.push("Div", &format!("{name}/normed"), &[&x, &root], Vec::new());

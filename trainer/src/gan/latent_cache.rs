@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
+use lddgan::hash::{hex, sha256};
 use lddgan::{AutoencoderConfig, ModelFile};
 use memmap2::Mmap;
 use safetensors::{SafeTensors, View};
 use sha2::{Digest, Sha256};
 
-use super::encode::Rounded;
 use super::latents::Encoded;
-use crate::data::manifest::sha256;
+use super::rounded::Rounded;
 use crate::{files, say, warn};
 
 const MEANS: &str = "means";
@@ -123,7 +123,7 @@ fn tensors_sum<N: AsRef<str>, V: View>(tensors: impl IntoIterator<Item = (N, V)>
         hasher.update(format!("\n{} {:?} {:?}\n", name.as_ref(), tensor.dtype(), tensor.shape()));
         hasher.update(tensor.data());
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize())
 }
 
 /// The latents that a file's tensors are, if they have the shape of this autoencoder's and are numbers.

@@ -7,6 +7,7 @@ mod latent_cache;
 mod latents;
 #[cfg(feature = "cuda")]
 mod recordings;
+mod rounded;
 mod step;
 mod train;
 

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
-use lddgan::backend::CandleBackend;
+use lddgan::backend::{CandleBackend, MINIBATCH_GROUP};
 use lddgan::model_file::FileConfig;
+use lddgan::parameters::TensorMap;
 use lddgan::{AutoencoderKind, ModelFile, Provenance};
 
 use super::Moments;
@@ -21,19 +22,16 @@ use crate::eval::table::{Row, Table};
 use crate::memory;
 use crate::precision::Precision;
 use crate::preset::Preset;
-use crate::progress::Progress;
-use crate::run::{Ended, Run, RunOptions, Sampler, Snapshot};
+use crate::run::{Ended, EpochOrder, Run, RunOptions, Snapshot, Taken, Training};
 use crate::{files, grid};
 
 /// Where a preset has the batch.
 const BATCH_FIELD: &str = "train_gan.batch";
-/// Samples that the discriminator compares with each other.
-const GROUP: usize = 4;
 /// Images in the picture of a checkpoint, made from the seeds 0, 1, ….
 const PICTURE_IMAGES: usize = 64;
 /// Images that a checkpoint is judged by, made from the same seeds, and the least that figures can be of.
 const SCORED_IMAGES: usize = 256;
-const LEAST_SCORED: usize = 4;
+const MIN_SCORED: usize = 4;
 /// What coefficients may exceed their range by.
 const ROUNDING: f32 = 1e-5;
 /// Images made at a time; the pictures are whole batches.
@@ -203,7 +201,7 @@ struct Judge {
 impl Judge {
     fn new(real: &ImageSet) -> Result<Self> {
         let count = real.len().min(SCORED_IMAGES);
-        let table = (count >= LEAST_SCORED).then(|| Table::of(real, count)).transpose()?;
+        let table = (count >= MIN_SCORED).then(|| Table::of(real, count)).transpose()?;
         Ok(Self { table, count })
     }
 
@@ -290,7 +288,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let (mut run, checkpoint) = Run::open(&options.run, Stage::Gan, processes)?;
     let preset = run.position.preset.clone();
     let batch = preset.train_gan.batch;
-    processes.check_batch(BATCH_FIELD, batch, GROUP)?;
+    processes.check_batch(BATCH_FIELD, batch, MINIBATCH_GROUP)?;
     let (mut autoencoder, file) = read_autoencoder(options, &preset)?;
     let seed = run.position.seed;
     let has_images = !options.data.data.is_empty();
@@ -318,7 +316,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     };
     let share = processes.share();
     let count = share(0..batch as u64).len();
-    let first: Vec<u64> = (0..GROUP.min(count) as u64).collect();
+    let first: Vec<u64> = (0..MINIBATCH_GROUP.min(count) as u64).collect();
     let indices: Vec<u32> = first.iter().map(|i| (i % latents.count() as u64) as u32).collect();
     let few = latents.batch(&indices, seed, &first)?;
     run.expect_step(first.len() as f64 / count as f64, || probe(&preset, precision, &few, first.len()))?;
@@ -333,45 +331,61 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let total = options.run.images.unwrap_or(preset.train_gan.images);
     processes.check_same(&format!("{:?} {total} {:?}", run.position, latents.scale))?;
     let memory = memory::Estimate::of_gan(&preset, precision)?;
-    let mut sampler = Sampler::new(seed, latents.count());
-    let mut progress = Progress::new(run.position.images, total).within(run.seconds_left());
-    let ended = loop {
-        if run.checkpoint_due() {
-            run.save(|position| snapshot(&trainer, &autoencoder, &judge, position, device))?;
-            progress.note(&format!("checkpoint at {}", run.summary()));
-        }
-        // After the checkpoint, which the first process alone writes: it may leave no time for a step.
-        if let Some(ended) = run.ended(total)? {
-            break ended;
-        }
-        let samples = share(run.position.images..run.position.images + batch as u64);
-        let indices = sampler.batch(&samples);
-        let progress_so_far = run.position.images as f64 / total as f64;
-        trainer.anneal(progress_so_far);
+    let order = EpochOrder::new(seed, latents.count());
+    let mut training = Gan { trainer, preset, autoencoder, judge, latents, order, memory, processes, device };
+    crate::run::train(&mut run, &mut training, total)
+}
+
+/// Generator and discriminator, and what they are trained with.
+struct Gan<'a> {
+    trainer: Trainer,
+    preset: Preset,
+    /// The file of the autoencoder.
+    autoencoder: ModelFile,
+    judge: Judge,
+    latents: Latents,
+    order: EpochOrder,
+    memory: memory::Estimate,
+    processes: &'a Processes,
+    device: &'a Device,
+}
+
+impl Training for Gan<'_> {
+    fn batch(&self) -> usize {
+        self.preset.train_gan.batch
+    }
+
+    fn step(&mut self, position: &Position, total: u64) -> Result<Taken> {
+        let options = &self.preset.train_gan;
+        let seen = position.images;
+        let samples = self.processes.share()(seen..seen + options.batch as u64);
+        let indices = self.order.batch(&samples);
+        let progress = seen as f64 / total as f64;
+        self.trainer.anneal(progress);
         let step = Step {
-            penalty: run.position.step % preset.train_gan.lazy_reg == 0,
-            reconstruction_weight: preset.train_gan.reconstruction_weight(progress_so_far),
+            penalty: position.step.is_multiple_of(options.lazy_reg),
+            reconstruction_weight: options.reconstruction_weight(progress),
         };
-        let latents = latents.batch(&indices, seed, &samples)?;
-        let losses = trainer
-            .step(&latents, seed, &samples, step)
-            .map_err(|error| memory.explain(error.into(), BATCH_FIELD, samples.len()))?;
-        let values = logged(&trainer, &losses);
-        let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-        run.guard(&values, &indices, &latents, || Ok(trainer.state()?))?;
-        run.advance(batch, &values);
-        progress.update(run.position.images, &named(&losses));
-    };
-    progress.finish();
-    if !processes.is_first() {
-        return Ok(ended);
+        let batch = self.latents.batch(&indices, position.seed, &samples)?;
+        let losses = self.trainer.step(&batch, position.seed, &samples, step);
+        let losses = losses.map_err(|error| self.memory.explain(error.into(), BATCH_FIELD, samples.len()))?;
+        Ok(Taken { indices, batch, shown: named(&losses), logged: logged(&self.trainer, &losses) })
     }
-    run.save(|position| snapshot(&trainer, &autoencoder, &judge, position, device))
-        .context("the last checkpoint could not be written")?;
-    if run.supersedes() {
-        let discriminator = discriminator_file(&trainer, &autoencoder, &run.position).to_bytes(DType::F16)?;
-        files::write_atomic(&run.file("discriminator.safetensors"), &discriminator)?;
+
+    fn state(&self) -> Result<TensorMap> {
+        Ok(self.trainer.state()?)
     }
-    run.conclude(ended, total);
-    Ok(ended)
+
+    fn snapshot(&self, position: &Position) -> Result<Snapshot> {
+        snapshot(&self.trainer, &self.autoencoder, &self.judge, position, self.device)
+    }
+
+    /// The discriminator, which another run may start with.
+    fn finish(&self, run: &Run) -> Result<()> {
+        if run.supersedes() {
+            let file = discriminator_file(&self.trainer, &self.autoencoder, &run.position).to_bytes(DType::F16)?;
+            files::write_atomic(&run.file("discriminator.safetensors"), &file)?;
+        }
+        Ok(())
+    }
 }

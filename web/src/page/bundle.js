@@ -18,7 +18,15 @@ const start = async (program, files, folder) => {
 };
 
 if (!globalThis.document) {
-  onmessage = ({ data }) => start(...data);
+  onmessage = ({ data: [program, ...rest] }) => {
+    // For the program in this one.
+    globalThis.startWorker = (module) => {
+      const worker = new Worker(location.href);
+      worker.postMessage([module, ...rest]);
+      return worker;
+    };
+    start(program, ...rest);
+  };
   // A program that has stopped cannot say so itself.
   onerror = (message) => {
     postMessage([JSON.stringify({ Stopped: message })]);

@@ -3,7 +3,7 @@
 #[cfg(any(target_arch = "wasm32", test))]
 mod picture;
 #[cfg(any(target_arch = "wasm32", test))]
-pub mod settings;
+mod settings;
 
 #[cfg(target_arch = "wasm32")]
 mod noise;
@@ -12,9 +12,7 @@ mod protocol;
 #[cfg(target_arch = "wasm32")]
 mod window;
 #[cfg(target_arch = "wasm32")]
-pub mod worker;
+mod worker;
 
 #[cfg(target_arch = "wasm32")]
 mod start;
-#[cfg(target_arch = "wasm32")]
-mod words;

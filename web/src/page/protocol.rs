@@ -7,7 +7,9 @@ use lddgan::{Provenance, Recipe};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::{JsCast, JsValue};
 
-use super::settings::ExecutorChoice;
+use crate::choices::ExecutorChoice;
+use crate::faces::{ExecutorInfo, Speed};
+use crate::fetch::FileRecord;
 use lddgan_webgpu::executor::NumberType;
 
 /// From the window to the worker. A request that waits is replaced by the next of its kind.
@@ -114,10 +116,9 @@ pub enum Reply {
         run: u32,
         seconds: f64,
     },
-    /// What the decoder makes of the latents x_t with these t; their RGBA pixels come beside this, one after the other.
+    /// What the decoder makes of the latents from x_T to x_0; their RGBA pixels come beside this, one after the other.
     Developed {
         run: u32,
-        levels: Vec<usize>,
     },
     /// How long things took lately.
     Speed(Speed),
@@ -141,24 +142,6 @@ pub enum Reply {
     Stopped(String),
 }
 
-/// A file of the page, as its build recorded it.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct FileRecord {
-    pub bytes: u64,
-    /// In hexadecimal digits.
-    pub sha256: String,
-}
-
-/// An executor, in words for people.
-#[derive(Serialize, Deserialize)]
-pub struct ExecutorInfo {
-    pub name: String,
-    /// What the visitor should know about this choice.
-    pub note: Option<String>,
-    /// Whether it can keep images in f16.
-    pub f16: bool,
-}
-
 /// What the page tells about a model.
 #[derive(Serialize, Deserialize)]
 pub struct ModelInfo {
@@ -174,33 +157,6 @@ pub struct ModelInfo {
     pub steps: usize,
     pub config: FileConfig,
     pub provenance: Provenance,
-}
-
-/// Times in milliseconds and sizes in bytes, each where it is known.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Speed {
-    /// Of the model file.
-    pub download: Option<f64>,
-    /// Reading and verifying it.
-    pub read: f64,
-    /// The last compilation: dispatches and pipelines.
-    pub compile: Option<f64>,
-    /// Buffers and weights of the last compilation.
-    pub upload: Option<f64>,
-    /// The last batch: noise, sampling, decoding and drawing or reading back.
-    pub sampling: f64,
-    /// Decoding one face.
-    pub decode: Option<f64>,
-    /// Faces in the last batch.
-    pub batch: usize,
-    /// Whether these were drawn without a way through the CPU.
-    pub drawn: bool,
-    /// The numbers of the images between layers.
-    pub dtype: NumberType,
-    /// For how many different convolutions the kernels were timed, and how many there are.
-    pub kernels: Option<[usize; 2]>,
-    /// Of the weights and of the values between kernels, on the GPU.
-    pub memory: Option<[u64; 2]>,
 }
 
 /// A message as JavaScript passes it on, and what is to be transferred with it.

@@ -1,33 +1,20 @@
 //! What the page's address says: which faces, of which model, made how and by which executor.
 
-use lddgan::{Mix, Recipe, Truncation};
-use serde::{Deserialize, Serialize};
-
+use lddgan::{Mix, Recipe, Shifts, Truncation};
 use lddgan_webgpu::executor::NumberType;
+
+use crate::choices::{ExecutorChoice, parse_dtype, parse_executor, parse_seed};
 
 /// The numbers of faces that can be shown at once.
 pub const COUNTS: [usize; 4] = [1, 4, 16, 64];
 /// More denoising steps than any model has.
 const MAX_STEPS: usize = 1000;
-/// The greatest seed that leaves every face of the largest grid a seed of its own.
-pub const MAX_SEED: u64 = u64::MAX - 63;
 /// Beyond the greatest value of truncation there is next to nothing to cut.
 pub const TRUNCATIONS: std::ops::RangeInclusive<f32> = 0.1..=3.0;
 /// The model that an address without one names.
 pub const DEFAULT_MODEL: &str = "faces256";
 
 const DEFAULT_COUNT: usize = 16;
-
-/// The executor to begin with; if it cannot run here, Candle takes over.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ExecutorChoice {
-    /// WebGPU if the browser has it and it is no software adapter.
-    #[default]
-    Auto,
-    /// WebGPU, on a software adapter too.
-    WebGpu,
-    Candle,
-}
 
 /// What differs from face to face; the rest is that of one seed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,6 +40,8 @@ pub struct Settings {
     pub vary: Vary,
     /// The step from x_t to which varying z is limited.
     pub z_step: Option<usize>,
+    /// How far the faces are moved along directions.
+    pub shifts: Shifts,
     pub executor: ExecutorChoice,
     /// Whether the convolution kernels are timed; none: where a GPU computes.
     pub tune: Option<bool>,
@@ -75,6 +64,7 @@ impl Default for Settings {
             truncation: Truncation::Model,
             vary: Vary::All,
             z_step: None,
+            shifts: Shifts::default(),
             executor: ExecutorChoice::Auto,
             tune: None,
             dtype: NumberType::F32,
@@ -137,6 +127,12 @@ impl Settings {
             "z-step" => {
                 self.z_step = Some(parse_steps(value).ok_or("z-step must be a whole number of 1 or more")?);
             }
+            "direction" => {
+                let read =
+                    value.split_once('=').and_then(|(mode, amount)| Some((mode.parse().ok()?, amount.parse().ok()?)));
+                let (mode, amount) = read.ok_or("direction must be the number of a direction, = and how far")?;
+                self.shifts.set(mode, amount)?;
+            }
             "executor" => self.executor = parse_executor(value)?,
             "tune" => {
                 let tune = ["0", "1"].iter().position(|known| *known == value);
@@ -177,7 +173,7 @@ impl Settings {
 
     /// The random numbers of a face between two.
     pub fn blend(&self, mix: Mix) -> Recipe {
-        let recipe = Recipe { truncation: self.limit(), ..mix.into() };
+        let recipe = Recipe { truncation: self.limit(), shifts: self.shifts, ..mix.into() };
         match self.vary {
             Vary::All => recipe,
             Vary::Z(fixed) => Recipe { x: fixed.into(), z_step: self.z_step, ..recipe },
@@ -212,6 +208,9 @@ impl Settings {
             }
             Vary::X(fixed) => query += &format!("&z-of={fixed}"),
         }
+        for (mode, amount) in self.shifts.iter() {
+            query += &format!("&direction={mode}={amount}");
+        }
         match self.executor {
             ExecutorChoice::Auto => {}
             ExecutorChoice::WebGpu => query += "&executor=webgpu",
@@ -244,6 +243,17 @@ impl Settings {
         }
         problems
     }
+
+    /// Leaves out the directions that a model with so many does not have; says so for each.
+    pub fn limit_shifts(&mut self, all: usize) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (mode, amount) in self.shifts.iter().filter(|(mode, _)| *mode >= all).collect::<Vec<_>>() {
+            problems
+                .push(format!("The address says “direction={mode}={amount}”, but this model has no such direction."));
+            self.shifts = self.shifts.without(mode);
+        }
+        problems
+    }
 }
 
 /// The numbers of denoising steps to choose from, of a model that has so many.
@@ -270,37 +280,10 @@ fn one_of(allowed: &[usize], value: usize) -> Option<usize> {
     allowed.contains(&value).then_some(value)
 }
 
-/// Reads the name of a type of numbers; the error says what would have been right.
-pub fn parse_dtype(text: &str) -> Result<NumberType, String> {
-    let known = [NumberType::F32, NumberType::F16].into_iter().find(|dtype| dtype.name() == text);
-    known.ok_or_else(|| "dtype must be f32 or f16".to_owned())
-}
-
-/// Reads the name of an executor; the error says what would have been right.
-pub fn parse_executor(text: &str) -> Result<ExecutorChoice, String> {
-    match text {
-        "auto" => Ok(ExecutorChoice::Auto),
-        "webgpu" => Ok(ExecutorChoice::WebGpu),
-        "candle" => Ok(ExecutorChoice::Candle),
-        _ => Err("executor must be webgpu, candle or auto".to_owned()),
-    }
-}
-
-/// Reads a seed; the error says what would have been right.
-pub fn parse_seed(text: &str) -> Result<u64, String> {
-    let seed = text.parse().ok().filter(|&seed| seed <= MAX_SEED);
-    seed.ok_or_else(|| format!("seed must be a whole number from 0 to {MAX_SEED}"))
-}
-
-/// A seed short enough to read aloud.
-#[cfg(target_arch = "wasm32")]
-pub fn random_seed() -> u64 {
-    (js_sys::Math::random() * 1e6) as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::choices::{MAX_SEED, other_seed};
 
     fn parse(parameters: &[(&str, &str)]) -> (Settings, Vec<String>) {
         Settings::parse(parameters.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())))
@@ -317,13 +300,15 @@ mod tests {
             ("x-of", "3"),
             ("executor", "webgpu"),
             ("tune", "1"),
+            ("direction", "3=-0.5"),
+            ("direction", "0=2"),
             ("dtype", "f16"),
             ("model", "tiny-2_x"),
         ];
         let (settings, problems) = parse(&all);
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!((settings.seeds[0], settings.seeds.len()), (u64::MAX - 63, 64));
-        let query = "?seed=18446744073709551552&count=64&steps=2&truncation=0.5&x-of=3&z-step=4&executor=webgpu&tune=1&\
+        let query = "?seed=18446744073709551552&count=64&steps=2&truncation=0.5&x-of=3&z-step=4&direction=3=-0.5&direction=0=2&executor=webgpu&tune=1&\
                      dtype=f16&model=tiny-2_x";
         assert_eq!(settings.query(), query);
         assert_eq!(parse(&[("seed", "7")]).0.query(), "?seed=7&count=16");
@@ -364,6 +349,9 @@ mod tests {
             ("truncation", "NaN"),
             ("x-of", "-"),
             ("z-step", "0"),
+            ("direction", "3"),
+            ("direction", "light=1"),
+            ("direction", "3=9"),
             ("executor", "cuda"),
             ("tune", "yes"),
             ("dtype", "f64"),
@@ -394,6 +382,21 @@ mod tests {
         assert_eq!(limited("steps", "2", 8), (Some(2), None, 0));
         assert_eq!(limited("z-step", "3", 2), (None, None, 1));
         assert_eq!(limited("z-step", "8", 8), (None, Some(8), 0));
+    }
+
+    #[test]
+    fn directions_are_those_of_the_model() {
+        let mut settings = parse(&[("direction", "3=1.5"), ("direction", "9=1")]).0;
+        assert_eq!(settings.recipe(1).shifts.get(3), 1.5);
+        let problems = settings.limit_shifts(9);
+        assert!(problems.len() == 1 && problems[0].contains("direction=9=1"), "{problems:?}");
+        assert_eq!(settings.query(), "?count=16&direction=3=1.5");
+    }
+
+    #[test]
+    fn no_seed_comes_before_the_first_and_after_the_last() {
+        assert_eq!((other_seed(1, -1), other_seed(0, -1)), (Some(0), None));
+        assert_eq!((other_seed(MAX_SEED - 1, 1), other_seed(MAX_SEED, 1)), (Some(MAX_SEED), None));
     }
 
     #[test]

@@ -1,16 +1,128 @@
-// Loads the program from the files that the build names, and starts it here and, when it asks for that, in a worker.
+// Loads the program from the files that the build names, and the model beside it; starts the program here and, when it
+// asks for that, in a worker.
 {
-  const address = (name) => new URL(document.querySelector(`meta[name=${name}]`).content, document.baseURI).href;
+  const folder = new URL("./", document.baseURI).href;
+  const address = (name) => new URL(document.querySelector(`meta[name=${name}]`).content, folder).href;
+
+  // What the build recorded of the file at an address: its size and hash. Nothing in a page that was not published.
+  const files = JSON.parse(document.getElementById("files")?.textContent ?? "{}");
+  const record = (url) => files[url.slice(folder.length)] ?? {};
+
+  const worker = new Worker("worker.js", { type: "module" });
+  let early = worker;
+  // What goes wrong before the program listens goes wrong again when it asks for a worker.
+  worker.onerror = () => { early = undefined; };
 
   globalThis.startWorker = (module) => {
-    const worker = new Worker("worker.js", { type: "module" });
-    worker.postMessage([address("glue"), module]);
-    return worker;
+    const started = early ?? new Worker("worker.js", { type: "module" });
+    early = undefined;
+    worker.onmessage = worker.onerror = null;
+    started.postMessage({ glue: address("glue"), module });
+    return started;
+  };
+
+  // One bar for program and model, until the program takes it over.
+  const loading = {};
+  const show = (part, bytes, total) => {
+    loading[part] = { bytes, total: total ?? NaN };
+    const parts = Object.values(loading);
+    const sum = (key) => parts.reduce((all, part) => all + part[key], 0);
+    const megabytes = (key) => (sum(key) / 1e6).toFixed(1);
+    const progress = document.getElementById("progress");
+    const isKnown = sum("total") > 0;
+    if (isKnown) [progress.max, progress.value] = [sum("total"), sum("bytes")];
+    progress.dataset.program = loading.program?.bytes ?? 0;
+    const amount = document.getElementById("amount");
+    amount.textContent = isKnown ? `${megabytes("bytes")} of ${megabytes("total")} MB` : `${megabytes("bytes")} MB`;
+  };
+  worker.onmessage = ({ data: [json] }) => {
+    const { Downloading: news } = JSON.parse(json);
+    if (news) show("model", news.bytes, news.total);
+  };
+
+  // Says that nothing of the program comes, until something does.
+  const setStalled = (stalled) => {
+    const retry = document.getElementById("retry");
+    const error = document.getElementById("error");
+    error.textContent = "Nothing of the program comes any more. Check the connection, then try again.";
+    error.hidden = retry.hidden = !stalled;
+    retry.onclick = stalled ? () => location.reload() : null;
+  };
+
+  // To be called whenever something of the program has come, and whether there is more to wait for.
+  const watchProgram = () => {
+    const PATIENCE = 10_000;
+    let timer;
+    let stalled = false;
+    return (waits) => {
+      clearTimeout(timer);
+      if (stalled) setStalled(stalled = false);
+      if (waits) timer = setTimeout(() => setStalled(stalled = true), PATIENCE);
+    };
+  };
+
+  const loadProgram = async () => {
+    const url = address("program");
+    const watch = watchProgram();
+    watch(true);
+    const response = await fetch(url).finally(() => watch(false));
+    watch(true);
+    const unpacked = response.headers.has("content-encoding") ? undefined : response.headers.get("content-length");
+    let bytes = 0;
+    const count = new TransformStream({
+      flush: () => watch(false),
+      transform(chunk, output) {
+        watch(true);
+        show("program", bytes += chunk.length, record(url).bytes ?? (Number(unpacked) || undefined));
+        output.enqueue(chunk);
+      },
+    });
+    return new Response(response.body.pipeThrough(count), response);
+  };
+
+  const modelUrl = (name) => `${folder}models/${name}.safetensors`;
+
+  // Whether the browser keeps this model for the page, under its hash. It may take its time to say nothing.
+  const keeps = async (url) => {
+    const find = async () => Boolean(await globalThis.caches?.match(`${url}?sha256=${record(url).sha256}`));
+    const late = new Promise((resolve) => setTimeout(resolve, 1000));
+    return Promise.race([find().catch(() => false), late]);
+  };
+
+  // Which model to begin with: that of the address; otherwise, on a slow connection, a smaller one, which the address
+  // names from then on. An address that names faces means those of the default.
+  const chooseModel = async () => {
+    const asked = new URLSearchParams(location.search);
+    const notice = document.getElementById("smaller");
+    const larger = notice.querySelector("a");
+    const byDefault = new URLSearchParams(larger.search).get("model");
+    const named = asked.get("model") ?? byDefault;
+    // What cannot be a name is left to the program, which says so.
+    if (!/^[\w-]+$/.test(named)) return byDefault;
+    const isOpen = !["model", "seed", "seeds"].some((name) => asked.has(name));
+    const { saveData, downlink } = navigator.connection ?? {};
+    const isSlow = saveData || downlink < 2;
+    if (!isOpen || !isSlow || await keeps(modelUrl(byDefault))) return named;
+    const { bytes } = record(modelUrl(byDefault));
+    if (bytes) larger.append(` (${(bytes / 1e6).toFixed(1)} MB)`);
+    notice.hidden = false;
+    asked.set("model", notice.dataset.model);
+    history.replaceState(null, "", `?${asked}`);
+    return notice.dataset.model;
+  };
+
+  const loadModel = async () => {
+    const url = modelUrl(await chooseModel());
+    if (await keeps(url)) return;
+    const total = record(url).bytes;
+    show("model", 0, total);
+    early?.postMessage({ model: url, total });
   };
 
   const start = async () => {
-    const bindings = await import(address("glue"));
-    await bindings.default({ module_or_path: address("program") });
+    const program = loadProgram();
+    const [bindings] = await Promise.all([import(address("glue")), loadModel()]);
+    await bindings.default({ module_or_path: program });
     globalThis.wasmBindings = bindings;
     bindings.start();
   };

@@ -1,9 +1,16 @@
 //! Where the program starts, in the page and in its worker.
 
 use wasm_bindgen::prelude::*;
-use web_sys::DedicatedWorkerGlobalScope;
+use web_sys::{DedicatedWorkerGlobalScope, Worker};
 
 use super::{window, worker};
+
+#[wasm_bindgen]
+extern "C" {
+    /// Starts this program again in a worker, without a second download.
+    #[wasm_bindgen(catch, js_name = startWorker)]
+    pub fn start_worker(module: JsValue) -> Result<Worker, JsValue>;
+}
 
 /// Runs the page, or its worker, once the browser has loaded the program.
 #[wasm_bindgen]

@@ -4,50 +4,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::conv_layer::ConvLayer;
 use super::program::Kernel;
 
 /// Threads of a workgroup, in every kernel.
 pub const THREADS: usize = 64;
 
 /// Workgroups that keep a GPU busy, and a software adapter, whose every processor core takes one.
-const ENOUGH: f64 = 128.0;
-const ENOUGH_OF_SOFTWARE: f64 = 4.0;
-
-/// What the speed of a convolution depends on: the key of a table of measured kernels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ConvLayer {
-    /// Shape of the input: batch, channels, height, width.
-    pub x: [usize; 4],
-    /// Shape of the result.
-    pub y: [usize; 4],
-    /// Side of the kernel, in pixels.
-    pub kernel: usize,
-    /// Pixels from one result to the next.
-    pub stride: usize,
-    /// The factor of the nearest-neighbour upsampling before it: 1, or 2 before a 3x3 kernel of stride 1.
-    pub upsample: usize,
-}
-
-impl ConvLayer {
-    fn out_blocks(&self) -> usize {
-        self.y[1].div_ceil(4)
-    }
-
-    /// The images that the result is interlaced of, see conv_common.wgsl.
-    fn phases(&self) -> usize {
-        self.upsample * self.upsample
-    }
-
-    /// Whether the result is a single pixel of each sample, and the convolution a product of matrix and vector.
-    fn is_to_one_pixel(&self) -> bool {
-        self.y[2..] == [1, 1]
-    }
-
-    /// Batch, height and width of a phase.
-    fn phase(&self) -> [usize; 3] {
-        [self.y[0], self.y[2] / self.upsample, self.y[3] / self.upsample]
-    }
-}
+const BUSY_WORKGROUPS: f64 = 128.0;
+const BUSY_SOFTWARE_WORKGROUPS: f64 = 4.0;
 
 /// How a convolution is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,7 +110,7 @@ impl Tile {
         let workgroups = self.workgroups(layer) as f64;
         let computed = workgroups * (self.tile_pixels() * self.tile_blocks()) as f64;
         // From workgroup memory, which is as fast as arithmetic.
-        cost(computed, loads(self.pixels, self.blocks), workgroups / ENOUGH)
+        cost(computed, loads(self.pixels, self.blocks), workgroups / BUSY_WORKGROUPS)
     }
 }
 
@@ -234,7 +199,7 @@ impl ConvKernel {
     /// Results of few channels waste most of a tile. On software adapters workgroup memory is slow: the direct kernel is the fastest
     /// for every layer on lavapipe (`lddgan bench kernels --tune`).
     pub fn estimated(layer: &ConvLayer, software: bool) -> Self {
-        let enough = if software { ENOUGH_OF_SOFTWARE } else { ENOUGH };
+        let enough = if software { BUSY_SOFTWARE_WORKGROUPS } else { BUSY_WORKGROUPS };
         if layer.is_to_one_pixel() {
             return Self::Summed(Lanes::estimated(layer, enough));
         }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use lddgan::Graph;
 
-use super::conv::{ConvKernel, ConvLayer};
+use super::conv::ConvKernel;
+use super::conv_layer::ConvLayer;
 use super::layout::{NumberType, Shape};
 use super::lower::lower;
+use super::options::Options;
 use super::profile::{DispatchTime, Work};
 use super::program::{Input, Operand, Output};
 use super::resources::{Region, Resources};
@@ -14,15 +16,6 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::timestamps::time_passes;
-
-/// How a graph is computed.
-pub struct Options<'a> {
-    /// The kernel of each convolution.
-    pub convolutions: &'a dyn Fn(&ConvLayer) -> ConvKernel,
-    /// The type of the images between the kernels, which compute in f32. Inputs and outputs are f32. f16 halves the
-    /// memory that is moved, and needs an adapter that has it.
-    pub images: NumberType,
-}
 
 /// A graph that was compiled for a device, with its weights and buffers there.
 #[derive(Debug)]

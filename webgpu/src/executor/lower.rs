@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytemuck::{Pod, bytes_of};
 use candle_core::{Tensor, TensorId};
+use lddgan::backend::MINIBATCH_GROUP;
 use lddgan::graph::fusion::{FusedConv, FusedProduct, Plan, plan};
 use lddgan::graph::styles::Styles;
 use lddgan::graph::{Graph, Node, NodeId, Op, fold};
@@ -11,9 +12,10 @@ use lddgan::layers::{Conv2d, Linear};
 use lddgan::{Activation, FirMode};
 
 use super::constants::Constants;
-use super::conv::{ConvKernel, ConvLayer, THREADS};
-use super::executable::Options;
+use super::conv::{ConvKernel, THREADS};
+use super::conv_layer::ConvLayer;
 use super::layout::{NumberType, Shape};
+use super::options::Options;
 use super::params::{self, activation_code, fir_code};
 use super::parts::{self, ALIGNMENT};
 use super::program::{Input, Kernel, Layer, Operand, Output, Program, Step, Value, ValueId};
@@ -487,7 +489,7 @@ impl Lowering<'_> {
     fn minibatch_stddev(&mut self, node: &Node, y: Shape) -> Result<ValueId> {
         let [x] = node.inputs()?;
         let (shape, x) = (self.shape(x)?, self.operand(x)?);
-        let members = shape.batch.min(4);
+        let members = shape.batch.min(MINIBATCH_GROUP);
         let groups = shape.batch / members;
         let params = params::MinibatchStddev {
             groups: groups as u32,

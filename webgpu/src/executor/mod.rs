@@ -18,10 +18,12 @@ macro_rules! kernel_text {
 
 mod constants;
 mod conv;
+mod conv_layer;
 mod executable;
 mod layout;
 mod lower;
 mod memory;
+mod options;
 mod params;
 mod parts;
 mod profile;
@@ -30,8 +32,10 @@ mod resources;
 mod tune;
 mod unroll;
 
-pub use conv::{ConvKernel, ConvLayer, Strip, Tile};
-pub use executable::{Executor, Options};
+pub use conv::{ConvKernel, Strip, Tile};
+pub use conv_layer::ConvLayer;
+pub use executable::Executor;
 pub use layout::NumberType;
+pub use options::Options;
 pub use profile::{DispatchTime, KernelTime, Work, summarise};
 pub use tune::ConvTimes;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::conv::ConvLayer;
+use super::conv_layer::ConvLayer;
 use crate::ceilings::Ceilings;
 
 /// What a dispatch does, however long it takes.

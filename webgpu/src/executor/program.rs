@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::constants::Packed;
-use super::conv::ConvLayer;
+use super::conv_layer::ConvLayer;
 use super::layout::{NumberType, Shape};
 use super::profile::Work;
 use super::unroll::unroll;

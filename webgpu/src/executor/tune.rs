@@ -3,15 +3,17 @@
 use candle_core::{DType, Device, Tensor};
 use lddgan::Graph;
 use lddgan::backend::Backend;
-use lddgan::check::sha256;
 use lddgan::graph::Recorder;
+use lddgan::hash::sha256;
 use lddgan::layers::{Conv2d, ConvGeometry};
 use serde::{Deserialize, Serialize};
 
-use super::conv::{ConvKernel, ConvLayer};
-use super::executable::{Executor, Options};
+use super::conv::ConvKernel;
+use super::conv_layer::ConvLayer;
+use super::executable::Executor;
 use super::layout::NumberType;
 use super::lower::lower;
+use super::options::Options;
 use super::profile::Work;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -20,7 +22,7 @@ use crate::gpu::Gpu;
 /// Measurements of each kernel, of which the fastest counts; the first warms up.
 const MEASUREMENTS: usize = 3;
 /// The most runs in a row that are one measurement.
-const MOST_RUNS: usize = 256;
+const MAX_RUNS: usize = 256;
 
 /// How long convolutions take under the kernels that compute them, on one device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -144,7 +146,7 @@ async fn time(gpu: &Gpu, graph: &Graph, kernel: ConvKernel) -> Result<f64> {
     let (mut runs, mut measured, mut fastest) = (1, 0, f64::INFINITY);
     while measured < MEASUREMENTS {
         let seconds = executor.time(runs).await?;
-        if seconds < enough && runs < MOST_RUNS {
+        if seconds < enough && runs < MAX_RUNS {
             runs *= 4;
             continue;
         }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How long a page may stay silent.
-const PATIENCE: Duration = Duration::from_secs(600);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(600);
 
 pub struct Server {
     port: u16,
@@ -40,8 +40,8 @@ impl Server {
     /// Waits for what the page posts as `report`; what else it posts is shown.
     pub fn report(&self) -> Result<String> {
         loop {
-            let silent = || format!("the page has said nothing for {} s", PATIENCE.as_secs());
-            let (name, text) = self.posts.recv_timeout(PATIENCE).with_context(silent)?;
+            let silent = || format!("the page has said nothing for {} s", REPORT_TIMEOUT.as_secs());
+            let (name, text) = self.posts.recv_timeout(REPORT_TIMEOUT).with_context(silent)?;
             if name == "report" {
                 return Ok(text);
             }

@@ -17,25 +17,30 @@ const START: &str = "web/src/page/start.js";
 /// Writes the page with the models that trunk put into `page`.
 pub fn write(page: &Path, out: &Path) -> Result<()> {
     let program = bindgen::run("no-modules")?;
-    let source = |path: &str| files::read_text(&workspace::root().join(path));
+    let read = |path: &str| files::read_file(&workspace::root().join(path));
+    let text = |path: &str| files::read_text(&workspace::root().join(path));
     let code = program.get("program.js").context("wasm-bindgen wrote no program.js")?;
-    let code = format!("{}\n{}", String::from_utf8_lossy(code), source("web/src/page/bundle.js")?);
+    let code = format!("{}\n{}", String::from_utf8_lossy(code), text("web/src/page/bundle.js")?);
     let wasm = program.get("program_bg.wasm").context("wasm-bindgen wrote no program_bg.wasm")?;
     let mut parts = Files::from([("program.wasm".to_owned(), wasm.clone())]);
     // A picture is for the README.
     let is_needed = |path: &str| path.starts_with("models/") && !path.ends_with(".png");
     parts.extend(files::read(page)?.into_iter().filter(|(path, _)| is_needed(path)));
-    let html = assemble(&source("index.html")?, &code, &parts, source)?;
+    let html = assemble(&text("index.html")?, &code, &parts, read)?;
     files::write_file(out, html.as_bytes())?;
     println!("wrote {}, {}: open it in a browser", out.display(), megabytes(html.len()));
     Ok(())
 }
 
 /// Puts everything that `index.html` names into it.
-fn assemble(html: &str, code: &str, parts: &Files, source: impl Fn(&str) -> Result<String>) -> Result<String> {
+fn assemble(html: &str, code: &str, parts: &Files, read: impl Fn(&str) -> Result<Vec<u8>>) -> Result<String> {
+    let source = |path: &str| anyhow::Ok(String::from_utf8(read(path)?)?);
     let mut policy = Policy::default();
     let mut whole = String::new();
-    let mut rest = html;
+    let mut copied = Vec::new();
+    // A page that is one file cannot be installed.
+    let html = without(html, "<link rel=\"manifest\"");
+    let mut rest = html.as_str();
     while let Some((before, tag, after)) = next_asset(rest) {
         whole += before;
         rest = after;
@@ -47,12 +52,34 @@ fn assemble(html: &str, code: &str, parts: &Files, source: impl Fn(&str) -> Resu
             }
             None => whole += &policy.script(&source(path)?)?,
             Some("css") => whole += &policy.style(&source(path)?)?,
-            Some("rust" | "copy-file" | "copy-dir") => {}
+            Some("copy-file") => copied.push(path),
+            Some("rust" | "copy-dir") => {}
             Some(kind) => bail!("index.html has an asset of the kind `{kind}`, which the single file cannot hold yet"),
         }
     }
     whole += rest;
+    for path in copied {
+        whole = with_picture(&whole, path, &read)?;
+    }
     policy.put_into(&whole)
+}
+
+/// The page with a picture that trunk would put beside it, where it names one.
+fn with_picture(html: &str, path: &str, read: impl Fn(&str) -> Result<Vec<u8>>) -> Result<String> {
+    let (_, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let kind = match name.rsplit_once('.') {
+        Some((_, "svg")) => "svg+xml",
+        Some((_, "jpg")) => "jpeg",
+        Some((_, "png")) => "png",
+        _ => return Ok(html.to_owned()),
+    };
+    let data = format!("=\"data:image/{kind};base64,{}\"", BASE64_STANDARD.encode(read(path)?));
+    Ok(html.replace(&format!("=\"{name}\""), &data))
+}
+
+/// The page without the lines with these words.
+fn without(html: &str, words: &str) -> String {
+    html.lines().filter(|line| !line.contains(words)).map(|line| format!("{line}\n")).collect()
 }
 
 /// What is before the next element that trunk would replace, the element, and what is after it.
@@ -125,13 +152,15 @@ fn inline(element: &str, text: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    const HTML: &str = "<head><meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'self'\">\
+    const HTML: &str = "<link rel=\"manifest\" href=\"manifest.json\">
+        <link data-trunk rel=\"copy-file\" href=\"pictures/b.png\"><img src=\"b.png\">
+        <head><meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'self'\">\
         <link data-trunk rel=\"css\" href=\"a.css\"><link data-trunk rel=\"copy-dir\" href=\"models\"></head>\
         <script data-trunk src=\"web/src/page/start.js\" defer></script>";
 
     fn assembled(code: &str) -> Result<String> {
         let parts = Files::from([("models/a".to_owned(), b"abc".to_vec())]);
-        assemble(HTML, code, &parts, |path| Ok(format!("/* {path} */")))
+        assemble(HTML, code, &parts, |path| Ok(format!("/* {path} */").into_bytes()))
     }
 
     #[test]
@@ -139,7 +168,9 @@ mod tests {
         let html = assembled("run()").unwrap();
         assert!(html.contains("<style>/* a.css */</style></head><script>run()</script>"), "{html}");
         assert!(html.contains("data-path=\"models/a\">H4sI"), "{html}");
-        assert!(!html.contains("data-trunk") && !html.contains("'self'"), "{html}");
+        // printf '/* pictures/b.png */' | base64
+        assert!(html.contains("<img src=\"data:image/png;base64,LyogcGljdHVyZXMvYi5wbmcgKi8=\">"), "{html}");
+        assert!(!html.contains("manifest") && !html.contains("data-trunk") && !html.contains("'self'"), "{html}");
         // printf 'run()' | openssl dgst -sha256 -binary | base64
         assert!(html.contains("'sha256-AvyuiL0SD1mVY3NNxR+V2uo+lhk6RMFrytWmRt6CrJQ='"), "{html}");
     }

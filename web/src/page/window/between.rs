@@ -11,8 +11,8 @@ use super::App;
 use super::canvas::{Image, Picture};
 use super::dom::{document, find, next_frame, now};
 use super::save::save;
+use crate::choices::{parse_seed, random_seed};
 use crate::page::protocol::{Place, Request};
-use crate::page::settings::{parse_seed, random_seed};
 
 /// Faces on the way, both ends included.
 const FRAMES: usize = 33;
@@ -138,6 +138,8 @@ impl App {
             return Ok(());
         }
         self.between.frames.borrow_mut().push(pixels);
+        let made = self.between.frames.borrow().len();
+        self.between.status.set_text_content(Some(&format!("Making the faces on the way: {made} of {FRAMES}…")));
         self.between.show(self.between.share.value_as_number())
     }
 

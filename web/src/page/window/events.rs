@@ -9,7 +9,8 @@ use web_sys::{
 
 use super::dom::listen;
 use super::{App, read_settings};
-use crate::page::settings::{Settings, Vary, parse_dtype, parse_seed, random_seed};
+use crate::choices::{parse_dtype, parse_seed, random_seed};
+use crate::page::settings::{Settings, Vary};
 
 type Handler = fn(&Rc<App>, Event) -> Result<(), JsValue>;
 
@@ -20,6 +21,7 @@ impl App {
         self.listen_to_settings()?;
         self.listen_to_large()?;
         self.listen_to_between()?;
+        self.listen_to_speaker()?;
         self.listen_to_models()
     }
 
@@ -82,6 +84,10 @@ impl App {
             Ok(())
         })?;
         self.on(&self.view.explore, "change", |app, event| app.choose(&event))?;
+        self.on(&self.directions.form, "input", |app, event| app.shift(&event))?;
+        // Not at every step of the way: some browsers allow few changes of the address.
+        self.on(&self.directions.form, "change", |app, _| app.write_address())?;
+        self.on(&self.directions.reset, "click", |app, _| app.reset_shifts())?;
         self.on(&self.view.numbers, "change", |app, event| app.choose(&event))?;
         self.on(&self.view.between_button, "click", |app, _| {
             let first = app.settings.borrow().seeds.first().copied();
@@ -119,6 +125,30 @@ impl App {
         self.on(&between.play, "click", |app, _| {
             app.toggle_between();
             Ok(())
+        })
+    }
+
+    /// Clickers press the page keys.
+    fn listen_to_speaker(self: &Rc<Self>) -> Result<(), JsValue> {
+        let speaker = &self.speaker;
+        self.on(&speaker.button, "click", |app, _| app.open_speaker())?;
+        self.on(&speaker.dialog, "click", |app, event| match closest(&event, ".close")? {
+            Some(_) => Ok(()),
+            None => app.step_speaker(1),
+        })?;
+        self.on(&speaker.dialog, "keydown", |app, event| {
+            let step = match event.unchecked_ref::<KeyboardEvent>().key().as_str() {
+                "PageDown" | "ArrowRight" | "ArrowDown" | " " => 1,
+                "PageUp" | "ArrowLeft" | "ArrowUp" => -1,
+                _ => return Ok(()),
+            };
+            event.prevent_default();
+            app.step_speaker(step)
+        })?;
+        self.on(&speaker.dialog, "close", |app, _| app.close_speaker())?;
+        self.on(&self.document, "fullscreenchange", |app, _| match app.document.fullscreen_element() {
+            Some(_) => Ok(()),
+            None => app.close_speaker(),
         })
     }
 
@@ -192,7 +222,7 @@ impl App {
         self.make_next()
     }
 
-    /// The space key pauses, and N makes new faces, wherever they have no meaning of their own.
+    /// The space key pauses, N makes new faces and F fills the screen, wherever they have no meaning of their own.
     fn press(self: &Rc<Self>, event: &KeyboardEvent) -> Result<(), JsValue> {
         let own = closest(event, "select, dialog, input:not([type=radio], [type=range], [type=file])")?;
         let modified = event.ctrl_key() || event.alt_key() || event.meta_key();
@@ -205,6 +235,7 @@ impl App {
                 self.toggle_live()
             }
             "n" | "N" => self.new_faces(),
+            "f" | "F" => self.open_speaker(),
             _ => Ok(()),
         }
     }

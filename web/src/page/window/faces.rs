@@ -11,6 +11,8 @@ const DISPLAY: usize = 1024;
 
 pub struct Faces {
     list: HtmlElement,
+    /// What is shown until the first face is there.
+    recorded: Element,
     template: DocumentFragment,
     tiles: Vec<Tile>,
 }
@@ -19,7 +21,12 @@ impl Faces {
     pub fn new() -> Result<Self, JsValue> {
         let document = document()?;
         let template: HtmlTemplateElement = find(&document, "template#face")?;
-        Ok(Self { list: find(&document, "#faces")?, template: template.content(), tiles: Vec::new() })
+        Ok(Self {
+            list: find(&document, "#faces")?,
+            recorded: find(&document, "#recorded")?,
+            template: template.content(),
+            tiles: Vec::new(),
+        })
     }
 
     /// Makes place for the faces of these seeds, `size` pixels wide and high.
@@ -42,6 +49,7 @@ impl Faces {
 
     /// Shows the face at `index`.
     pub fn show(&self, index: usize, image: &Image) -> Result<(), JsValue> {
+        self.recorded.remove();
         self.tiles.get(index).map_or(Ok(()), |tile| tile.show(image))
     }
 

@@ -11,9 +11,10 @@ use super::canvas::{Image, Picture};
 use super::dom::{append, document, find};
 use super::save::save;
 use super::{App, persist};
+use crate::choices::other_seed;
 use crate::page::picture::{Frames, png};
 use crate::page::protocol::Request;
-use crate::page::settings::{MAX_SEED, Settings};
+use crate::page::settings::Settings;
 
 /// Pixels of the display, and of each step.
 const DISPLAY: usize = 1024;
@@ -66,23 +67,21 @@ impl Large {
     }
 
     /// Shows what the decoder makes of each latent, from the noise to the face.
-    fn show_steps(&self, levels: &[usize], images: &[&[u8]], size: usize) -> Result<(), JsValue> {
+    fn show_steps(&self, images: &[&[u8]], size: usize) -> Result<(), JsValue> {
         self.strip.set_text_content(None);
-        for (t, image) in levels.iter().zip(images) {
+        for (step, image) in images.iter().enumerate() {
             let item = append(&self.strip, "li", "")?;
             let canvas = append(&item, "canvas", "")?;
             canvas.set_attribute("aria-hidden", "true")?;
             let picture = Picture::new(canvas.unchecked_into())?;
             picture.set_size(size, STEP_DISPLAY);
             picture.draw(&Image::Pixels(image), 1.0)?;
-            let label = append(&item, "span", "x")?;
-            append(&label, "sub", &t.to_string())?;
-            let words = match t {
-                0 => " the face",
-                _ if Some(t) == levels.first() => " noise",
-                _ => "",
+            let words = match step {
+                0 => "Noise".to_owned(),
+                step if step + 1 == images.len() => "The face".to_owned(),
+                step => format!("Step {step}"),
             };
-            append(&label, "span", words)?;
+            append(&item, "span", &words)?;
         }
         Ok(())
     }
@@ -116,13 +115,13 @@ impl App {
         self.send(&Request::Develop { run, recipe, steps, dtype })
     }
 
-    pub fn show_developed(&self, run: u32, levels: &[usize], pixels: &[u8]) -> Result<(), JsValue> {
+    pub fn show_developed(&self, run: u32, pixels: &[u8]) -> Result<(), JsValue> {
         let (large, Some(size)) = (&self.large, self.image_size()) else { return Ok(()) };
         if run != large.run.get() {
             return Ok(());
         }
         let images: Vec<&[u8]> = pixels.chunks_exact(4 * size * size).collect();
-        large.show_steps(levels, &images, size)?;
+        large.show_steps(&images, size)?;
         let face = images.last().ok_or("a face without pixels")?;
         large.picture.draw(&Image::Pixels(face), 1.0)?;
         large.pixels.replace(face.to_vec());
@@ -140,7 +139,7 @@ impl App {
         let seeds = &self.settings.borrow().seeds;
         match seeds.iter().position(|&other| other == seed) {
             Some(place) if seeds.len() > 1 => seeds.get(place.checked_add_signed(step as isize)?).copied(),
-            _ => seed.checked_add_signed(step).filter(|&seed| seed <= MAX_SEED),
+            _ => other_seed(seed, step),
         }
     }
 
@@ -169,6 +168,7 @@ impl App {
             ("Model", self.model_name()),
             ("Steps", self.steps().to_string()),
             ("Truncation", self.settings.borrow().limit().map_or("off".to_owned(), |limit| limit.to_string())),
+            ("Directions", self.settings.borrow().shifts.to_string()),
             ("Software", "LDDGAN in the browser".to_owned()),
             ("Disclaimer", "Made by a neural network. This person does not exist.".to_owned()),
         ]

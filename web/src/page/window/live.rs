@@ -10,8 +10,8 @@ use web_sys::{HtmlButtonElement, HtmlElement};
 use super::App;
 use super::canvas::Image;
 use super::dom::{after, document, find, next_frame, now};
+use crate::choices::random_seed;
 use crate::page::protocol::Place;
-use crate::page::settings::random_seed;
 
 /// Milliseconds between a face and the next.
 const REST: i32 = 1000;

@@ -3,6 +3,7 @@
 mod between;
 mod canvas;
 mod check;
+mod directions;
 mod dom;
 mod events;
 mod faces;
@@ -10,6 +11,7 @@ mod large;
 mod live;
 mod models;
 mod save;
+mod speaker;
 mod speed;
 mod view;
 
@@ -22,23 +24,23 @@ use wasm_bindgen::prelude::*;
 use web_sys::{Document, ImageBitmap, UrlSearchParams, Window, Worker};
 
 use super::protocol::{ModelInfo, Order, Place, Reply, Request, bytes, pack, unpack};
-use super::settings::{Settings, random_seed};
-use super::words::describe;
+use super::settings::Settings;
+use super::start::start_worker;
+use crate::choices::random_seed;
+use crate::words::describe;
 use between::Between;
 use canvas::Image;
 use check::Check;
+use directions::Directions;
 use faces::Faces;
 use large::Large;
 use live::Live;
 use models::Models;
+use speaker::Speaker;
 use view::View;
 
 #[wasm_bindgen]
 extern "C" {
-    /// Starts this program again in a worker, without a second download.
-    #[wasm_bindgen(catch, js_name = startWorker)]
-    fn start_worker(module: JsValue) -> Result<Worker, JsValue>;
-
     /// Says whether the page opens without network from now on.
     #[wasm_bindgen(js_name = showKept)]
     fn show_kept(kept: bool);
@@ -64,6 +66,8 @@ pub fn start() -> Result<(), JsValue> {
         live: Live::new()?,
         large: Large::new()?,
         between: Between::new()?,
+        speaker: Speaker::new()?,
+        directions: Directions::new()?,
         models: Models::new()?,
         check: Check::new()?,
         model: None.into(),
@@ -101,6 +105,8 @@ struct App {
     live: Live,
     large: Large,
     between: Between,
+    speaker: Speaker,
+    directions: Directions,
     models: Models,
     check: Check,
     settings: RefCell<Settings>,
@@ -152,7 +158,8 @@ impl App {
                 picture.close();
             }
             Reply::Done { place, run, seconds } => self.end_run(place, run, seconds)?,
-            Reply::Developed { run, levels } => self.show_developed(run, &levels, &bytes(&attachment))?,
+            Reply::Developed { run } if run == self.speaker.run() => self.begin_birth(&bytes(&attachment)),
+            Reply::Developed { run } => self.show_developed(run, &bytes(&attachment))?,
             Reply::Speed(speed) => speed::show(&self.view.speed, &speed, self.settings.borrow().dtype)?,
             Reply::Checked { report, last } => self.show_report(&report, last)?,
             Reply::NotChecked(reason) => self.end_check(&reason),
@@ -167,7 +174,9 @@ impl App {
     fn take_model(self: &Rc<Self>, info: ModelInfo) -> Result<(), JsValue> {
         self.view.show_model(&info.name, info.image_size);
         self.view.offer_steps(info.steps)?;
-        let problems = self.settings.borrow_mut().limit_steps(info.steps);
+        self.directions.offer(&info)?;
+        let mut problems = self.settings.borrow_mut().limit_steps(info.steps);
+        problems.extend(self.settings.borrow_mut().limit_shifts(directions::modes(&info)));
         let truncation = info.config.generator.as_ref().and_then(GeneratorConfig::truncation);
         self.settings.borrow_mut().model_truncation = truncation;
         self.view.show_problems(&problems);
@@ -219,11 +228,19 @@ impl App {
         }
         self.view.show_settings(&settings);
         self.view.show_seed_problem("")?;
-        self.view.show_making(settings.count);
         self.faces.borrow_mut().lay_out(&settings.seeds, size)?;
-        let recipes = settings.seeds.iter().map(|&seed| settings.recipe(seed)).collect();
+        self.directions.show(&settings.shifts)?;
         drop(settings);
         self.write_address()?;
+        self.remake()
+    }
+
+    /// Makes the faces of the grid again. Those that are there stay until the others come.
+    fn remake(&self) -> Result<(), JsValue> {
+        let settings = self.settings.borrow();
+        self.view.show_making(settings.count);
+        let recipes = settings.seeds.iter().map(|&seed| settings.recipe(seed)).collect();
+        drop(settings);
         let run = self.next_run();
         self.grid.set(Some(run));
         self.order(Place::Grid, run, recipes)
@@ -289,7 +306,7 @@ impl App {
     }
 
     fn set_enabled(&self, enabled: bool) {
-        let buttons = [&self.live.button, &self.view.new_button, &self.view.between_button];
+        let buttons = [&self.live.button, &self.view.new_button, &self.view.between_button, &self.speaker.button];
         for button in buttons.into_iter().chain([&self.models.open_card, &self.check.button]) {
             button.set_disabled(!enabled);
         }

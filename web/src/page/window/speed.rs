@@ -5,8 +5,8 @@ use web_sys::Element;
 
 use super::dom::append_fact;
 use super::view::duration;
-use crate::page::protocol::Speed;
-use crate::page::words::size;
+use crate::faces::Speed;
+use crate::words::size;
 use lddgan_webgpu::executor::NumberType;
 
 /// Shows these figures in the list; `wanted` are the numbers that were chosen.

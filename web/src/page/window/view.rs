@@ -9,8 +9,12 @@ use web_sys::HtmlProgressElement;
 use web_sys::{Document, Element, HtmlButtonElement, HtmlElement, HtmlFormElement, HtmlInputElement};
 
 use super::dom::{append, document, find};
-use crate::page::protocol::{ExecutorInfo, FileRecord};
+use crate::faces::ExecutorInfo;
+use crate::fetch::FileRecord;
 use crate::page::settings::{Settings, TRUNCATIONS, Vary, step_choices, z_step_choices};
+
+/// The attribute of the bar that says how many bytes the program took, which came with the first model.
+const PROGRAM: &str = "data-program";
 
 pub struct View {
     document: Document,
@@ -109,9 +113,8 @@ impl View {
             other.remove();
         }
         for t in z_step_choices(all).into_iter().rev() {
-            let label = append_choice(&self.z_steps, "z-step", &t.to_string())?;
-            label.set_text_content(Some("x"));
-            append(&label, "sub", &t.to_string())?;
+            let step = (all + 1 - t).to_string();
+            append_choice(&self.z_steps, "z-step", &t.to_string())?.set_text_content(Some(&step));
         }
         Ok(())
     }
@@ -137,6 +140,9 @@ impl View {
 
     pub fn show_download(&self, bytes: u64, total: Option<u64>) {
         let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+        // The bar goes on where it was before the program was here.
+        let program = self.progress.get_attribute(PROGRAM).and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+        let (bytes, total) = (bytes + program, total.map(|total| total + program));
         let amount = match total {
             Some(total) => {
                 self.progress.set_max(total as f64);
@@ -185,6 +191,7 @@ impl View {
     }
 
     pub fn show_model(&self, name: &str, image_size: usize) {
+        self.progress.remove_attribute(PROGRAM).unwrap_or_default();
         self.clear_error();
         self.model.set_text_content(Some(&format!("{name}, {image_size} × {image_size} pixels")));
     }

@@ -1,14 +1,12 @@
 //! "Check this device": what the executors of this device make of the golden tensors.
 
-use candle_core::{Device, Tensor};
-use lddgan::Trajectory;
-use lddgan::check::{Golden, Report, Subject, stages};
+use candle_core::Device;
+use lddgan::check::{Golden, Report};
 
 use super::Worker;
-use super::clock::scope;
-use super::download::Download;
-use super::sampler::Sampler;
-use crate::page::protocol::{FileRecord, Reply};
+use crate::faces::{Sampler, empty, fill};
+use crate::fetch::{Download, FileRecord};
+use crate::page::protocol::Reply;
 use lddgan_webgpu::executor::NumberType;
 
 impl Worker {
@@ -61,31 +59,4 @@ impl Worker {
             Err(reason) => self.send(&Reply::NotChecked(format!("{executor}: {reason}."))),
         }
     }
-}
-
-/// A report without stages.
-pub fn empty(subject: Subject, executor: &str, device: &str) -> Report {
-    Report {
-        subject,
-        executor: executor.to_owned(),
-        device: device.to_owned(),
-        platform: scope().navigator().user_agent().unwrap_or_default(),
-        revision: env!("CARGO_PKG_VERSION").to_owned(),
-        limits: Default::default(),
-        features: Vec::new(),
-        stages: Vec::new(),
-        passed: false,
-    }
-}
-
-pub fn fill(
-    mut report: Report,
-    sampler: &Sampler,
-    golden: &Golden,
-    trajectory: &Trajectory<Tensor>,
-) -> Result<Report, String> {
-    let found = stages(sampler.model(), &golden.subject.seeds, trajectory);
-    report.stages = found.and_then(|found| golden.compare(&found)).map_err(|error| error.to_string())?;
-    report.passed = report.stages.iter().all(|stage| stage.passed);
-    Ok(report)
 }

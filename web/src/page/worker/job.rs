@@ -1,9 +1,12 @@
 //! What the worker has to do.
 
+use std::collections::BTreeMap;
+
 use lddgan::Recipe;
 
-use crate::page::protocol::{FileRecord, Order, Request, Source};
-use crate::page::settings::ExecutorChoice;
+use crate::choices::ExecutorChoice;
+use crate::fetch::FileRecord;
+use crate::page::protocol::{Order, Request, Source};
 use lddgan_webgpu::executor::NumberType;
 
 /// A request and how far it is.
@@ -28,9 +31,47 @@ pub struct Faces {
     pub made: usize,
     /// The time that they took.
     pub milliseconds: f64,
+    /// Those from this index on were given to no one yet.
+    next: usize,
+    /// Were given to a worker that could not make them.
+    lost: Vec<usize>,
+    /// Were made before others that come before them.
+    early: BTreeMap<usize, Vec<u8>>,
 }
 
 impl Faces {
+    fn new(order: Order) -> Self {
+        let (lost, early) = Default::default();
+        Self { order, made: 0, milliseconds: 0.0, next: 0, lost, early }
+    }
+
+    /// The index of a face that is to be made, which is not given again.
+    pub fn take_next(&mut self) -> Option<usize> {
+        // WebGPU, which makes them in order, may have made some.
+        let next = self.next.max(self.made);
+        self.lost.pop().or_else(|| {
+            self.next = next + 1;
+            (next < self.order.recipes.len()).then_some(next)
+        })
+    }
+
+    /// The face of this index is to be made by another.
+    pub fn give_back(&mut self, index: usize) {
+        self.lost.push(index);
+    }
+
+    /// Keeps a face until those before it are there.
+    pub fn keep(&mut self, index: usize, pixels: Vec<u8>) {
+        self.early.insert(index, pixels);
+    }
+
+    /// The next face in order and its index, if it is there.
+    pub fn take_made(&mut self) -> Option<(usize, Vec<u8>)> {
+        let pixels = self.early.remove(&self.made)?;
+        self.made += 1;
+        Some((self.made - 1, pixels))
+    }
+
     /// The recipes of the next faces, at most so many.
     pub fn next(&self, count: usize) -> &[Recipe] {
         let rest = &self.order.recipes[self.made..];
@@ -49,7 +90,7 @@ impl Job {
                 };
                 Self::Load { source, executor, tune }
             }
-            Request::Make(order) => Self::Make(Faces { order, made: 0, milliseconds: 0.0 }),
+            Request::Make(order) => Self::Make(Faces::new(order)),
             Request::Develop { run, recipe, steps, dtype } => Self::Develop { run, recipe, steps, dtype },
             Request::Check { url, expected } => Self::Check { url, expected },
             Request::Encode { file, size, milliseconds, texts } => {

@@ -1,17 +1,17 @@
 //! How a model comes into the worker.
 
 use candle_core::Device;
-use lddgan::{Model, ModelFile, check};
+use lddgan::{Model, ModelFile, hash};
 use wasm_bindgen_futures::JsFuture;
 
 use super::Worker;
-use super::clock::now;
-use super::download::{Download, Progress};
+use super::helpers::File;
 use super::job::ModelSource;
-use super::kept::Kept;
-use super::sampler::Sampler;
-use crate::page::protocol::{FileRecord, ModelInfo, Reply, Speed};
-use crate::page::settings::ExecutorChoice;
+use crate::choices::ExecutorChoice;
+use crate::faces::{Sampler, Speed};
+use crate::fetch::{Download, FileRecord, Kept, Progress};
+use crate::page::protocol::{ModelInfo, Reply};
+use crate::time::now;
 
 impl Worker {
     /// The sampler of another model; if that cannot be used, the one that there is.
@@ -123,6 +123,8 @@ impl Worker {
             // WebGPU may take this model where it did not take the one before.
             _ => Sampler::new(model, info.sha256.clone(), speed, choice).await,
         };
+        self.file.replace(File::new(file, bytes));
+        self.helpers.take();
         self.send(&Reply::Executor(sampler.info()));
         self.send(&Reply::Ready(Box::new(info)));
         Some(sampler)
@@ -136,7 +138,7 @@ fn read(file: &str, bytes: &[u8]) -> lddgan::Result<(ModelInfo, Model)> {
     let info = ModelInfo {
         name: read.provenance.name.clone(),
         bytes: bytes.len(),
-        sha256: check::sha256(bytes),
+        sha256: hash::sha256(bytes),
         image_size: model.config.autoencoder.image_size,
         steps: model.schedule.steps(),
         config: read.config,

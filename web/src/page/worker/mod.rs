@@ -1,17 +1,10 @@
 //! The worker: downloads the model and makes faces, so that the page stays responsive.
 
-mod adapter;
 mod check;
-pub mod clock;
-pub mod download;
+mod helpers;
 mod job;
-mod kept;
 mod load;
-mod memory;
-pub mod sampler;
-mod screen;
 mod verify;
-mod webgpu;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -23,12 +16,12 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
 use super::picture::{Frames, png};
-use super::protocol::{FileRecord, Place, Reply, Request, bytes, pack, unpack};
-use clock::pause;
-use download::Download;
+use super::protocol::{Place, Reply, Request, bytes, pack, unpack};
+use crate::faces::{COLUMNS, Sampler};
+use crate::fetch::{Download, FileRecord};
+use crate::time::{now, pause};
+use helpers::{File, Helpers};
 use job::{Faces, Job};
-use sampler::Sampler;
-use screen::COLUMNS;
 
 /// Listens to the window.
 pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {
@@ -39,6 +32,8 @@ pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {
         download: None.into(),
         sampler: None.into(),
         golden: None.into(),
+        file: None.into(),
+        helpers: None.into(),
         jobs: Default::default(),
         busy: false.into(),
     });
@@ -63,6 +58,10 @@ struct Worker {
     sampler: RefCell<Option<Sampler>>,
     /// Where the golden tensors of the model are, if it has any.
     golden: RefCell<Option<(String, FileRecord)>>,
+    /// The model's, for helpers.
+    file: RefCell<Option<File>>,
+    /// There while Candle makes faces of the model.
+    helpers: RefCell<Option<Helpers>>,
     /// What to do next.
     jobs: RefCell<VecDeque<Job>>,
     busy: Cell<bool>,
@@ -133,14 +132,14 @@ impl Worker {
             Job::Develop { run, recipe, steps, dtype } => {
                 sampler.set_steps(steps)?;
                 sampler.set_dtype(dtype);
-                let images = sampler.develop(recipe).await?;
+                let mut pixels = Vec::new();
+                let is_whole = sampler.develop(recipe, |image| pixels.extend(image)).await?;
                 self.tell_news(sampler);
-                let Some(images) = images else {
+                if !is_whole {
                     self.jobs.borrow_mut().push_front(Job::Develop { run, recipe, steps, dtype });
                     return Ok(());
-                };
-                let levels = sampler.levels();
-                self.send_bytes(&Reply::Developed { run, levels }, &images.concat());
+                }
+                self.send_bytes(&Reply::Developed { run }, &pixels);
                 Ok(())
             }
             Job::Check { url, expected } => {
@@ -161,10 +160,14 @@ impl Worker {
     async fn make(&self, sampler: &mut Sampler, mut faces: Faces) -> Result<(), String> {
         sampler.set_steps(faces.order.steps)?;
         sampler.set_dtype(faces.order.dtype);
+        if sampler.has_webgpu() {
+            self.helpers.take();
+        }
         // The frames of an animation are needed here again, to be saved.
         match faces.order.place {
             Place::Grid | Place::Live if sampler.draws() => self.draw_batch(sampler, &mut faces).await,
-            _ => self.make_batch(sampler, &mut faces).await?,
+            _ if sampler.has_webgpu() => self.make_batch(sampler, &mut faces).await?,
+            _ => self.make_with_helpers(sampler, &mut faces).await?,
         }
         self.tell_news(sampler);
         if faces.made < faces.order.recipes.len() {
@@ -192,6 +195,55 @@ impl Worker {
                 self.send_bytes(&Reply::Face { place, run, index }, &image);
                 faces.made += 1;
             }
+        }
+        Ok(())
+    }
+
+    /// Makes the next faces with Candle, in other workers as soon as these are ready.
+    async fn make_with_helpers(&self, sampler: &mut Sampler, faces: &mut Faces) -> Result<(), String> {
+        let start = now();
+        sampler.return_to_webgpu().await;
+        if sampler.has_webgpu() {
+            return Ok(());
+        }
+        let file = self.file.take();
+        let mut helpers = match (self.helpers.take(), &file) {
+            (Some(helpers), _) => helpers,
+            (None, Some(file)) if faces.order.recipes.len() > 1 => Helpers::start(file, sampler.memory()?),
+            (None, _) => Helpers::default(),
+        };
+        if let Some(file) = &file {
+            helpers.listen(file, faces).await;
+            helpers.give(faces);
+        }
+        let made = if helpers.are_making(faces) {
+            helpers.wait().await;
+            Ok(())
+        } else {
+            self.make_face(sampler, faces).await
+        };
+        if let Some(file) = &file {
+            helpers.listen(file, faces).await;
+        }
+        sampler.set_helpers(helpers.ready());
+        self.helpers.replace(Some(helpers));
+        self.file.replace(file);
+        made?;
+        while let Some((index, pixels)) = faces.take_made() {
+            let (place, run) = (faces.order.place, faces.order.run);
+            self.send_bytes(&Reply::Face { place, run, index }, &pixels);
+        }
+        faces.milliseconds += now() - start;
+        Ok(())
+    }
+
+    /// Makes a face here.
+    async fn make_face(&self, sampler: &mut Sampler, faces: &mut Faces) -> Result<(), String> {
+        let Some(index) = faces.take_next() else { return Ok(()) };
+        match sampler.sample(&faces.order.recipes[index..=index]).await? {
+            Some(batch) => batch.images.into_iter().for_each(|pixels| faces.keep(index, pixels)),
+            // WebGPU was back, and is gone again.
+            None => faces.give_back(index),
         }
         Ok(())
     }

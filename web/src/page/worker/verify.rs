@@ -5,8 +5,7 @@ use candle_core::{Device, Tensor};
 use lddgan::check::{Golden, Report, Subject, stages};
 
 use super::Worker;
-use super::check::fill;
-use super::sampler::Sampler;
+use crate::faces::{Sampler, fill};
 use crate::page::protocol::Reply;
 use lddgan_webgpu::executor::NumberType;
 

@@ -3,19 +3,20 @@
 use std::collections::BTreeSet;
 
 use candle_core::{Device, Tensor};
-use lddgan::check::{Golden, Report, sha256};
+use lddgan::check::{Golden, Report};
+use lddgan::hash::sha256;
 use lddgan::{Model, Recipe, Trajectory};
 
 use web_sys::ImageBitmap;
 
+use super::Speed;
 use super::adapter::{self, Adapter};
-use super::check;
-use super::clock::now;
 use super::memory::{self, Memory};
+use super::report::empty;
 use super::screen::Screen;
-use crate::page::protocol::Speed;
-use crate::page::settings::ExecutorChoice;
-use crate::page::words::{capitalised, size};
+use crate::choices::ExecutorChoice;
+use crate::time::now;
+use crate::words::{capitalised, size};
 use lddgan_webgpu::executor::{ConvTimes, NumberType};
 use lddgan_webgpu::{Error, Executor, GpuSampler, Recovery};
 
@@ -244,7 +245,7 @@ impl WebGpu {
 
     /// A report of this adapter, without stages.
     pub fn report(&self, golden: &Golden) -> Report {
-        let report = check::empty(golden.subject.clone(), "webgpu", &self.name);
+        let report = empty(golden.subject.clone(), "webgpu", &self.name);
         let gpu = self.sampler.gpu();
         Report { limits: gpu.limits(), features: gpu.features(), ..report }
     }

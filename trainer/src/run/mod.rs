@@ -1,124 +1,33 @@
-//! What every training run has: a folder, a time limit, a way to stop and to go on.
+//! What every training run has: a folder, a time limit, a way to stop and to go on, and a loop.
+
+mod folder;
+mod options;
+mod order;
+mod training;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
-use candle_core::{Device, Tensor};
+use anyhow::Result;
+use candle_core::Tensor;
 use image::RgbImage;
 use lddgan::parameters::TensorMap;
 
-use crate::checkpoint::changes::{self, Change, Inputs};
+pub use options::{RunOptions, training_device};
+pub use order::EpochOrder;
+pub use training::{Taken, Training, train};
+
+use crate::checkpoint::changes::{self, Inputs};
 use crate::checkpoint::{Before, Checkpoint, Position, Score, Stage, Store};
-use crate::distributed::{Launch, Processes};
+use crate::distributed::Processes;
 use crate::interrupts::{Interrupts, SIGTERM};
 use crate::log::{Line, Log};
-use crate::memory::{self, Estimate};
-use crate::network::BackendName;
-use crate::precision::Precision;
 use crate::preset::Preset;
 use crate::{files, log, say, warn};
 
 /// How much longer than the last one the last checkpoint of a run with a time limit may take.
 const RESERVE: f64 = 1.5;
-
-/// The preset of a fresh run that names none.
-const PRESET: &str = "faces64";
-
-/// The options that all training commands share.
-#[derive(Debug, Clone, clap::Args)]
-pub struct RunOptions {
-    /// Preset: a name, or the path of a TOML file (default: faces64; with --resume, that of the run)
-    #[arg(long)]
-    pub preset: Option<String>,
-    /// Folder for checkpoints, logs, pictures and model files
-    #[arg(long, value_name = "FOLDER")]
-    pub out: PathBuf,
-    /// Go on from the newest whole checkpoint in the output folder. Preset, seed and data must be those of the run; what
-    /// may differ is --precision, --hold-encoder and, in the preset, its name, images, learning rates and gradient_clip
-    #[arg(long)]
-    pub resume: bool,
-    /// Start anew in a folder that holds a run or a model, and replace them with the first checkpoint
-    #[arg(long, conflicts_with = "resume")]
-    pub overwrite: bool,
-    /// Say about how much memory the training takes, and do nothing else
-    #[arg(long, conflicts_with = "resume")]
-    pub dry_run: bool,
-    /// Be done in this many minutes, the last checkpoint, picture and model file included
-    #[arg(long, value_parser = minutes)]
-    pub minutes: Option<f64>,
-    /// Stop when this many training images were seen in all (default: the preset's)
-    #[arg(long)]
-    pub images: Option<u64>,
-    /// Minutes between checkpoints
-    #[arg(long, default_value_t = 10.0, value_parser = minutes)]
-    pub checkpoint_minutes: f64,
-    /// Optimiser steps between checkpoints, where that is sooner
-    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub checkpoint_steps: Option<u64>,
-    /// Checkpoints to keep: so many of the newest, and the best. That is the one of the highest PSNR of reconstructed
-    /// images (autoencoder), or of the least Fréchet distance between 256 generated images and as many training images, in
-    /// 64 principal components (GAN)
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
-    pub keep: u64,
-    /// Split the state in each checkpoint into files of this size
-    #[arg(long, value_name = "MIB", value_parser = part_size)]
-    pub split: Option<f64>,
-    /// Backend that computes; `wgpu` cannot train
-    #[arg(long, default_value = "cpu")]
-    pub backend: BackendName,
-    /// Type of the numbers that it computes with
-    #[arg(long, default_value = "f32")]
-    pub precision: Precision,
-    /// Seed of every random number of the run (default: 0; with --resume, that of the run)
-    #[arg(long)]
-    pub seed: Option<u64>,
-}
-
-impl RunOptions {
-    /// The device to train on, of several GPUs that of this process; sets the precision.
-    pub fn device(&self) -> Result<Device> {
-        training_device(self.backend, self.precision, Launch::from_environment()?.local_rank)
-    }
-
-    /// What `--dry-run` does. `estimate` gives the memory that a preset takes, and its batch.
-    pub fn print_memory(
-        &self,
-        field: &str,
-        estimate: impl FnOnce(&Preset, Precision) -> Result<(Estimate, usize)>,
-    ) -> Result<Ended> {
-        let preset = Preset::load(self.preset.as_deref().unwrap_or(PRESET))?;
-        let (estimate, batch) = estimate(&preset, self.precision)?;
-        let available = if self.backend.is_cpu() { memory::available() } else { None };
-        estimate.print(field, batch, available);
-        Ok(Ended::Finished)
-    }
-}
-
-/// The device to train on with this backend, the GPU of this number; sets the precision for the process.
-pub fn training_device(backend: BackendName, precision: Precision, number: usize) -> Result<Device> {
-    ensure!(backend != BackendName::Wgpu, "the WebGPU executor cannot train: choose the backend `cpu` or `cuda`");
-    let tf32_on_cpu = precision == Precision::Tf32 && backend.is_cpu();
-    ensure!(!tf32_on_cpu, "only CUDA devices have TF32: choose the precision `f32`");
-    precision.set();
-    crate::network::numbered_device(backend, number)
-}
-
-fn minutes(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(minutes) if (0.0..=1e9).contains(&minutes) => Ok(minutes),
-        _ => Err("needs a number of minutes, 0 or more".to_string()),
-    }
-}
-
-/// Mebibytes, not so few that there would be more parts than one can keep.
-fn part_size(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(mib) if (0.001..=1e6).contains(&mib) => Ok(mib),
-        _ => Err("needs a number of MiB from 0.001 to 1000000".to_string()),
-    }
-}
 
 /// A run in progress.
 pub struct Run {
@@ -207,18 +116,18 @@ impl Run {
         let part = options.split.map(|mib| (mib * 1024.0 * 1024.0) as usize);
         let store = Store::new(&options.out, options.keep as usize, part);
         let given = options.preset.as_deref().map(Preset::load).transpose()?;
-        check_folder(options, stage, &store)?;
-        let lock = if processes.is_first() { lock(&options.out)? } else { None };
+        folder::check_folder(options, stage, &store)?;
+        let lock = if processes.is_first() { folder::lock(&options.out)? } else { None };
         if processes.is_first() {
             files::remove_leftovers(&options.out)?;
             store.remove_leftovers()?;
         }
         let checkpoint = if options.resume { store.newest(processes.is_first())? } else { None };
         let position = match &checkpoint {
-            Some((checkpoint, path)) => resumed(checkpoint, path, stage, given, options.seed)?,
+            Some((checkpoint, path)) => folder::resumed(checkpoint, path, stage, given, options.seed)?,
             None => Position {
                 stage,
-                preset: given.map_or_else(|| Preset::load(PRESET), Ok)?,
+                preset: given.map_or_else(|| Preset::load(options::PRESET), Ok)?,
                 seed: options.seed.unwrap_or(0),
                 step: 0,
                 images: 0,
@@ -230,7 +139,7 @@ impl Run {
                 inputs: Inputs::new(),
             },
         };
-        let standing = if options.overwrite { None } else { images_seen(&options.out, stage) };
+        let standing = if options.overwrite { None } else { folder::images_seen(&options.out, stage) };
         let standing = standing.filter(|&seen| seen > position.images_in_all());
         if let Some(seen) = standing {
             let model = options.out.join(stage.model_file());
@@ -265,7 +174,7 @@ impl Run {
     /// Notes what the run is made from, if it goes on with the same. Names and values.
     pub fn accept<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, String)>) -> Result<()> {
         let inputs = inputs.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
-        accept_changes(&changes::of_inputs(&self.position.inputs, &inputs), &self.options.out)?;
+        folder::accept_changes(&changes::of_inputs(&self.position.inputs, &inputs), &self.options.out)?;
         self.position.inputs.extend(inputs);
         Ok(())
     }
@@ -478,110 +387,13 @@ impl Run {
     }
 }
 
-/// Keeps other programs from training in the folder.
-fn lock(out: &Path) -> Result<Option<File>> {
-    let lock = files::lock(&out.join("run.lock"))?;
-    ensure!(lock.is_some(), "{}: another program is training in this folder", out.display());
-    Ok(lock)
-}
-
-/// Checks that the folder is for what the options say: a fresh run, or one to go on with.
-fn check_folder(options: &RunOptions, stage: Stage, store: &Store) -> Result<()> {
-    let out = options.out.display();
-    match (store.is_empty()?, options.resume) {
-        _ if options.overwrite => return Ok(()),
-        (false, true) => return Ok(()),
-        (false, false) => {
-            bail!(
-                "{out} already holds a run: go on with --resume, choose another --out, or replace it with --overwrite"
-            )
-        }
-        (true, true) => bail!("{out}: no checkpoint to resume from; leave --resume out to start"),
-        (true, false) => {}
-    }
-    let names = [stage.model_file(), stage.best_model_file(), log::LOSSES.to_string()];
-    if let Some(name) = names.iter().find(|name| options.out.join(name).is_file()) {
-        let seen = images_seen(&options.out, stage).map(|seen| format!(" ({seen} images seen)")).unwrap_or_default();
-        bail!(
-            "{out} holds {name} of an earlier run{seen}, but no checkpoint to go on from: choose another --out, or \
-             replace what is there with --overwrite"
-        );
-    }
-    Ok(())
-}
-
-/// The training images that the model file in a folder says it has seen.
-fn images_seen(out: &Path, stage: Stage) -> Option<u64> {
-    let (file, _) = files::read_model(&out.join(stage.model_file())).ok()?;
-    file.provenance.images.get(stage.key()).copied()
-}
-
-/// Where a run goes on, with the preset that it goes on with.
-fn resumed(
-    checkpoint: &Checkpoint,
-    path: &Path,
-    stage: Stage,
-    given: Option<Preset>,
-    seed: Option<u64>,
-) -> Result<Position> {
-    checkpoint.check(stage, path)?;
-    let position = checkpoint.position.clone();
-    if let Some(seed) = seed.filter(|seed| *seed != position.seed) {
-        bail!("{}: the run has the seed {}, not {seed}: leave --seed out to go on", path.display(), position.seed);
-    }
-    let Some(preset) = given else { return Ok(position) };
-    accept_changes(&changes::of_presets(stage, &position.preset, &preset), path)?;
-    Ok(Position { preset, ..position })
-}
-
-/// Says what differs from the run in `path`; what must not differ is an error.
-fn accept_changes(changes: &[Change], path: &Path) -> Result<()> {
-    let (allowed, refused): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(|change| change.allowed);
-    if !refused.is_empty() {
-        let refused = refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        bail!(
-            "{}: {refused}. Go on with what the run had (without --preset it takes its own), or start another in a new \
-             folder",
-            path.display()
-        );
-    }
-    for change in allowed {
-        say!("going on with a change: {change}");
-    }
-    Ok(())
-}
-
-/// The indices of a batch out of `count` items: every item once per epoch, in an order of the epoch's own.
-pub struct Sampler {
-    seed: u64,
-    count: u32,
-    epoch: Option<u64>,
-    order: Vec<u32>,
-}
-
-impl Sampler {
-    pub fn new(seed: u64, count: usize) -> Self {
-        Self { seed, count: count as u32, epoch: None, order: Vec::new() }
-    }
-
-    /// The items at these positions of the endless sequence of epochs.
-    pub fn batch(&mut self, positions: &[u64]) -> Vec<u32> {
-        positions.iter().map(|&position| self.item(position)).collect()
-    }
-
-    fn item(&mut self, position: u64) -> u32 {
-        let epoch = position / u64::from(self.count.max(1));
-        if self.epoch != Some(epoch) {
-            self.order = lddgan::noise::Stream::new(self.seed, epoch, "order").permutation(self.count);
-            self.epoch = Some(epoch);
-        }
-        self.order[(position % u64::from(self.count.max(1))) as usize]
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::network::BackendName;
+    use crate::precision::Precision;
 
     /// A fresh run of one minute in a folder of its own.
     fn run_of_a_minute(out: &Path) -> Run {
@@ -620,25 +432,5 @@ mod tests {
             assert_eq!(tries, expected_tries);
             assert_eq!(run.ended(1000).unwrap(), ended, "{seconds:?}");
         }
-    }
-
-    #[test]
-    fn minutes_are_a_number() {
-        assert_eq!(minutes("0.5"), Ok(0.5));
-        for text in ["-1", "nan", "inf", "1e99", "soon"] {
-            assert!(minutes(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn every_item_comes_once_per_epoch() {
-        let positions = |range: std::ops::Range<u64>| range.collect::<Vec<_>>();
-        let mut sampler = Sampler::new(1, 10);
-        let mut first: Vec<u32> = sampler.batch(&positions(0..10));
-        let second = sampler.batch(&positions(10..20));
-        assert_ne!(first, second);
-        first.sort_unstable();
-        assert_eq!(first, (0..10).collect::<Vec<_>>());
-        assert_eq!(Sampler::new(1, 10).batch(&positions(13..17)), second[3..7]);
     }
 }

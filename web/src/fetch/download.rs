@@ -2,15 +2,17 @@
 
 use std::mem::take;
 
-use js_sys::{Reflect, Uint8Array};
+use js_sys::{Promise, Reflect, Uint8Array};
+use lddgan::hash::hex;
 use sha2::{Digest, Sha256};
+use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
+use web_sys::{AbortSignal, ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
 
-use super::clock::{pause, scope, within};
-use crate::page::protocol::FileRecord;
-use crate::page::words::describe;
+use super::FileRecord;
+use crate::time::{pause, scope, within};
+use crate::words::describe;
 
 /// How often a broken connection is tried again, if nothing comes any more.
 const ATTEMPTS: u32 = 4;
@@ -20,6 +22,13 @@ const PAUSE: i32 = 500;
 const STALL: i32 = 10_000;
 /// Milliseconds that a server may take to begin its answer.
 const ANSWER: i32 = 30_000;
+
+#[wasm_bindgen]
+extern "C" {
+    /// The answer to a request for this address that was made before the program was there; only the page makes one.
+    #[wasm_bindgen(catch, js_name = takeEarly)]
+    fn take_early(url: &str) -> Result<Option<Promise>, JsValue>;
+}
 
 /// What a download tells while it runs.
 pub enum Progress {
@@ -47,6 +56,8 @@ pub struct Download {
     was_interrupted: bool,
     /// What the browser remembers of this address may be wrong.
     is_suspect: bool,
+    /// Ends it.
+    signal: Option<AbortSignal>,
 }
 
 /// Why no more came.
@@ -62,7 +73,22 @@ impl Download {
     pub fn new(url: String, expected: Option<FileRecord>) -> Self {
         let file = url.rsplit('/').next().unwrap_or(&url).to_owned();
         let (received, hasher) = Default::default();
-        Self { url, file, expected, received, hasher, version: None, was_interrupted: false, is_suspect: false }
+        Self {
+            url,
+            file,
+            expected,
+            received,
+            hasher,
+            version: None,
+            was_interrupted: false,
+            is_suspect: false,
+            signal: None,
+        }
+    }
+
+    /// The same download, which ends with an error when this signal says so.
+    pub fn until(self, signal: Option<AbortSignal>) -> Self {
+        Self { signal, ..self }
     }
 
     pub fn url(&self) -> &str {
@@ -80,8 +106,9 @@ impl Download {
                 Err(Failure::Connection(error)) => error,
             };
             self.was_interrupted = true;
+            let is_aborted = self.signal.as_ref().is_some_and(AbortSignal::aborted);
             attempts = if self.received.len() > before { 1 } else { attempts + 1 };
-            if attempts >= ATTEMPTS {
+            if attempts >= ATTEMPTS || is_aborted {
                 let (file, error) = (&self.file, describe(error));
                 return Err(format!("{file} could not be downloaded: {error}. Check the connection, then try again."));
             }
@@ -115,10 +142,14 @@ impl Download {
 
     /// Asks for the file, or for the rest of it.
     async fn request(&self) -> Result<Response, JsValue> {
+        if let Ok(Some(early)) = take_early(&self.url) {
+            return JsFuture::from(early).await.map(JsCast::unchecked_into);
+        }
         let options = RequestInit::new();
         if self.is_suspect {
             options.set_cache(RequestCache::Reload);
         }
+        options.set_signal(self.signal.as_ref());
         let request = Request::new_with_str_and_init(&self.url, &options)?;
         if !self.received.is_empty() {
             request.headers().set("Range", &format!("bytes={}-", self.received.len()))?;
@@ -142,6 +173,9 @@ impl Download {
         match response.status() {
             // The server does not have that part: the file is another now.
             206 | 416 => return Err(Failure::Connection("the server has another file now".into())),
+            200 if header("content-type").is_some_and(|kind| kind.starts_with("text/html")) => {
+                return Err(self.failed("the server answered with a page, is the address right?"));
+            }
             200 => {}
             status => return Err(self.failed(&format!("the server answered {status} {}", response.status_text()))),
         }
@@ -191,23 +225,13 @@ impl Download {
     }
 
     fn failed(&self, reason: &str) -> Failure {
-        Failure::Answer(format!("{} could not be downloaded: {reason}.", self.file))
+        let end = if reason.ends_with('?') { "" } else { "." };
+        Failure::Answer(format!("{} could not be downloaded: {reason}{end}", self.file))
     }
 }
 
 fn silent() -> Failure {
     Failure::Connection("the server sends nothing more".into())
-}
-
-impl FileRecord {
-    /// Whether these are the file's bytes.
-    pub fn fits(&self, bytes: &[u8]) -> bool {
-        self.bytes == bytes.len() as u64 && self.sha256 == hex(&Sha256::digest(bytes))
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn next_chunk(reader: &ReadableStreamDefaultReader) -> Result<Option<Uint8Array>, JsValue> {

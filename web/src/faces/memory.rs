@@ -9,8 +9,8 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{IdbDatabase, IdbRequest, IdbTransactionMode};
 
-use super::clock::{scope, within};
-use super::kept::folder;
+use crate::fetch::folder;
+use crate::time::{scope, within};
 use lddgan_webgpu::executor::ConvTimes;
 
 const STORE: &str = "times of kernels";
@@ -20,7 +20,7 @@ const STORE: &str = "times of kernels";
 pub struct Memory {
     #[serde(default)]
     pub times: ConvTimes,
-    /// Models, numbers and kernels whose faces were compared and found right, see [`super::verify`].
+    /// Models, numbers and kernels whose faces were compared and found right, see [`super::Sampler::unverified`].
     #[serde(default)]
     pub verified: BTreeSet<String>,
 }

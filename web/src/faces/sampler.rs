@@ -6,11 +6,11 @@ use lddgan::sampler::to_byte;
 use lddgan::{CandleBackend, Model, Recipe, Trajectory};
 use web_sys::ImageBitmap;
 
-use super::clock::now;
 use super::webgpu::{WebGpu, sentence, webgpu};
-use crate::page::protocol::{ExecutorInfo, Speed};
-use crate::page::settings::ExecutorChoice;
-use crate::page::words::size;
+use super::{ExecutorInfo, Speed};
+use crate::choices::ExecutorChoice;
+use crate::time::{now, pause};
+use crate::words::size;
 use lddgan_webgpu::Error;
 use lddgan_webgpu::executor::NumberType;
 
@@ -27,6 +27,8 @@ pub struct Sampler {
     news: bool,
     speed: Speed,
     choice: ExecutorChoice,
+    /// How many other workers make faces, where Candle computes.
+    helpers: usize,
     /// When WebGPU was asked for last after the browser had lost the GPU, in milliseconds, until it is back.
     lost: Option<f64>,
 }
@@ -50,7 +52,15 @@ impl Sampler {
             ExecutorChoice::Candle => (None, None),
             _ => webgpu(choice).await,
         };
-        Self { model, sha256, webgpu, note, news: false, speed, choice, lost: None }
+        Self { model, sha256, webgpu, note, news: false, speed, choice, helpers: 0, lost: None }
+    }
+
+    /// The same model with the executor of this choice.
+    pub async fn with_choice(self, choice: ExecutorChoice) -> Self {
+        match self.choice == choice {
+            true => self,
+            false => Self::new(self.model, self.sha256, Speed::default(), choice).await,
+        }
     }
 
     /// The same executor with another model.
@@ -111,17 +121,28 @@ impl Sampler {
     }
 
     pub fn info(&self) -> ExecutorInfo {
-        let name = self.webgpu.as_ref().map_or("Candle, WebAssembly on the CPU".to_owned(), WebGpu::describe);
+        let candle = || match self.helpers {
+            0 => "Candle, WebAssembly on the CPU".to_owned(),
+            1 => "Candle, WebAssembly on the CPU, in another worker".to_owned(),
+            helpers => format!("Candle, WebAssembly on the CPU, in {helpers} workers"),
+        };
+        let name = self.webgpu.as_ref().map_or_else(candle, WebGpu::describe);
         ExecutorInfo { name, note: self.note.clone(), f16: self.webgpu.as_ref().is_some_and(WebGpu::has_f16) }
+    }
+
+    /// Tells [`Self::info`] how many other workers make faces.
+    pub fn set_helpers(&mut self, helpers: usize) {
+        self.news |= self.helpers != helpers;
+        self.helpers = helpers;
+    }
+
+    /// Bytes that Candle takes for a face at least, weights aside.
+    pub fn memory(&self) -> Result<u64, String> {
+        memory(&self.model)
     }
 
     pub fn model(&self) -> &Model {
         &self.model
-    }
-
-    /// The t of the latents on the way to a face.
-    pub fn levels(&self) -> Vec<usize> {
-        self.model.levels().to_vec()
     }
 
     pub fn sha256(&self) -> &str {
@@ -154,7 +175,7 @@ impl Sampler {
     }
 
     /// Goes back to WebGPU some time after the browser lost the GPU, once it is there again.
-    async fn return_to_webgpu(&mut self) {
+    pub async fn return_to_webgpu(&mut self) {
         if self.lost.is_none_or(|time| now() < time + AGAIN) {
             return;
         }
@@ -208,18 +229,31 @@ impl Sampler {
         std::mem::take(&mut self.news)
     }
 
-    /// What the decoder makes of each latent on the way to a face, the noise first; none as in [`Self::sample`].
-    pub async fn develop(&mut self, recipe: Recipe) -> Result<Option<Vec<Vec<u8>>>, String> {
-        let made = match &mut self.webgpu {
-            Some(webgpu) => webgpu.develop(&self.model, recipe, &mut self.speed).await,
-            None => Ok(candle(&self.model, || {
-                let latents = self.model.sample_seeds(&[recipe], &Device::Cpu)?.latents;
-                // Alone, each takes no more memory than a face.
-                let decode = |latent| self.model.decode(&mut CandleBackend, latent);
-                Ok(Tensor::cat(&latents.iter().map(decode).collect::<lddgan::Result<Vec<_>>>()?, 0)?)
-            })?),
+    /// Shows what the decoder makes of each latent on the way to a face, as RGBA, the noise first; false where
+    /// [`Self::sample`] gives none.
+    pub async fn develop(&mut self, recipe: Recipe, mut show: impl FnMut(Vec<u8>)) -> Result<bool, String> {
+        let Some(webgpu) = &mut self.webgpu else {
+            self.develop_with_candle(recipe, show).await?;
+            return Ok(true);
         };
-        Ok(self.images(made))
+        let made = webgpu.develop(&self.model, recipe, &mut self.speed).await;
+        Ok(self.images(made).map(|images| images.into_iter().for_each(&mut show)).is_some())
+    }
+
+    async fn develop_with_candle(&self, recipe: Recipe, mut show: impl FnMut(Vec<u8>)) -> Result<(), String> {
+        let model = &self.model;
+        let steps = model.levels().len() - 1;
+        let inputs = model.inputs(&[recipe], &Device::Cpu).map_err(candle_failed)?;
+        let mut latent = inputs.x.clone();
+        for index in 0..=steps {
+            let image = candle(model, || model.decode(&mut CandleBackend, &latent))?;
+            self.rgba(&image).into_iter().for_each(&mut show);
+            if index < steps {
+                latent = model.step(&mut CandleBackend, &latent, &inputs, index).map_err(candle_failed)?;
+            }
+            pause(0).await;
+        }
+        Ok(())
     }
 
     /// All that WebGPU makes on the way to the faces of these seeds, and a report of it without stages; none if Candle
@@ -235,9 +269,13 @@ impl Sampler {
     /// The bytes of images; none after an error of WebGPU, after which Candle computes.
     fn images(&mut self, values: lddgan_webgpu::Result<Vec<f32>>) -> Option<Vec<Vec<u8>>> {
         let values = values.inspect_err(|error| self.give_up(error)).ok()?;
+        Some(self.rgba(&values))
+    }
+
+    fn rgba(&self, values: &[f32]) -> Vec<Vec<u8>> {
         let config = &self.model.config.autoencoder;
         let (channels, pixels) = (config.image_channels, config.image_size * config.image_size);
-        Some(values.chunks(channels * pixels).map(|image| rgba(image, channels, pixels)).collect())
+        values.chunks(channels * pixels).map(|image| rgba(image, channels, pixels)).collect()
     }
 
     fn give_up(&mut self, error: &Error) {
@@ -253,15 +291,22 @@ impl Sampler {
 fn candle(model: &Model, make: impl FnOnce() -> lddgan::Result<Tensor>) -> Result<Vec<f32>, String> {
     /// The most that a page's program can address.
     const MEMORY: u64 = 1 << 32;
-    let failed = |error: lddgan::Error| format!("Candle cannot make a face: {error}.");
-    let needed = model.record(1).map_err(failed)?.bytes();
+    let needed = memory(model)?;
     if needed > MEMORY {
         let (needed, memory) = (size(needed), size(MEMORY));
         return Err(format!(
             "This model needs {needed} of memory or more for a face, and a page has {memory} at most."
         ));
     }
-    make().and_then(|images| Ok(images.flatten_all()?.to_vec1()?)).map_err(failed)
+    make().and_then(|images| Ok(images.flatten_all()?.to_vec1()?)).map_err(candle_failed)
+}
+
+fn memory(model: &Model) -> Result<u64, String> {
+    Ok(model.record(1).map_err(candle_failed)?.bytes())
+}
+
+fn candle_failed(error: lddgan::Error) -> String {
+    format!("Candle cannot make a face: {error}.")
 }
 
 /// The bytes of a canvas, from one plane of pixels for each channel: red, green and blue, or gray.

@@ -6,8 +6,8 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Cache, Response, Url};
 
-use super::clock::{scope, within};
-use crate::page::protocol::FileRecord;
+use super::FileRecord;
+use crate::time::{scope, within};
 
 /// Milliseconds that a browser may take over what it keeps; after that, the network is asked.
 const DEADLINE: i32 = 5000;

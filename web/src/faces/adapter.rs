@@ -4,7 +4,7 @@ use js_sys::{Function, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-use super::clock::{pause, scope, within};
+use crate::time::{pause, within};
 use lddgan_webgpu::{Error, Gpu, Result};
 
 /// Milliseconds for adapter and device together.
@@ -67,9 +67,11 @@ async fn request() -> std::result::Result<JsValue, JsValue> {
 
 /// Why there is no WebGPU to ask.
 fn unavailable() -> String {
-    match scope().is_secure_context() {
-        true => "this browser offers no WebGPU".to_owned(),
-        false => {
+    // Outside of browsers nothing is said about it.
+    let is_secure = Reflect::get(&js_sys::global(), &"isSecureContext".into());
+    match is_secure.is_ok_and(|is_secure| is_secure == JsValue::FALSE) {
+        false => "there is no WebGPU here".to_owned(),
+        true => {
             "browsers offer WebGPU to secure pages alone: open this one by https, from localhost, or as the single file"
                 .to_owned()
         }

@@ -1,0 +1,32 @@
+// The same in Node: files are read, and WebGPU is that of the package `webgpu`, where it is installed.
+
+import { readFile } from "node:fs/promises";
+
+import { Lddgan as InBrowser } from "./index.js";
+
+export class Lddgan extends InBrowser {
+  static async load(source, { worker, wasmUrl, ...options } = {}) {
+    if (worker) throw new Error("worker: true is for browsers; in Node, load the model in a thread of node:worker_threads.");
+    await offerWebGpu();
+    const program = await read(wasmUrl ?? new URL("program_bg.wasm", import.meta.url));
+    return super.load(await read(source), { ...options, wasmUrl: program });
+  }
+}
+
+/** The bytes of a file; what is no file's path or address, as it is. */
+async function read(source) {
+  const isPath = typeof source === "string" && !/^[a-z]{2,}:/i.test(source);
+  const isAddress = /^file:/.test(source?.href ?? source);
+  return isPath ? readFile(source) : isAddress ? readFile(new URL(source)) : source;
+}
+
+async function offerWebGpu() {
+  if (globalThis.navigator?.gpu) return;
+  const dawn = await import("webgpu").catch(() => undefined);
+  if (!dawn) return;
+  Object.assign(globalThis, dawn.globals);
+  globalThis.navigator ??= {};
+  Object.defineProperty(globalThis.navigator, "gpu", { value: dawn.create([]), configurable: true });
+  // The program looks for WebGPU in windows and in workers alone.
+  globalThis.WorkerGlobalScope ??= class WorkerGlobalScope {};
+}
