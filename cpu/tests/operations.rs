@@ -78,6 +78,7 @@ fn norms() {
 }
 
 /// What makes the styles of several steps is computed once, where others read the same inputs too.
+#[expect(clippy::clone_on_copy, reason = "the number of a node here is a tensor there")]
 #[test]
 fn styles() {
     let (mapping, heads) = (linear(10, 14), [linear(14, 40), linear(14, 12)]);
