@@ -80,6 +80,7 @@ fn norms() {
 /// What makes the styles of several steps is computed once, where others read the same inputs too.
 #[expect(clippy::clone_on_copy, reason = "the number of a node here is a tensor there")]
 #[test]
+#[allow(clippy::clone_on_copy, reason = "a value is a tensor under Candle")]
 fn styles() {
     let (mapping, heads) = (linear(10, 14), [linear(14, 40), linear(14, 12)]);
     let inputs = vec![normal("x", &[3, 20, 4, 4]), normal("z1", &[3, 10]), normal("z2", &[3, 10])];
