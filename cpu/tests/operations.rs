@@ -78,7 +78,6 @@ fn norms() {
 }
 
 /// What makes the styles of several steps is computed once, where others read the same inputs too.
-#[expect(clippy::clone_on_copy, reason = "the number of a node here is a tensor there")]
 #[test]
 #[allow(clippy::clone_on_copy, reason = "a value is a tensor under Candle")]
 fn styles() {
