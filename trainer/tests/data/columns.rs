@@ -37,6 +37,14 @@ fn every_compression_is_read() {
     }
 }
 
+/// The header of a page says of something unknown that there are thousands of millions of it, nested in each other.
+#[test]
+fn a_page_that_would_take_for_ever_is_an_error() {
+    let folder = Folder::new();
+    folder.write("endless.parquet", include_bytes!("parquet/endless.parquet"));
+    fail(&folder.prepare("endless.parquet", &["--size", "4"], "set.safetensors"), &["endless.parquet", "row 0"]);
+}
+
 /// A Parquet file of one row with these columns, of type and content.
 fn row(columns: &[(&str, &[u8])]) -> Vec<u8> {
     let fields: String = columns.iter().map(|(field, _)| format!("required {field}; ")).collect();

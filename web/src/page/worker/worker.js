@@ -27,17 +27,32 @@ globalThis.takeEarly = (url) => {
   return taken;
 };
 
+// Takes what comes, though nobody reads it yet. If the connection breaks, what came before can still be read.
 async function download(url, total) {
   const response = await fetch(url);
+  const reader = response.body.getReader();
+  const chunks = [];
   let bytes = 0;
-  const count = (chunk, output) => {
-    bytes += chunk.length;
-    if (early) postMessage([JSON.stringify({ Downloading: { bytes, total } })]);
-    output.enqueue(chunk);
+  let end;
+  let wake;
+  const take = async () => {
+    for (let part; !(part = await reader.read()).done; wake?.()) {
+      chunks.push(part.value);
+      bytes += part.value.length;
+      if (early) postMessage([JSON.stringify({ Downloading: { bytes, total } })]);
+    }
   };
-  // Takes what comes, though nobody reads it yet.
-  const all = new ByteLengthQueuingStrategy({ highWaterMark: Infinity });
-  return new Response(response.body.pipeThrough(new TransformStream({ transform: count }, all, all)), response);
+  const finish = (how) => {
+    end = how;
+    wake?.();
+  };
+  take().then(() => finish((output) => output.close()), (error) => finish((output) => output.error(error)));
+  const pull = async (output) => {
+    while (!chunks.length && !end) await new Promise((resolve) => { wake = resolve; });
+    if (chunks.length) output.enqueue(chunks.shift());
+    else end(output);
+  };
+  return new Response(new ReadableStream({ pull }, { highWaterMark: 0 }), response);
 }
 
 // A program that has stopped cannot say so itself.
