@@ -55,7 +55,11 @@ pub fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> S::f32s
     let one = simd.splat_f32s(1.0);
     match activation {
         Activation::Identity => x,
-        Activation::Silu => simd.div_f32s(x, simd.add_f32s(one, exp(simd, simd.neg_f32s(x)))),
+        Activation::Silu => {
+            // What is less comes to nothing, but not when it is divided by the largest power that there is.
+            let dividend = simd.max_f32s(x, simd.splat_f32s(-104.0));
+            simd.div_f32s(dividend, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))))
+        }
         Activation::Tanh => {
             let two = simd.splat_f32s(2.0);
             let power = exp(simd, simd.mul_f32s(two, x));
@@ -135,6 +139,15 @@ mod tests {
             each(arch, Some(Activation::Tanh), |x, y| {
                 assert!((f64::from(y) - f64::from(x).tanh()).abs() < 2e-7, "tanh({x}) = {y}, {arch:?}");
             });
+        }
+    }
+
+    #[test]
+    fn very_negative_numbers_come_to_nothing() {
+        for arch in instruction_sets() {
+            let mut values = [Block([-1e30; BLOCK]), Block([f32::MIN; BLOCK])];
+            arch.dispatch(Map { activation: Some(Activation::Silu), values: &mut values });
+            assert!(values.iter().all(|block| block.0.iter().all(|value| value.abs() < 1e-30)), "{arch:?}");
         }
     }
 
