@@ -11,7 +11,7 @@ use lddgan::layers::{Conv2d, ConvGeometry};
 use lddgan::noise::Stream;
 use lddgan_cpu::{Algorithm, instruction_sets};
 use lddgan_tests::{Tolerance, normal, values};
-use lddgan_webgpu::executor::{ConvKernel, ConvLayer, NumberType, Options};
+use lddgan_webgpu::executor::{ConvKernel, ConvLayer, Dtype, Options};
 use lddgan_webgpu::{Executor, Gpu};
 
 const TOLERANCE: Tolerance = Tolerance { max_abs: 1e-4 };
@@ -191,7 +191,7 @@ fn check(gpu: &Gpu, case: &Case, kernels: &[ConvKernel]) {
     let [batch, channels, height, width] = case.shape;
     let layer = ConvLayer { x: [batch, channels, factor * height, factor * width], y: shape, kernel, stride, upsample };
     for kernel in kernels.iter().filter(|kernel| kernel.fits(&layer)) {
-        let options = Options { convolutions: &|_| *kernel, images: NumberType::F32 };
+        let options = Options { convolutions: &|_| *kernel, images: Dtype::F32 };
         let executor = pollster::block_on(Executor::with_options(gpu, &example.graph, &options)).unwrap();
         assert_eq!(executor.dispatches(), if fused { 1 } else { 2 }, "{case:?}");
         executor.run(example.inputs()).unwrap();

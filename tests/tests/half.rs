@@ -9,7 +9,7 @@ use lddgan::graph::Recorder;
 use lddgan::layers::{Conv2d, ConvGeometry};
 use lddgan::model_file::FileConfig;
 use lddgan_tests::{configs, normal, not_run, random_model_file, values};
-use lddgan_webgpu::executor::{ConvKernel, ConvLayer, NumberType, Options};
+use lddgan_webgpu::executor::{ConvKernel, ConvLayer, Dtype, Options};
 use lddgan_webgpu::{Error, Executor, Gpu, GpuSampler};
 use pollster::block_on;
 
@@ -20,7 +20,7 @@ fn gpu() -> Option<Gpu> {
     if gpu.has_f16() {
         return Some(gpu);
     }
-    let options = Options { convolutions: &|_| ConvKernel::DIRECT, images: NumberType::F16 };
+    let options = Options { convolutions: &|_| ConvKernel::DIRECT, images: Dtype::F16 };
     let refused = block_on(Executor::with_options(&gpu, &Recorder::new().finish(), &options));
     assert!(matches!(refused, Err(Error::NoF16(_))), "{refused:?}");
     not_run(&format!("{} has no f16", gpu.name()));
@@ -39,7 +39,7 @@ fn psnr(found: &[f32], expected: &[f32]) -> f64 {
 
 /// Runs a recording with outputs `y` on inputs that are named by their numbers, and compares.
 fn check(gpu: &Gpu, recorder: Recorder, kernel: ConvKernel, inputs: &[&Tensor], expected: &Tensor, label: &str) {
-    let options = Options { convolutions: &|_| kernel, images: NumberType::F16 };
+    let options = Options { convolutions: &|_| kernel, images: Dtype::F16 };
     let executor = block_on(Executor::with_options(gpu, &recorder.finish(), &options)).unwrap();
     let inputs: Vec<_> = inputs.iter().enumerate().map(|(i, tensor)| (i.to_string(), values(tensor))).collect();
     executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice()))).unwrap();
@@ -146,7 +146,7 @@ fn networks() {
 fn gaussian_starts() {
     let Some(gpu) = gpu() else { return };
     let mut sampler = GpuSampler::new(gpu, 2);
-    sampler.use_images(NumberType::F16);
+    sampler.use_images(Dtype::F16);
     let starts = |config: &FileConfig| config.generator.as_ref().is_some_and(|generator| generator.gaussian_modes > 0);
     for (name, config) in configs().into_iter().filter(|(_, config)| starts(config)) {
         let model = random_model_file(&config, 5).unwrap().model("random", &Device::Cpu).unwrap();
@@ -164,7 +164,7 @@ fn gaussian_starts() {
 fn faces() {
     let Some(gpu) = gpu() else { return };
     let mut sampler = GpuSampler::new(gpu, 1);
-    sampler.use_images(NumberType::F16);
+    sampler.use_images(Dtype::F16);
     for name in ["faces64", "faces256"] {
         let path = format!("{}/../web/models/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
         let model = ModelFile::from_bytes(&std::fs::read(path).unwrap(), name).unwrap().model(name, &Device::Cpu);

@@ -4,8 +4,9 @@ use candle_core::{DType, Device, Tensor};
 use lddgan::parameters::TensorMap;
 use lddgan::{CandleBackend, ModelFile};
 use lddgan_tests::{Tolerance, configs, normal, random_model_file, values};
+use lddgan_trainer::backend::{BackendName, Dtype};
 use lddgan_trainer::export::onnx;
-use lddgan_trainer::network::{self, BackendName, Dtype, NetworkName};
+use lddgan_trainer::network::{self, NetworkName};
 use rten::{Model, Value};
 
 /// The model's own weights are f16 already. What an f16 file rounds beside them are a few constants; rten computes in

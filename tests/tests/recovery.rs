@@ -6,7 +6,7 @@
 use candle_core::Device;
 use lddgan::Model;
 use lddgan_tests::{Tolerance, not_run, random_model_file, tiny_config, values};
-use lddgan_webgpu::executor::{ConvKernel, NumberType, Options};
+use lddgan_webgpu::executor::{ConvKernel, Dtype, Options};
 use lddgan_webgpu::{Error, Executor, Gpu, GpuSampler, Recovery};
 use pollster::block_on;
 use wgpu::Features;
@@ -142,7 +142,7 @@ fn no_optional_feature_is_needed() {
     executor.run(inputs()).unwrap();
     check(&model, &seeds, &block_on(executor.read("image")).unwrap());
     assert!(matches!(block_on(executor.profile(inputs())), Err(Error::NoTimestamps(_))));
-    let options = Options { convolutions: &|_| ConvKernel::DIRECT, images: NumberType::F16 };
+    let options = Options { convolutions: &|_| ConvKernel::DIRECT, images: Dtype::F16 };
     let half = block_on(Executor::with_options(&gpu, &model.record(1).unwrap(), &options));
     assert!(matches!(half, Err(Error::NoF16(_))), "{half:?}");
     assert!(!block_on(gpu.reopen()).unwrap().has_f16());

@@ -5,6 +5,7 @@
 
 pub mod adam;
 pub mod autoencoder;
+pub mod backend;
 pub mod bench;
 pub mod checkpoint;
 pub mod data;

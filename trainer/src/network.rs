@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use lddgan::backend::{CandleBackend, nearest_codes};
 use lddgan::diffusion::Schedule;
 use lddgan::networks::{Decoder, Discriminator, Encoder, Generator, LOG_VARIANCE_RANGE};
 use lddgan::parameters::TensorMap;
 use lddgan::{Backend, Graph, ModelFile, Recorder};
-use lddgan_webgpu::executor::NumberType;
 use lddgan_webgpu::{Executor, Gpu};
+
+use crate::backend::{BackendName, device};
 
 /// A network that can be run by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -23,66 +24,6 @@ pub enum NetworkName {
     Decoder,
     /// x_t, t, x_tp1 to logits
     Discriminator,
-}
-
-/// What computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum BackendName {
-    /// This machine's cores; the networks are compiled for them, except in training, which computes with Candle
-    Cpu,
-    /// This machine's cores, with Candle, operation by operation: the reference
-    Candle,
-    /// An NVIDIA GPU, in programs built with `--features cuda`
-    Cuda,
-    /// WebGPU, on a graphics card or a software adapter
-    Wgpu,
-}
-
-impl BackendName {
-    /// Whether the machine's cores and its memory are used.
-    pub fn is_cpu(self) -> bool {
-        matches!(self, Self::Cpu | Self::Candle)
-    }
-}
-
-/// The error for an option that other backends than WebGPU do not have.
-pub fn needs_wgpu(option: &str) -> anyhow::Error {
-    anyhow!("`{option}` needs `--backend wgpu`")
-}
-
-/// The numbers that something is computed with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Dtype {
-    F32,
-    /// Half the memory; for devices with f16 arithmetic
-    F16,
-}
-
-impl Dtype {
-    pub fn candle(self) -> DType {
-        match self {
-            Self::F32 => DType::F32,
-            Self::F16 => DType::F16,
-        }
-    }
-
-    pub fn web(self) -> NumberType {
-        match self {
-            Self::F32 => NumberType::F32,
-            Self::F16 => NumberType::F16,
-        }
-    }
-}
-
-impl std::fmt::Display for BackendName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Candle => "candle",
-            Self::Cuda => "cuda",
-            Self::Wgpu => "wgpu",
-        })
-    }
 }
 
 /// A network with its weights.
@@ -191,39 +132,6 @@ pub fn run(
     };
     let to_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?));
     network.finish(outputs)?.into_iter().map(to_cpu).collect()
-}
-
-/// Where Candle keeps a network for this backend.
-pub fn device(backend: BackendName) -> Result<Device> {
-    numbered_device(backend, 0)
-}
-
-/// As [`device`], on the GPU of this number, counted round where fewer are visible: SLURM may show each process its own alone.
-pub fn numbered_device(backend: BackendName, number: usize) -> Result<Device> {
-    match backend {
-        BackendName::Cpu | BackendName::Candle | BackendName::Wgpu => Ok(Device::Cpu),
-        BackendName::Cuda if !candle_core::utils::cuda_is_available() => {
-            bail!("this program was built without CUDA: build it with `--features cuda`")
-        }
-        // On a stream of its own: the default one is another for each thread.
-        BackendName::Cuda => {
-            let number = number % visible_gpus();
-            let device = Device::new_cuda_with_stream(number);
-            let device = device.with_context(|| format!("CUDA device {number} cannot be used"))?;
-            #[cfg(feature = "cuda")]
-            lddgan::keep_memory(&device)?;
-            Ok(device)
-        }
-    }
-}
-
-/// How many NVIDIA GPUs this process sees, at least 1.
-fn visible_gpus() -> usize {
-    #[cfg(feature = "cuda")]
-    if let Ok(count) = candle_core::cuda_backend::cudarc::driver::CudaContext::device_count() {
-        return count.max(1) as usize;
-    }
-    1
 }
 
 impl Network {

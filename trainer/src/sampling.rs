@@ -7,9 +7,9 @@ use candle_core::{Device, Tensor};
 use lddgan::{Model, ModelFile, Recipe, Trajectory};
 use lddgan_webgpu::{Gpu, GpuSampler};
 
+use crate::backend::{self, BackendName, Dtype, needs_wgpu};
 use crate::data::ImageSet;
 use crate::eval::bar;
-use crate::network::{self, BackendName, Dtype, needs_wgpu};
 use crate::{memory, tuning, warn};
 
 /// A model on a backend.
@@ -36,7 +36,7 @@ struct Compiled {
 impl Sampler {
     /// The model of a file; `name` is the file's name in errors.
     pub fn new(file: &ModelFile, name: &str, backend: BackendName) -> Result<Self> {
-        let device = network::device(backend)?;
+        let device = backend::device(backend)?;
         let model = file.model(name, &device)?;
         let place = match backend {
             BackendName::Cpu => Place::Cpu(None),
@@ -77,7 +77,7 @@ impl Sampler {
     /// Computes with these numbers from now on; f16 is for WebGPU alone.
     pub fn use_dtype(&mut self, dtype: Dtype) -> Result<()> {
         match &mut self.place {
-            Place::Wgpu(sampler) => sampler.use_images(dtype.web()),
+            Place::Wgpu(sampler) => sampler.use_images(dtype.webgpu()),
             Place::Cpu(_) | Place::Candle(_) if dtype == Dtype::F32 => {}
             Place::Cpu(_) | Place::Candle(_) => bail!(needs_wgpu("--dtype f16")),
         }

@@ -1,6 +1,6 @@
 //! What a page's address and the options of the package name alike: seeds, executors, types of numbers.
 
-use lddgan_webgpu::executor::NumberType;
+use lddgan_webgpu::executor::Dtype;
 use serde::{Deserialize, Serialize};
 
 /// The greatest seed that leaves every face of the largest grid a seed of its own.
@@ -18,8 +18,8 @@ pub enum ExecutorChoice {
 }
 
 /// Reads the name of a type of numbers; the error says what would have been right.
-pub fn parse_dtype(text: &str) -> Result<NumberType, String> {
-    let known = [NumberType::F32, NumberType::F16].into_iter().find(|dtype| dtype.name() == text);
+pub fn parse_dtype(text: &str) -> Result<Dtype, String> {
+    let known = [Dtype::F32, Dtype::F16].into_iter().find(|dtype| dtype.name() == text);
     known.ok_or_else(|| "dtype must be f32 or f16".to_owned())
 }
 

@@ -11,9 +11,9 @@ mod faces;
 #[cfg(target_arch = "wasm32")]
 mod fetch;
 #[cfg(target_arch = "wasm32")]
+mod format;
+#[cfg(target_arch = "wasm32")]
 mod library;
 mod page;
 #[cfg(target_arch = "wasm32")]
 mod time;
-#[cfg(target_arch = "wasm32")]
-mod words;

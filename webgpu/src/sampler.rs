@@ -7,7 +7,7 @@ use std::fmt;
 use lddgan::{Model, Recipe};
 
 use crate::error::{Error, Result};
-use crate::executor::{ConvLayer, ConvTimes, Executor, NumberType, Options};
+use crate::executor::{ConvLayer, ConvTimes, Dtype, Executor, Options};
 use crate::gpu::Gpu;
 
 /// How often the device may be lost before a batch is done.
@@ -59,7 +59,7 @@ pub struct GpuSampler {
     /// From which each convolution gets its kernel.
     times: ConvTimes,
     /// The type of images between the kernels.
-    images: NumberType,
+    images: Dtype,
     recoveries: Vec<Recovery>,
 }
 
@@ -72,7 +72,7 @@ impl GpuSampler {
             executors: BTreeMap::new(),
             largest_batch: largest_batch.max(1),
             times: ConvTimes::default(),
-            images: NumberType::F32,
+            images: Dtype::F32,
             recoveries: Vec::new(),
         }
     }
@@ -84,7 +84,7 @@ impl GpuSampler {
     }
 
     /// From now on images between the kernels are of this type. f16 needs an adapter that has it, see [`Gpu::has_f16`].
-    pub fn use_images(&mut self, images: NumberType) {
+    pub fn use_images(&mut self, images: Dtype) {
         if self.images != images {
             self.images = images;
             self.forget();
@@ -92,7 +92,7 @@ impl GpuSampler {
     }
 
     /// The type of the images between the kernels.
-    pub fn images(&self) -> NumberType {
+    pub fn images(&self) -> Dtype {
         self.images
     }
 

@@ -10,11 +10,11 @@ use lddgan::networks::{Decoder, Generator};
 use lddgan::noise::Stream;
 use lddgan::parameters::Parameters;
 use lddgan::{Model, ModelConfig};
+use lddgan_trainer::backend::{BackendName, Dtype, device, needs_wgpu};
 use lddgan_trainer::bench::{Protocol, Timing};
 use lddgan_trainer::distributed::Processes;
 use lddgan_trainer::files::read_model;
 use lddgan_trainer::gan::{Moments, Setup, Step, Trainer};
-use lddgan_trainer::network::{BackendName, Dtype, device, needs_wgpu};
 use lddgan_trainer::precision::Precision;
 use lddgan_trainer::preset::Preset;
 use lddgan_trainer::run::training_device;
@@ -150,7 +150,7 @@ async fn sample_on_gpu(model: &Model, seeds: &[u64], options: &Sample) -> Result
     let graph = model.record(seeds.len())?;
     let times = if options.tune { tuned(&gpu, &graph)? } else { ConvTimes::default() };
     let convolutions = |layer: &ConvLayer| times.kernel(layer, &gpu);
-    let kernels = Options { convolutions: &convolutions, images: options.dtype.web() };
+    let kernels = Options { convolutions: &convolutions, images: options.dtype.webgpu() };
     let executor = Executor::with_options(&gpu, &graph, &kernels).await?;
     let noise = model.draw(seeds);
     let timing = options.protocol.time(|| {

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use lddgan::ModelFile;
 use lddgan::check::{Golden, Report, Stage, Subject, stages};
 use lddgan::hash::sha256;
-use lddgan_trainer::network::BackendName;
+use lddgan_trainer::backend::BackendName;
 use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::say;
 use lddgan_trainer::{files, revision};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use lddgan_trainer::backend::Dtype;
 use lddgan_trainer::files::read_model;
-use lddgan_trainer::network::Dtype;
 use lddgan_trainer::say;
 use lddgan_trainer::{export, files};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use candle_core::Device;
 use clap::Args;
-use lddgan_trainer::network::Dtype;
+use lddgan_trainer::backend::Dtype;
 use lddgan_trainer::say;
 use lddgan_trainer::{files, revision};
 use lddgan_webgpu::ceilings::{self, Ceilings};
@@ -97,7 +97,7 @@ async fn measure(options: &Kernels) -> Result<Report> {
     let graph = model.record(options.batch)?;
     let noise = model.draw(&(0..options.batch as u64).collect::<Vec<_>>());
     let inputs: Vec<_> = noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())).collect();
-    let images = options.dtype.web();
+    let images = options.dtype.webgpu();
     let mut times = ConvTimes::default();
     if options.tune {
         times.measure(&gpu, &graph, f64::INFINITY).await?;

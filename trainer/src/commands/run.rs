@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use lddgan_trainer::backend::BackendName;
 use lddgan_trainer::files::{self, read_model};
-use lddgan_trainer::network::{self, BackendName, NetworkName};
+use lddgan_trainer::network::{self, NetworkName};
 use lddgan_trainer::say;
 
 use super::read_tensors;

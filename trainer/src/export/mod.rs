@@ -12,7 +12,7 @@ use lddgan::parameters::TensorMap;
 
 use builder::Builder;
 
-use crate::network::Dtype;
+use crate::backend::Dtype;
 
 /// A network that cannot be exported.
 #[derive(Debug, thiserror::Error)]

@@ -8,9 +8,9 @@ use candle_core::Tensor;
 use super::latent_cache::Cache;
 use super::latents::Encoded;
 use super::rounded::Rounded;
+use crate::backend::{BackendName, device};
 use crate::data::DataOptions;
 use crate::files;
-use crate::network::{BackendName, device};
 use crate::say;
 
 /// Options of `lddgan data encode`.

@@ -392,7 +392,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::network::BackendName;
+    use crate::backend::BackendName;
     use crate::precision::Precision;
 
     /// A fresh run of one minute in a folder of its own.

@@ -6,9 +6,9 @@ use anyhow::{Result, ensure};
 use candle_core::Device;
 
 use super::Ended;
+use crate::backend::BackendName;
 use crate::distributed::Launch;
 use crate::memory::{self, Estimate};
-use crate::network::BackendName;
 use crate::precision::Precision;
 use crate::preset::Preset;
 
@@ -91,7 +91,7 @@ pub fn training_device(backend: BackendName, precision: Precision, number: usize
     let tf32_on_cpu = precision == Precision::Tf32 && backend.is_cpu();
     ensure!(!tf32_on_cpu, "only CUDA devices have TF32: choose the precision `f32`");
     precision.set();
-    crate::network::numbered_device(backend, number)
+    crate::backend::numbered_device(backend, number)
 }
 
 fn minutes(text: &str) -> Result<f64, String> {

@@ -7,7 +7,7 @@ mod sampler;
 mod screen;
 mod webgpu;
 
-use lddgan_webgpu::executor::NumberType;
+use lddgan_webgpu::executor::Dtype;
 use serde::{Deserialize, Serialize};
 
 pub use report::{empty, fill};
@@ -44,7 +44,7 @@ pub struct Speed {
     /// Whether these were drawn without a way through the CPU.
     pub drawn: bool,
     /// The numbers of the images between layers.
-    pub dtype: NumberType,
+    pub dtype: Dtype,
     /// For how many different convolutions the kernels were timed, and how many there are.
     pub kernels: Option<[usize; 2]>,
     /// Of the weights and of the values between kernels, on the GPU.

@@ -9,10 +9,10 @@ use web_sys::ImageBitmap;
 use super::webgpu::{WebGpu, sentence, webgpu};
 use super::{ExecutorInfo, Speed};
 use crate::choices::ExecutorChoice;
+use crate::format::size;
 use crate::time::{now, pause};
-use crate::words::size;
 use lddgan_webgpu::Error;
-use lddgan_webgpu::executor::NumberType;
+use lddgan_webgpu::executor::Dtype;
 
 /// A model and who executes it.
 pub struct Sampler {
@@ -106,8 +106,8 @@ impl Sampler {
     }
 
     /// The numbers that faces are made in.
-    pub fn dtype(&self) -> NumberType {
-        self.webgpu.as_ref().map_or(NumberType::F32, WebGpu::dtype)
+    pub fn dtype(&self) -> Dtype {
+        self.webgpu.as_ref().map_or(Dtype::F32, WebGpu::dtype)
     }
 
     /// Times kernels while `idle` says that there is nothing else to do; whether [`Self::speed`] has changed.
@@ -168,7 +168,7 @@ impl Sampler {
     }
 
     /// Computes with these numbers from now on, where WebGPU does and has them.
-    pub fn set_dtype(&mut self, dtype: NumberType) {
+    pub fn set_dtype(&mut self, dtype: Dtype) {
         if let Some(webgpu) = &mut self.webgpu {
             webgpu.set_dtype(dtype);
         }

@@ -5,7 +5,7 @@ use web_sys::{ImageBitmap, OffscreenCanvas, OffscreenCanvasRenderingContext2d};
 use wgpu::{CurrentSurfaceTexture, Surface, SurfaceTarget, TextureFormat};
 
 use super::sampler::rgba;
-use crate::words::describe;
+use crate::format::describe;
 use lddgan_webgpu::{Error, Executor, Gpu, Painter};
 
 const FORMAT: TextureFormat = TextureFormat::Rgba8Unorm;

@@ -15,9 +15,9 @@ use super::memory::{self, Memory};
 use super::report::empty;
 use super::screen::Screen;
 use crate::choices::ExecutorChoice;
+use crate::format::{capitalised, size};
 use crate::time::now;
-use crate::words::{capitalised, size};
-use lddgan_webgpu::executor::{ConvTimes, NumberType};
+use lddgan_webgpu::executor::{ConvTimes, Dtype};
 use lddgan_webgpu::{Error, Executor, GpuSampler, Recovery};
 
 /// Faces that WebGPU makes at once. More would not be faster, and all appear together.
@@ -105,9 +105,9 @@ impl WebGpu {
             self.sampler.use_times(ConvTimes::default());
             return Some("the fastest kernels");
         }
-        if self.dtype() != NumberType::F32 {
+        if self.dtype() != Dtype::F32 {
             self.distrusts_f16 = true;
-            self.sampler.use_images(NumberType::F32);
+            self.sampler.use_images(Dtype::F32);
             return Some("f16");
         }
         None
@@ -147,13 +147,13 @@ impl WebGpu {
     }
 
     /// Keeps images between the kernels in these numbers from now on, if the GPU has them.
-    pub fn set_dtype(&mut self, dtype: NumberType) {
-        let has = dtype == NumberType::F32 || self.has_f16();
-        self.sampler.use_images(if has { dtype } else { NumberType::F32 });
+    pub fn set_dtype(&mut self, dtype: Dtype) {
+        let has = dtype == Dtype::F32 || self.has_f16();
+        self.sampler.use_images(if has { dtype } else { Dtype::F32 });
     }
 
     /// The numbers of images between the kernels.
-    pub fn dtype(&self) -> NumberType {
+    pub fn dtype(&self) -> Dtype {
         self.sampler.images()
     }
 

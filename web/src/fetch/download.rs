@@ -11,8 +11,8 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
 
 use super::FileRecord;
+use crate::format::describe;
 use crate::time::{pause, scope, within};
-use crate::words::describe;
 
 /// How often a broken connection is tried again, if nothing comes any more.
 const ATTEMPTS: u32 = 4;

@@ -1,13 +1,13 @@
 //! Files from the network, and from what the browser keeps.
 
 mod download;
-mod kept;
+mod model_cache;
 
 use lddgan::hash::sha256;
 use serde::{Deserialize, Serialize};
 
 pub use download::{Download, Progress};
-pub use kept::{Kept, folder};
+pub use model_cache::{ModelCache, folder};
 
 /// A file of the page, as its build recorded it.
 #[derive(Clone, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use crate::choices::ExecutorChoice;
 use crate::faces::{ExecutorInfo, Speed};
 use crate::fetch::FileRecord;
-use lddgan_webgpu::executor::NumberType;
+use lddgan_webgpu::executor::Dtype;
 
 /// From the window to the worker. A request that waits is replaced by the next of its kind.
 #[derive(Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub enum Request {
     /// Make faces.
     Make(Order),
     /// Show how a face came about.
-    Develop { run: u32, recipe: Recipe, steps: usize, dtype: NumberType },
+    Develop { run: u32, recipe: Recipe, steps: usize, dtype: Dtype },
     /// Compare what the executors of this device make with golden tensors.
     Check { url: String, expected: Option<FileRecord> },
     /// Write an animated PNG of the frames whose RGBA pixels come beside this, one after the other.
@@ -56,7 +56,7 @@ pub struct Order {
     /// Denoising steps; the model may have fewer.
     pub steps: usize,
     /// The numbers of the images between the kernels, where the GPU has them.
-    pub dtype: NumberType,
+    pub dtype: Dtype,
 }
 
 /// Where faces are shown.

@@ -1,7 +1,7 @@
 //! What the page's address says: which faces, of which model, made how and by which executor.
 
 use lddgan::{Mix, Recipe, Shifts, Truncation};
-use lddgan_webgpu::executor::NumberType;
+use lddgan_webgpu::executor::Dtype;
 
 use crate::choices::{ExecutorChoice, parse_dtype, parse_executor, parse_seed};
 
@@ -46,7 +46,7 @@ pub struct Settings {
     /// Whether the convolution kernels are timed; none: where a GPU computes.
     pub tune: Option<bool>,
     /// The numbers of the images between the kernels of WebGPU.
-    pub dtype: NumberType,
+    pub dtype: Dtype,
     /// The model file's name without its ending.
     pub model: String,
     /// What suits the model.
@@ -67,7 +67,7 @@ impl Default for Settings {
             shifts: Shifts::default(),
             executor: ExecutorChoice::Auto,
             tune: None,
-            dtype: NumberType::F32,
+            dtype: Dtype::F32,
             model: DEFAULT_MODEL.to_owned(),
             model_truncation: None,
             file: None,
@@ -219,7 +219,7 @@ impl Settings {
         if let Some(tune) = self.tune {
             query += &format!("&tune={}", u8::from(tune));
         }
-        if self.dtype != NumberType::F32 {
+        if self.dtype != Dtype::F32 {
             query += &format!("&dtype={}", self.dtype.name());
         }
         if let Some(file) = &self.file {

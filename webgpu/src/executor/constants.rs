@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor, TensorId};
 use half::f16;
 
-use super::layout::{NumberType, Shape, pack_weights, phase_weights, winograd_weights};
+use super::layout::{Dtype, Shape, pack_weights, phase_weights, winograd_weights};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,7 +45,7 @@ pub struct Constants {
     pub packed: Vec<Packed>,
     known: HashMap<Key, usize>,
     /// The type of the images that weights are multiplied with.
-    images: NumberType,
+    images: Dtype,
 }
 
 fn values(tensor: &Tensor) -> Result<Vec<f32>> {
@@ -58,7 +58,7 @@ fn are_f16(values: &[f32]) -> bool {
 }
 
 impl Constants {
-    pub fn new(images: NumberType) -> Self {
+    pub fn new(images: Dtype) -> Self {
         Self { packed: Vec::new(), known: HashMap::new(), images }
     }
 
@@ -69,7 +69,7 @@ impl Constants {
     }
 
     /// The weights of a convolution (out, in, k, k) or of a linear layer (out, in), and their type.
-    pub fn weights(&mut self, tensor: &Tensor) -> Result<(usize, NumberType)> {
+    pub fn weights(&mut self, tensor: &Tensor) -> Result<(usize, Dtype)> {
         let &[outputs, inputs, ref kernel @ ..] = tensor.dims() else {
             return Err(Error::Graph(format!("weights of shape {:?}", tensor.dims())));
         };
@@ -77,35 +77,35 @@ impl Constants {
         let images = self.images;
         let constant = self.add(Key::Weights(tensor.id()), || {
             let packed = pack_weights(&values(tensor)?, outputs, inputs, taps);
-            let half = images == NumberType::F16 || are_f16(&packed);
+            let half = images == Dtype::F16 || are_f16(&packed);
             Ok(if half { Packed::f16(&packed) } else { Packed::F32(packed) })
         })?;
-        Ok((constant, self.number_type(constant)))
+        Ok((constant, self.dtype_of(constant)))
     }
 
     /// The weights of the phases of a 3x3 convolution (out, in, 3, 3) of an image that is upsampled by two, see
     /// conv_common.wgsl, and their type. As sums of others they need more bits than f16 has.
-    pub fn phases(&mut self, tensor: &Tensor) -> Result<(usize, NumberType)> {
+    pub fn phases(&mut self, tensor: &Tensor) -> Result<(usize, Dtype)> {
         let (outputs, inputs, ..) = tensor.dims4()?;
         let images = self.images;
         let constant = self.add(Key::Phases(tensor.id()), || {
             let phases = phase_weights(&values(tensor)?);
             let packed: Vec<f32> = phases.iter().flat_map(|phase| pack_weights(phase, outputs, inputs, 4)).collect();
-            Ok(if images == NumberType::F16 { Packed::f16(&packed) } else { Packed::F32(packed) })
+            Ok(if images == Dtype::F16 { Packed::f16(&packed) } else { Packed::F32(packed) })
         })?;
-        Ok((constant, self.number_type(constant)))
+        Ok((constant, self.dtype_of(constant)))
     }
 
     /// The weights of a 3x3 convolution (out, in, 3, 3) as conv_winograd.wgsl needs them, and their type: f32, in which
     /// it computes.
-    pub fn winograd(&mut self, tensor: &Tensor) -> Result<(usize, NumberType)> {
+    pub fn winograd(&mut self, tensor: &Tensor) -> Result<(usize, Dtype)> {
         let (outputs, inputs, ..) = tensor.dims4()?;
         let pack = || Ok(Packed::F32(pack_weights(&winograd_weights(&values(tensor)?), outputs, inputs, 16)));
-        Ok((self.add(Key::Winograd(tensor.id()), pack)?, NumberType::F32))
+        Ok((self.add(Key::Winograd(tensor.id()), pack)?, Dtype::F32))
     }
 
-    fn number_type(&self, constant: usize) -> NumberType {
-        if matches!(self.packed[constant], Packed::F16(_)) { NumberType::F16 } else { NumberType::F32 }
+    fn dtype_of(&self, constant: usize) -> Dtype {
+        if matches!(self.packed[constant], Packed::F16(_)) { Dtype::F16 } else { Dtype::F32 }
     }
 
     /// The scales of a norm, then its shifts.

@@ -6,7 +6,7 @@ use lddgan::Graph;
 
 use super::conv::ConvKernel;
 use super::conv_layer::ConvLayer;
-use super::layout::{NumberType, Shape};
+use super::layout::{Dtype, Shape};
 use super::lower::lower;
 use super::options::Options;
 use super::profile::{DispatchTime, Work};
@@ -34,12 +34,12 @@ impl Executor {
     pub async fn new(gpu: &Gpu, graph: &Graph) -> Result<Self> {
         let software = gpu.is_software();
         let convolutions = |layer: &ConvLayer| ConvKernel::estimated(layer, software);
-        Self::with_options(gpu, graph, &Options { convolutions: &convolutions, images: NumberType::F32 }).await
+        Self::with_options(gpu, graph, &Options { convolutions: &convolutions, images: Dtype::F32 }).await
     }
 
     /// Like [`Self::new`], in another way.
     pub async fn with_options(gpu: &Gpu, graph: &Graph, options: &Options<'_>) -> Result<Self> {
-        if options.images == NumberType::F16 && !gpu.has_f16() {
+        if options.images == Dtype::F16 && !gpu.has_f16() {
             return Err(Error::NoF16(gpu.name().to_string()));
         }
         let program = lower(graph, options)?;

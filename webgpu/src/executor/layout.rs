@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// The type of the numbers of a value or constant in the GPU's memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum NumberType {
+pub enum Dtype {
     /// Four bytes.
     #[default]
     F32,
@@ -15,7 +15,7 @@ pub enum NumberType {
     F16,
 }
 
-impl NumberType {
+impl Dtype {
     /// As WGSL calls it.
     pub fn name(self) -> &'static str {
         match self {

@@ -14,7 +14,7 @@ use lddgan::{Activation, FirMode};
 use super::constants::Constants;
 use super::conv::{ConvKernel, THREADS};
 use super::conv_layer::ConvLayer;
-use super::layout::{NumberType, Shape};
+use super::layout::{Dtype, Shape};
 use super::options::Options;
 use super::params::{self, activation_code, fir_code};
 use super::parts::{self, ALIGNMENT};
@@ -57,7 +57,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
         projections: HashMap::new(),
         concats: Vec::new(),
         layer: Layer::default(),
-        numbers: NumberType::F32,
+        numbers: Dtype::F32,
     };
     let styles = Styles::find(graph, &folded, can_follow);
     let styled: HashSet<NodeId> = styles.iter().flat_map(Styles::nodes).collect();
@@ -96,7 +96,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
 
 /// Whether vectors of this shape can be read where they lie behind others.
 fn can_follow(shape: &[usize]) -> bool {
-    let bytes = |shape: Shape| shape.vectors() as u64 * NumberType::F32.vector_bytes();
+    let bytes = |shape: Shape| shape.vectors() as u64 * Dtype::F32.vector_bytes();
     Shape::new(shape).is_ok_and(|shape| bytes(shape).is_multiple_of(ALIGNMENT))
 }
 
@@ -117,7 +117,7 @@ struct Lowering<'a> {
     concats: Vec<usize>,
     /// What is being lowered, and the type of its result.
     layer: Layer,
-    numbers: NumberType,
+    numbers: Dtype,
 }
 
 /// Kernel, reads, workgroups and the size of what is written.
@@ -127,7 +127,7 @@ struct Dispatch {
     workgroups: usize,
     /// Groups of four numbers that are written.
     vectors: usize,
-    numbers: NumberType,
+    numbers: Dtype,
 }
 
 impl Lowering<'_> {
@@ -138,10 +138,10 @@ impl Lowering<'_> {
     }
 
     /// Images between the kernels may be in f16; vectors, which are small, and what is read after the run are in f32.
-    fn numbers(&self, id: NodeId) -> NumberType {
+    fn numbers(&self, id: NodeId) -> Dtype {
         let image = self.graph.nodes[id].shape.len() == 4;
         let output = self.graph.outputs.iter().any(|(_, output)| *output == id);
-        if image && !output { self.options.images } else { NumberType::F32 }
+        if image && !output { self.options.images } else { Dtype::F32 }
     }
 
     fn shape(&self, id: NodeId) -> Result<Shape> {
@@ -161,7 +161,7 @@ impl Lowering<'_> {
 
     fn input(&mut self, id: NodeId, name: &str) -> Result<()> {
         let shape = self.shape(id)?;
-        let value = self.value(shape.vectors(), NumberType::F32);
+        let value = self.value(shape.vectors(), Dtype::F32);
         self.values[id] = Some(value);
         self.add_input(name, Input { value, offset: 0, shape })
     }
@@ -187,7 +187,7 @@ impl Lowering<'_> {
         Ok(program)
     }
 
-    fn value(&mut self, vectors: usize, numbers: NumberType) -> ValueId {
+    fn value(&mut self, vectors: usize, numbers: Dtype) -> ValueId {
         self.program.values.push(Value { bytes: vectors as u64 * numbers.vector_bytes(), numbers });
         self.program.values.len() - 1
     }
@@ -203,7 +203,7 @@ impl Lowering<'_> {
     fn emit(&mut self, dispatch: Dispatch, params: impl Pod) -> ValueId {
         let numbers = |operand: &Operand| match *operand {
             Operand::Value(value) => self.program.values[value].numbers,
-            Operand::Constant(_) => NumberType::F32,
+            Operand::Constant(_) => Dtype::F32,
         };
         let images = dispatch.reads.iter().map(numbers).chain([dispatch.numbers]).collect();
         let write = self.value(dispatch.vectors, dispatch.numbers);

@@ -35,7 +35,7 @@ mod unroll;
 pub use conv::{ConvKernel, Strip, Tile};
 pub use conv_layer::ConvLayer;
 pub use executable::Executor;
-pub use layout::NumberType;
+pub use layout::Dtype;
 pub use options::Options;
 pub use profile::{DispatchTime, KernelTime, Work, summarise};
 pub use tune::ConvTimes;

@@ -2,7 +2,7 @@
 
 use super::conv::ConvKernel;
 use super::conv_layer::ConvLayer;
-use super::layout::NumberType;
+use super::layout::Dtype;
 
 /// How a graph is computed.
 pub struct Options<'a> {
@@ -10,5 +10,5 @@ pub struct Options<'a> {
     pub convolutions: &'a dyn Fn(&ConvLayer) -> ConvKernel,
     /// The type of the images between the kernels, which compute in f32. Inputs and outputs are f32. f16 halves the
     /// memory that is moved, and needs an adapter that has it.
-    pub images: NumberType,
+    pub images: Dtype,
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::constants::Packed;
 use super::conv_layer::ConvLayer;
-use super::layout::{NumberType, Shape};
+use super::layout::{Dtype, Shape};
 use super::profile::Work;
 use super::unroll::unroll;
 
@@ -27,14 +27,14 @@ pub struct Kernel {
     /// The texts of its module, one after the other.
     pub parts: Vec<&'static str>,
     /// The type of its weights, if it has any.
-    pub weights: Option<NumberType>,
+    pub weights: Option<Dtype>,
     /// Constants that size arrays, which `override` cannot.
     pub constants: Vec<(&'static str, u32)>,
     pub overrides: Vec<(&'static str, u32)>,
     /// Whether its workgroups add up what their threads have.
     pub sums: bool,
     /// The types of the images that are read and written, by binding: `Read1`, `Read2`, …, `Written`.
-    pub images: Vec<NumberType>,
+    pub images: Vec<Dtype>,
 }
 
 impl Kernel {
@@ -45,7 +45,7 @@ impl Kernel {
 
     /// What tells the module from others.
     pub fn module_key(&self) -> String {
-        let weights = if self.weights == Some(NumberType::F16) { " f16 weights" } else { "" };
+        let weights = if self.weights == Some(Dtype::F16) { " f16 weights" } else { "" };
         let images: Vec<&str> = self.images.iter().map(|numbers| numbers.name()).collect();
         let images = if images.contains(&"f16") { format!(" images={}", images.join(",")) } else { String::new() };
         format!("{}{weights}{images}{}", self.name, listed(&self.constants))
@@ -68,18 +68,18 @@ impl Kernel {
     fn weighting(&self) -> Vec<&'static str> {
         const F32: &str = kernel_text!("multiply_add_f32");
         const F16: &str = kernel_text!("multiply_add_f16");
-        let half = self.images.first() == Some(&NumberType::F16);
+        let half = self.images.first() == Some(&Dtype::F16);
         match self.weights {
-            Some(NumberType::F32) => vec![F32, kernel_text!("columns_f32")],
-            Some(NumberType::F16) => vec![if half { F16 } else { F32 }, kernel_text!("columns_f16")],
+            Some(Dtype::F32) => vec![F32, kernel_text!("columns_f32")],
+            Some(Dtype::F16) => vec![if half { F16 } else { F32 }, kernel_text!("columns_f16")],
             None => Vec::new(),
         }
     }
 
     /// Names for the types of the images.
     fn aliases(&self) -> String {
-        let enable = if self.images.contains(&NumberType::F16) { "enable f16;\n" } else { "" };
-        let alias = |(i, numbers): (usize, &NumberType)| {
+        let enable = if self.images.contains(&Dtype::F16) { "enable f16;\n" } else { "" };
+        let alias = |(i, numbers): (usize, &Dtype)| {
             let name = if i + 1 == self.images.len() { "Written".to_string() } else { format!("Read{}", i + 1) };
             format!("alias {name} = vec4<{}>;\n", numbers.name())
         };
@@ -124,7 +124,7 @@ pub struct Layer {
 #[derive(Debug, Clone, Copy)]
 pub struct Value {
     pub bytes: u64,
-    pub numbers: NumberType,
+    pub numbers: Dtype,
 }
 
 /// A value that is given at every run.

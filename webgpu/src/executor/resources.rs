@@ -328,7 +328,7 @@ fn pipeline(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::layout::NumberType;
+    use crate::executor::layout::Dtype;
     use crate::executor::program::{Layer, Value};
 
     /// A program of one kernel with this text.
@@ -340,11 +340,11 @@ mod tests {
             sums: false,
             constants: vec![("CHUNK", 8)],
             overrides: vec![("ACTIVATION", 1)],
-            images: vec![NumberType::F32],
+            images: vec![Dtype::F32],
         };
         let step =
             Step { kernel, params: vec![0; 16], reads: Vec::new(), write: 0, workgroups: 1, layer: Layer::default() };
-        let value = Value { bytes: 16, numbers: NumberType::F32 };
+        let value = Value { bytes: 16, numbers: Dtype::F32 };
         Program { values: vec![value], steps: vec![step], ..Default::default() }
     }
 

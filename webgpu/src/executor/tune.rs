@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::conv::ConvKernel;
 use super::conv_layer::ConvLayer;
 use super::executable::Executor;
-use super::layout::NumberType;
+use super::layout::Dtype;
 use super::lower::lower;
 use super::options::Options;
 use super::profile::Work;
@@ -112,7 +112,7 @@ impl ConvTimes {
 
 /// The different convolutions of a graph.
 fn layers(graph: &Graph) -> Result<Vec<ConvLayer>> {
-    let program = lower(graph, &Options { convolutions: &|_| ConvKernel::DIRECT, images: NumberType::F32 })?;
+    let program = lower(graph, &Options { convolutions: &|_| ConvKernel::DIRECT, images: Dtype::F32 })?;
     Ok(ConvTimes::convolutions(&program.work()))
 }
 
@@ -141,7 +141,7 @@ fn recording(layer: &ConvLayer) -> Result<Graph> {
 async fn time(gpu: &Gpu, graph: &Graph, kernel: ConvKernel) -> Result<f64> {
     // Browsers round timestamps to 0.1 ms, and without them the way to the GPU and back counts too.
     let enough = if gpu.has_timestamps() { 2e-3 } else { 2e-2 };
-    let options = Options { convolutions: &|_| kernel, images: NumberType::F32 };
+    let options = Options { convolutions: &|_| kernel, images: Dtype::F32 };
     let executor = Executor::with_options(gpu, graph, &options).await?;
     let (mut runs, mut measured, mut fastest) = (1, 0, f64::INFINITY);
     while measured < MEASUREMENTS {

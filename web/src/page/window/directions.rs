@@ -8,8 +8,8 @@ use web_sys::{Element, Event, HtmlButtonElement, HtmlElement, HtmlInputElement};
 
 use super::App;
 use super::dom::{append, document, find};
+use crate::format::capitalised;
 use crate::page::protocol::ModelInfo;
-use crate::words::capitalised;
 
 /// Standard deviations to both sides.
 const FARTHEST: f32 = 3.0;

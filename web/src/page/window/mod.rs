@@ -27,7 +27,7 @@ use super::protocol::{ModelInfo, Order, Place, Reply, Request, bytes, pack, unpa
 use super::settings::Settings;
 use super::start::start_worker;
 use crate::choices::random_seed;
-use crate::words::describe;
+use crate::format::describe;
 use between::Between;
 use canvas::Image;
 use check::Check;

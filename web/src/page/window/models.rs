@@ -13,9 +13,9 @@ use web_sys::{DragEvent, Element, File, HtmlButtonElement, HtmlDialogElement, Ht
 use super::App;
 use super::dom::{append, append_fact, document, find};
 use crate::fetch::FileRecord;
+use crate::format::describe;
 use crate::page::protocol::{ModelInfo, Request, Source};
 use crate::page::settings::{Settings, file_in_address};
-use crate::words::describe;
 
 /// The models that come with the page.
 const SHIPPED: &[&str] = &include!(concat!(env!("OUT_DIR"), "/models.in"));

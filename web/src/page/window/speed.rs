@@ -6,11 +6,11 @@ use web_sys::Element;
 use super::dom::append_fact;
 use super::view::duration;
 use crate::faces::Speed;
-use crate::words::size;
-use lddgan_webgpu::executor::NumberType;
+use crate::format::size;
+use lddgan_webgpu::executor::Dtype;
 
 /// Shows these figures in the list; `wanted` are the numbers that were chosen.
-pub fn show(list: &Element, speed: &Speed, wanted: NumberType) -> Result<(), JsValue> {
+pub fn show(list: &Element, speed: &Speed, wanted: Dtype) -> Result<(), JsValue> {
     let time = |milliseconds: f64| duration(milliseconds / 1000.0);
     let each = speed.sampling / speed.batch.max(1) as f64;
     let mut facts = vec![
@@ -37,7 +37,7 @@ pub fn show(list: &Element, speed: &Speed, wanted: NumberType) -> Result<(), JsV
 }
 
 /// The numbers that were used, and why if others were chosen.
-fn numbers(used: NumberType, wanted: NumberType) -> String {
+fn numbers(used: Dtype, wanted: Dtype) -> String {
     match used == wanted {
         true => used.name().to_owned(),
         false => format!("{}; there is no {} here", used.name(), wanted.name()),

@@ -7,7 +7,7 @@ use super::Worker;
 use crate::faces::{Sampler, empty, fill};
 use crate::fetch::{Download, FileRecord};
 use crate::page::protocol::Reply;
-use lddgan_webgpu::executor::NumberType;
+use lddgan_webgpu::executor::Dtype;
 
 impl Worker {
     /// Sends a report for each executor, or why there is none.
@@ -37,7 +37,7 @@ impl Worker {
         if let Err(reason) = sampler.set_steps(usize::MAX) {
             return self.send(&Reply::NotChecked(reason));
         }
-        sampler.set_dtype(NumberType::F32);
+        sampler.set_dtype(Dtype::F32);
         if let Some((report, trajectory)) = sampler.webgpu_check(golden).await {
             let trajectory = trajectory.map_err(|error| error.to_string());
             let report = trajectory.and_then(|found| fill(report, sampler, golden, &found));

@@ -7,13 +7,13 @@ use lddgan::Recipe;
 use crate::choices::ExecutorChoice;
 use crate::fetch::FileRecord;
 use crate::page::protocol::{Order, Request, Source};
-use lddgan_webgpu::executor::NumberType;
+use lddgan_webgpu::executor::Dtype;
 
 /// A request and how far it is.
 pub enum Job {
     Load { source: ModelSource, executor: ExecutorChoice, tune: Option<bool> },
     Make(Faces),
-    Develop { run: u32, recipe: Recipe, steps: usize, dtype: NumberType },
+    Develop { run: u32, recipe: Recipe, steps: usize, dtype: Dtype },
     Check { url: String, expected: Option<FileRecord> },
     Encode { file: String, size: usize, milliseconds: u16, texts: Vec<(String, String)>, pixels: Vec<u8> },
 }

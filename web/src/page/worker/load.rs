@@ -9,7 +9,7 @@ use super::helpers::File;
 use super::job::ModelSource;
 use crate::choices::ExecutorChoice;
 use crate::faces::{Sampler, Speed};
-use crate::fetch::{Download, FileRecord, Kept, Progress};
+use crate::fetch::{Download, FileRecord, ModelCache, Progress};
 use crate::page::protocol::{ModelInfo, Reply};
 use crate::time::now;
 
@@ -49,7 +49,7 @@ impl Worker {
     ) -> Option<Sampler> {
         let start = now();
         let kept = match &expected {
-            Some(expected) => Kept::open(url, expected).await,
+            Some(expected) => ModelCache::open(url, expected).await,
             None => None,
         };
         let found = match &kept {

@@ -7,7 +7,7 @@ use lddgan::check::{Golden, Report, Subject, stages};
 use super::Worker;
 use crate::faces::{Sampler, fill};
 use crate::page::protocol::Reply;
-use lddgan_webgpu::executor::NumberType;
+use lddgan_webgpu::executor::Dtype;
 
 /// The most that Candle computes to have something to compare with, where no golden tensors are at hand: about a second.
 const MAX_FLOPS: u64 = 20_000_000_000;
@@ -70,7 +70,7 @@ fn first(golden: Golden) -> candle_core::Result<Golden> {
 }
 
 /// Latents in f16 differ more than a check of f32 allows; what counts is the face.
-fn passes(report: &Report, dtype: NumberType) -> bool {
-    let counts = |name: &str| dtype == NumberType::F32 || !name.starts_with("latent/");
+fn passes(report: &Report, dtype: Dtype) -> bool {
+    let counts = |name: &str| dtype == Dtype::F32 || !name.starts_with("latent/");
     report.stages.iter().filter(|stage| counts(&stage.name)).all(|stage| stage.passed)
 }

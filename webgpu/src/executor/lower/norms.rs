@@ -6,7 +6,7 @@ use lddgan::graph::styles::Styles;
 use lddgan::graph::{NodeId, Op};
 use lddgan::layers::{GROUP_NORM_EPS, GroupNorm, Linear};
 
-use super::super::layout::{NumberType, Shape};
+use super::super::layout::{Dtype, Shape};
 use super::super::params::{self, activation_code};
 use super::super::program::{Input, Kernel, Layer, Operand, ValueId};
 use super::{Dispatch, Lowering};
@@ -117,7 +117,7 @@ impl Lowering<'_> {
             reads: vec![x],
             workgroups: planes * parts,
             vectors: 2 * planes * parts,
-            numbers: NumberType::F32,
+            numbers: Dtype::F32,
         };
         let moments =
             self.emit(dispatch, params::ChannelMoments { planes: planes as u32, pixels, parts: parts as u32 });
@@ -138,7 +138,7 @@ impl Lowering<'_> {
             reads: vec![Operand::Value(moments), style.values],
             workgroups: shape.batch * groups,
             vectors: 2 * planes,
-            numbers: NumberType::F32,
+            numbers: Dtype::F32,
         };
         self.layer.unread = style.unread;
         let factors = self.emit(dispatch, params);
@@ -157,13 +157,13 @@ impl Lowering<'_> {
     pub fn compute_styles(&mut self, styles: &Styles) -> Result<()> {
         let rows = |shape: Shape| Shape { batch: styles.inputs.len() * shape.batch, ..shape };
         let one = self.shape(styles.inputs[0])?;
-        let whole = self.value(rows(one).vectors(), NumberType::F32);
+        let whole = self.value(rows(one).vectors(), Dtype::F32);
         for (i, &input) in styles.inputs.iter().enumerate() {
             let Op::Input(name) = &self.graph.nodes[input].op else { continue };
-            let offset = i as u64 * one.vectors() as u64 * NumberType::F32.vector_bytes();
+            let offset = i as u64 * one.vectors() as u64 * Dtype::F32.vector_bytes();
             self.add_input(name, Input { value: whole, offset, shape: one })?;
             // What others read of it.
-            let part = self.value(one.vectors(), NumberType::F32);
+            let part = self.value(one.vectors(), Dtype::F32);
             self.program.parts.insert(part, (whole, offset));
             self.values[input] = Some(part);
         }

@@ -13,13 +13,13 @@ use crate::time::{scope, within};
 const DEADLINE: i32 = 5000;
 
 /// The place of one file.
-pub struct Kept {
+pub struct ModelCache {
     cache: Cache,
     key: String,
     expected: FileRecord,
 }
 
-impl Kept {
+impl ModelCache {
     /// None where the browser keeps nothing: in some private windows, or for a page that came without TLS.
     pub async fn open(url: &str, expected: &FileRecord) -> Option<Self> {
         let scope = scope();
