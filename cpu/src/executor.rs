@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use lddgan::Graph;
+use lddgan::executor;
 use lddgan::graph::liveness::{self, BufferPlan};
 use pulp::Arch;
 
 use crate::conv::{Algorithm, ConvLayer};
 use crate::error::{Error, Result};
 use crate::layout::Block;
-use crate::program::{Input, Operand, Output, Program, Step, compile};
-use crate::workers::{Workers, on_worker};
+use crate::program::{Constants, Input, Operand, Output, Program, Step, compile};
+use crate::workers::{Workers, on_worker, threads};
 
 /// A graph that was compiled for this machine.
 #[derive(Debug)]
@@ -47,18 +48,38 @@ impl Executor {
 
     /// Like [`Self::new`], with these instructions and algorithms.
     pub fn with_options(graph: &Graph, arch: Arch, algorithm: &dyn Fn(&ConvLayer) -> Algorithm) -> Result<Self> {
-        let program = compile(graph, algorithm)?;
+        Ok(Self::of(compile(graph, algorithm, Some(&mut Constants::default()))?, arch))
+    }
+
+    /// Like [`Self::new`], with constants of others.
+    pub(crate) fn sharing(graph: &Graph, constants: &mut Constants) -> Result<Self> {
+        Ok(Self::of(compile(graph, &Algorithm::estimated, Some(constants))?, Arch::new()))
+    }
+
+    fn of(program: Program, arch: Arch) -> Self {
         let plan = plan(&program);
         let blocks = |bytes: u64| vec![Block::default(); bytes as usize / size_of::<Block>()];
-        let memory = program.steps.iter().map(|step| step.kernel.memory()).max().unwrap_or(0);
-        Ok(Self {
+        Self {
             values: Values {
                 buffers: plan.buffers.iter().map(|&bytes| blocks(bytes)).collect(),
                 buffer_of: plan.buffer_of,
             },
-            workers: Workers::new(arch, memory),
+            workers: Workers::new(arch, program.memory()),
             program,
-        })
+        }
+    }
+
+    /// The bytes that an executor of this graph takes: values, weights, and what its threads need.
+    pub fn bytes_of(graph: &Graph) -> Result<u64> {
+        let program = compile(graph, &Algorithm::estimated, None)?;
+        let blocks = program.constant_blocks as u64 + (threads() * program.memory()) as u64;
+        let values: u64 = plan(&program).buffers.iter().sum();
+        Ok(values + blocks * size_of::<Block>() as u64)
+    }
+
+    /// The bytes that it takes: values, weights, and what its threads need.
+    pub fn bytes(&self) -> u64 {
+        self.activation_bytes() + self.weight_bytes() + self.workers.bytes()
     }
 
     /// Computes all outputs from the inputs (name, values in the order of the graph's shapes). Every input of the graph
@@ -135,12 +156,12 @@ impl Executor {
 
     /// Bytes of all buffers that hold values between operations.
     pub fn activation_bytes(&self) -> u64 {
-        bytes(&self.values.buffers)
+        self.values.buffers.iter().map(|buffer| size_of_val(buffer.as_slice()) as u64).sum()
     }
 
-    /// Bytes of weights and other constants.
+    /// Bytes of weights and other constants, some of them perhaps together with other executors of a compiler.
     pub fn weight_bytes(&self) -> u64 {
-        bytes(&self.program.constants)
+        self.program.constants.iter().map(|constant| size_of_val(constant.as_slice()) as u64).sum()
     }
 
     /// Operations of one run.
@@ -149,8 +170,33 @@ impl Executor {
     }
 }
 
-fn bytes(buffers: &[Vec<Block>]) -> u64 {
-    buffers.iter().map(|buffer| size_of_val(buffer.as_slice()) as u64).sum()
+
+impl executor::Executor for Executor {
+    type Error = Error;
+
+    fn run<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
+        self.run(inputs)
+    }
+
+    async fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn read(&self, output: &str) -> Result<Vec<f32>> {
+        self.read(output)
+    }
+
+    fn shape(&self, output: &str) -> Result<&[usize]> {
+        self.shape(output)
+    }
+
+    fn activation_bytes(&self) -> u64 {
+        self.activation_bytes()
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.weight_bytes()
+    }
 }
 
 /// Decides which values share a buffer.
@@ -159,7 +205,7 @@ fn plan(program: &Program) -> BufferPlan {
         Operand::Value(value) => Some(*value),
         Operand::Constant(_) => None,
     };
-    let bytes: Vec<u64> = program.values.iter().map(|&blocks| (blocks * size_of::<Block>()) as u64).collect();
+    let bytes: Vec<u64> = program.values.iter().map(|&blocks| blocks as u64 * size_of::<Block>() as u64).collect();
     let inputs = program.inputs.values().flat_map(|input| &input.places).map(|&(value, ..)| value);
     let inputs: std::collections::BTreeSet<_> = inputs.collect();
     let steps = program.steps.iter();

@@ -93,11 +93,16 @@ impl Shape {
     }
 }
 
+/// The blocks of [`pack_weights`].
+pub fn packed_weights(outputs: usize, inputs: usize, taps: usize) -> usize {
+    outputs.div_ceil(BLOCK) * taps * inputs.next_multiple_of(BLOCK)
+}
+
 /// From (out, in, taps) to panels, one for each block of outputs: for each tap and input, padded to whole blocks, the
 /// weights of the block's outputs.
 pub fn pack_weights(weights: &[f32], outputs: usize, inputs: usize, taps: usize) -> Vec<Block> {
     let rows = taps * inputs.next_multiple_of(BLOCK);
-    let mut packed = vec![Block::zeroed(); outputs.div_ceil(BLOCK) * rows];
+    let mut packed = vec![Block::zeroed(); packed_weights(outputs, inputs, taps)];
     for (i, value) in weights.iter().enumerate() {
         let (output, input, tap) = (i / (inputs * taps), i / taps % inputs, i % taps);
         let row = output / BLOCK * rows + tap * inputs.next_multiple_of(BLOCK) + input;

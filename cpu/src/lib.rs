@@ -9,6 +9,7 @@
 
 #![warn(missing_docs, clippy::unwrap_used)]
 
+mod compiler;
 mod conv;
 mod error;
 mod executor;
@@ -19,6 +20,7 @@ mod program;
 mod simd;
 mod workers;
 
+pub use compiler::Compiler;
 pub use conv::{Algorithm, ConvLayer};
 pub use error::{Error, Result};
 pub use executor::Executor;

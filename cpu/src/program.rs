@@ -1,19 +1,20 @@
 //! From a graph to a program: which kernel computes each node, with which weights.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use candle_core::{DType, Tensor, TensorId};
 use lddgan::Activation;
 use lddgan::graph::fusion::{FusedConv, FusedProduct, Plan, plan};
 use lddgan::graph::styles::Styles;
-use lddgan::graph::{Graph, Node, NodeId, Op, fold};
+use lddgan::graph::{Graph, Node, NodeId, Op, SharedConstants, fold};
 use lddgan::layers::{Conv2d, ConvGeometry, Linear};
 
 use crate::conv::{Algorithm, ConvLayer};
 use crate::error::{Error, Result};
 use crate::kernels::{
     AddPerChannel, Affine, Attention, Concat, Conv, DepthToSpace, Fir, InverseHaar, Kernel, MinibatchStddev, Multiply,
-    Norm, PixelNorm, Pool, Quantize, SumPixels, UpsampleNearest, WeightedSum, pack_codebook,
+    Norm, PixelNorm, Pool, Quantize, SumPixels, UpsampleNearest, WeightedSum, codebook_blocks, pack_codebook,
 };
 use crate::layout::{Block, Shape};
 
@@ -61,20 +62,35 @@ pub struct Program {
     pub steps: Vec<Step>,
     pub inputs: BTreeMap<String, Input>,
     pub outputs: BTreeMap<String, Output>,
-    /// Packed weights and other constants.
-    pub constants: Vec<Vec<Block>>,
+    /// Packed weights and other constants; empty where they were only measured.
+    pub constants: Vec<Arc<Vec<Block>>>,
+    /// Blocks of all of them.
+    pub constant_blocks: usize,
+}
+
+impl Program {
+    /// Blocks of memory that a thread needs.
+    pub fn memory(&self) -> usize {
+        self.steps.iter().map(|step| step.kernel.memory()).max().unwrap_or(0)
+    }
 }
 
 /// Which algorithm computes a convolution.
 pub type Choice<'a> = &'a dyn Fn(&ConvLayer) -> Algorithm;
 
-/// Compiles a graph.
-pub fn compile(graph: &Graph, choice: Choice) -> Result<Program> {
+/// The constants of programs.
+pub type Constants = SharedConstants<Key, Vec<Block>>;
+
+/// Compiles a graph. Constants that are known already are not packed again; without `constants`, nothing is packed, and
+/// the program only tells what it would take.
+pub fn compile(graph: &Graph, choice: Choice, mut constants: Option<&mut Constants>) -> Result<Program> {
     graph.check()?;
+    constants.iter_mut().for_each(|constants| constants.clean());
     let folded = fold::constants(graph)?;
     let mut compiler = Compiler {
         graph,
         choice,
+        constants,
         folded: &folded,
         program: Program::default(),
         known: HashMap::new(),
@@ -111,7 +127,7 @@ pub fn compile(graph: &Graph, choice: Choice) -> Result<Program> {
 
 /// What tells a constant from others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
+pub enum Key {
     Value(TensorId),
     Weights(TensorId, Algorithm),
     Codebook(TensorId),
@@ -123,9 +139,11 @@ enum Key {
 struct Compiler<'a> {
     graph: &'a Graph,
     choice: Choice<'a>,
+    constants: Option<&'a mut Constants>,
     /// The values of the nodes that depend on no input.
     folded: &'a [Option<Tensor>],
     program: Program,
+    /// Where the program has them.
     known: HashMap<Key, usize>,
     /// The values that nodes have.
     values: Vec<Option<ValueId>>,
@@ -146,20 +164,48 @@ impl Compiler<'_> {
     fn operand(&mut self, id: NodeId) -> Result<Operand> {
         match (self.values[id], &self.folded[id]) {
             (Some(value), _) => Ok(Operand::Value(value)),
-            (None, Some(tensor)) => self.constant(Key::Value(tensor.id()), || pack(tensor)),
+            (None, Some(tensor)) => {
+                let blocks = Shape::new(tensor.dims())?.size();
+                self.constant(Key::Value(tensor.id()), blocks, || pack(tensor))
+            }
             (None, None) => Err(Error::Graph(format!("node {id} was not computed"))),
         }
     }
 
-    /// A constant, packed once however often it is used.
-    fn constant(&mut self, key: Key, pack: impl FnOnce() -> Result<Vec<Block>>) -> Result<Operand> {
+    /// A constant of so many blocks, packed once however often it is used.
+    fn constant(
+        &mut self,
+        key: Key,
+        blocks: usize,
+        pack: impl FnOnce() -> Result<Vec<Block>>,
+    ) -> Result<Operand> {
         if let Some(&known) = self.known.get(&key) {
             return Ok(Operand::Constant(known));
         }
-        self.program.constants.push(pack()?);
+        let constant = match &mut self.constants {
+            None => Arc::default(),
+            Some(constants) => match constants.get(&key) {
+                Some(shared) => shared,
+                None => {
+                    let packed = Arc::new(pack()?);
+                    constants.insert(key.clone(), &packed);
+                    packed
+                }
+            },
+        };
+        self.program.constants.push(constant);
+        self.program.constant_blocks += blocks;
         let constant = self.program.constants.len() - 1;
         self.known.insert(key, constant);
         Ok(Operand::Constant(constant))
+    }
+
+    /// Tensors one behind the other.
+    fn joined(&mut self, tensors: &[&Tensor]) -> Result<Tensor> {
+        match &mut self.constants {
+            Some(constants) => Ok(constants.joined(tensors)?),
+            None => Ok(Tensor::cat(tensors, 0)?),
+        }
     }
 
     fn input(&mut self, id: NodeId, name: &str) -> Result<()> {
@@ -214,8 +260,9 @@ impl Compiler<'_> {
             }
             Op::GroupNorm(norm, activation) => {
                 let (scale, shift) = (&norm.weight, &norm.bias);
-                let pair = || Ok(Shape::new(&[1, 2 * y.channels])?.pack(&[numbers(scale)?, numbers(shift)?].concat()));
-                reads.push(self.constant(Key::Pair(scale.id(), shift.id()), pair)?);
+                let pair = Shape::new(&[1, 2 * y.channels])?;
+                let pack = || Ok(pair.pack(&[numbers(scale)?, numbers(shift)?].concat()));
+                reads.push(self.constant(Key::Pair(scale.id(), shift.id()), pair.size(), pack)?);
                 let affine = Affine { rows: 1, row: 0, step: 0, feature: 0, offset: 0.0 };
                 self.emit_node(id, Norm { shape: y, groups: norm.groups, affine, activation: *activation }, reads)
             }
@@ -251,7 +298,8 @@ impl Compiler<'_> {
             Op::Quantize(codebook) => {
                 let (codes, channels) = codebook.dims2()?;
                 let pack = || Ok(pack_codebook(&numbers(codebook)?, codes, channels));
-                reads.push(self.constant(Key::Codebook(codebook.id()), pack)?);
+                let blocks = codebook_blocks(codes, channels);
+                reads.push(self.constant(Key::Codebook(codebook.id()), blocks, pack)?);
                 self.emit_node(id, Quantize { shape: y, codes }, reads)
             }
             Op::MinibatchStddev => self.emit_node(id, MinibatchStddev { x: first()? }, reads),
@@ -288,13 +336,14 @@ impl Compiler<'_> {
     fn weights(&mut self, weight: &Tensor, algorithm: Algorithm, geometry: ConvGeometry) -> Result<Operand> {
         let (outputs, inputs) = (weight.dim(0)?, weight.dim(1)?);
         let pack = || Ok(algorithm.pack(&numbers(weight)?, outputs, inputs, geometry));
-        self.constant(Key::Weights(weight.id(), algorithm), pack)
+        self.constant(Key::Weights(weight.id(), algorithm), algorithm.packed(outputs, inputs, geometry), pack)
     }
 
     /// The sum of a bias (C) and one for each sample (N, C); zeros if there is neither.
     fn bias(&mut self, bias: Option<&Tensor>, sample_bias: Option<&Tensor>, channels: usize) -> Result<Operand> {
         let key = Key::Bias(bias.map(Tensor::id), sample_bias.map(Tensor::id), channels);
-        self.constant(key, || match (bias, sample_bias) {
+        let rows = sample_bias.map_or(Ok(1), |bias| bias.dim(0))?;
+        self.constant(key, Shape::new(&[rows, channels])?.size(), || match (bias, sample_bias) {
             (Some(bias), Some(sample_bias)) => pack(&sample_bias.broadcast_add(bias)?),
             (Some(bias), None) => pack(&bias.unsqueeze(0)?),
             (None, Some(sample_bias)) => pack(sample_bias),
@@ -346,8 +395,8 @@ impl Compiler<'_> {
             };
         }
         let heads = || styles.heads.iter().map(|(head, _)| *head);
-        let weight = Tensor::cat(&heads().map(|head| &head.weight).collect::<Vec<_>>(), 0)?;
-        let bias = Tensor::cat(&heads().map(|head| &head.bias).collect::<Vec<_>>(), 0)?;
+        let weight = self.joined(&heads().map(|head| &head.weight).collect::<Vec<_>>())?;
+        let bias = self.joined(&heads().map(|head| &head.bias).collect::<Vec<_>>())?;
         let linear = Linear { weight, bias };
         let value = self.linear(Operand::Value(value), rows, &linear, Activation::Identity)?;
         let mut features = vec![0];

@@ -25,6 +25,11 @@ impl Workers {
         Self { arch, memory: vec![vec![Block::zeroed(); blocks]; threads()] }
     }
 
+    /// Bytes of the memory of all.
+    pub fn bytes(&self) -> u64 {
+        self.memory.iter().map(|memory| size_of_val(memory.as_slice()) as u64).sum()
+    }
+
     /// In how many parts, at most `most`, so many operations are divided.
     pub fn parts(flops: u64, most: usize) -> usize {
         // Several for each thread, so that none waits long for the last.
@@ -61,7 +66,8 @@ pub fn on_worker(f: impl FnOnce() + Send) {
     f();
 }
 
-fn threads() -> usize {
+/// How many there are.
+pub fn threads() -> usize {
     #[cfg(not(target_family = "wasm"))]
     return rayon::current_num_threads();
     #[cfg(target_family = "wasm")]

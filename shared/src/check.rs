@@ -1,5 +1,6 @@
 //! The cross-platform check: what an executor makes of a few seeds, stage by stage, against recorded tensors.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
@@ -9,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::model_file::safe_name;
 use crate::parameters::TensorMap;
 use crate::sampler::{Model, Trajectory};
+use crate::stage::Stage;
 
 /// The key in the safetensors metadata of golden files.
 const KEY: &str = "lddgan-golden";
@@ -31,7 +33,7 @@ pub struct Subject {
     pub seeds: Vec<u64>,
 }
 
-/// The recorded tensors of all stages: the noise as [`Model::draw`] names it, `latent/<t>` for t = T, …, 0, and `image`.
+/// The recorded tensors of all stages: the noise of [`Model::draw`], [`Stage::Latent`] for t = T, …, 0, and [`Stage::Image`].
 #[derive(Debug, Clone)]
 pub struct Golden {
     /// What made them.
@@ -42,7 +44,7 @@ pub struct Golden {
 
 /// How far one stage is from the recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Stage {
+pub struct Difference {
     /// Of the stage.
     pub name: String,
     /// The largest absolute difference.
@@ -61,7 +63,7 @@ pub struct Stage {
 pub struct Report {
     /// What was checked.
     pub subject: Subject,
-    /// Who computed: `cpu`, `cuda`, `wgpu`; in a page `webgpu` or `candle`.
+    /// Who computed: `cpu`, `cuda`, `wgpu`; in a page `webgpu`, `cpu` or `candle`.
     pub executor: String,
     /// The device or adapter, as a person should see it.
     pub device: String,
@@ -76,7 +78,7 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
     /// In the order of computing.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<Difference>,
     /// Whether all stages did.
     pub passed: bool,
 }
@@ -89,9 +91,9 @@ pub fn stages(model: &Model, seeds: &[u64], trajectory: &Trajectory<Tensor>) -> 
         stages.insert(noise.name, Tensor::from_vec(noise.values, noise.shape, &Device::Cpu)?);
     }
     for (latent, t) in trajectory.latents.iter().zip(model.levels()) {
-        stages.insert(format!("latent/{t}"), on_cpu(latent)?);
+        stages.insert(Stage::Latent(*t).to_string(), on_cpu(latent)?);
     }
-    stages.insert("image".to_string(), on_cpu(&trajectory.image)?);
+    stages.insert(Stage::Image.to_string(), on_cpu(&trajectory.image)?);
     Ok(stages)
 }
 
@@ -102,7 +104,7 @@ impl Golden {
             .map_err(|error| Error::ModelFile { file: self.subject.model.clone(), reason: error.to_string() })?;
         let metadata = HashMap::from([(KEY.to_string(), json)]);
         let mut stages = self.stages.clone();
-        if let Some(image) = stages.get_mut("image") {
+        if let Some(image) = stages.get_mut(&Stage::Image.to_string()) {
             *image = image.to_dtype(DType::F16)?;
         }
         Ok(safetensors::serialize(&stages, Some(metadata)).map_err(candle_core::Error::from)?)
@@ -122,19 +124,19 @@ impl Golden {
     }
 
     /// Compares each stage with what was found, in the order noise, latents, image.
-    pub fn compare(&self, found: &TensorMap) -> Result<Vec<Stage>> {
+    pub fn compare(&self, found: &TensorMap) -> Result<Vec<Difference>> {
         let mut names: Vec<&String> = self.stages.keys().collect();
         // x, z and noise before latents from the noisiest on, then the image.
-        let rank = |name: &str| match name.split_once('/') {
-            Some(("latent", t)) => (1, -t.parse::<i64>().unwrap_or(0)),
-            _ if name == "image" => (2, 0),
-            _ => (0, 0),
+        let rank = |name: &str| match name.parse() {
+            Ok(Stage::Latent(t)) => (1, Reverse(t)),
+            Ok(Stage::Image) => (2, Reverse(0)),
+            _ => (0, Reverse(0)),
         };
         names.sort_by_key(|name| (rank(name), name.to_string()));
         names.into_iter().map(|name| self.compare_stage(name, found)).collect()
     }
 
-    fn compare_stage(&self, name: &str, found: &TensorMap) -> Result<Stage> {
+    fn compare_stage(&self, name: &str, found: &TensorMap) -> Result<Difference> {
         let expected = &self.stages[name];
         let found = found.get(name).filter(|found| found.shape() == expected.shape());
         let found = found.ok_or_else(|| Error::Shape {
@@ -150,17 +152,18 @@ impl Golden {
         let mean_error = differences().sum::<f64>() / count;
         let squares = differences().map(|x| x * x).sum::<f64>() / count;
         // The PSNR of what is no number is no number, and passes no comparison; `min` would pass over it.
-        let psnr = (name == "image").then(|| (10.0 * (4.0 / squares).log10()).clamp(f64::NEG_INFINITY, EQUAL_PSNR));
+        let stage = name.parse();
+        let psnr = (stage == Ok(Stage::Image)).then(|| (10.0 * (4.0 / squares).log10()).clamp(f64::NEG_INFINITY, EQUAL_PSNR));
         let passed = match psnr {
             Some(psnr) => psnr >= IMAGE_PSNR,
-            None if name.starts_with("latent/") => max_error <= LATENT_TOLERANCE,
+            None if matches!(stage, Ok(Stage::Latent(_))) => max_error <= LATENT_TOLERANCE,
             None => max_error == 0.0,
         };
         // JSON has finite numbers alone: errors become the largest, a PSNR the least.
         let finite = |x: f64| if x.is_finite() { x } else { f64::MAX };
         let (max_error, mean_error) = (finite(max_error), finite(mean_error));
         let psnr = psnr.map(|psnr| if psnr.is_finite() { psnr } else { f64::MIN });
-        Ok(Stage { name: name.to_string(), max_error, mean_error, psnr, passed })
+        Ok(Difference { name: name.to_string(), max_error, mean_error, psnr, passed })
     }
 }
 
@@ -221,7 +224,7 @@ mod tests {
                     let stage = stages.iter().find(|stage| stage.name == name).unwrap();
                     assert!(!stage.passed && stage.max_error > 1e300, "{name} {value}: {stage:?}");
                     assert!(stage.psnr.is_none_or(|psnr| psnr < 0.0), "{stage:?}");
-                    serde_json::from_str::<Stage>(&serde_json::to_string(stage).unwrap()).unwrap();
+                    serde_json::from_str::<Difference>(&serde_json::to_string(stage).unwrap()).unwrap();
                 }
             }
         }

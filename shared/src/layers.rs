@@ -85,10 +85,10 @@ impl ConvGeometry {
         Self { kernel: size, stride: size, pad_before: 0, pad_after: 0 }
     }
 
-    /// Output size for an input of `size` pixels; `None` if the kernel does not fit.
+    /// Output size for an input of `size` pixels; `None` if the kernel does not fit, or has no stride.
     pub fn output(&self, size: usize) -> Option<usize> {
-        let padded = size + self.pad_before + self.pad_after;
-        Some(padded.checked_sub(self.kernel)? / self.stride + 1)
+        let padded = size.checked_add(self.pad_before)?.checked_add(self.pad_after)?;
+        Some(padded.checked_sub(self.kernel)?.checked_div(self.stride)? + 1)
     }
 }
 

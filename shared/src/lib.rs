@@ -1,7 +1,7 @@
 //! Latent Denoising Diffusion GAN (LDDGAN, arXiv 2406.11713): networks, diffusion, noise and model files.
 //!
 //! Every network is written once, against the [`Backend`] trait: the same wiring runs under Candle (training and
-//! reference), is recorded as a [`Graph`] for WebGPU, and exported.
+//! reference), is recorded as a [`Graph`] for an [`Executor`], and exported.
 //!
 //! ```
 //! use candle_core::Device;
@@ -23,11 +23,13 @@
 #![warn(missing_docs, clippy::unwrap_used)]
 
 pub mod backend;
+mod batch_sampler;
 pub mod check;
 pub mod config;
 pub mod cost;
 pub mod diffusion;
 pub mod error;
+pub mod executor;
 pub mod graph;
 pub mod haar;
 pub mod hash;
@@ -39,12 +41,15 @@ mod ops;
 pub mod parameters;
 pub mod recipe;
 pub mod sampler;
+pub mod stage;
 
 pub use backend::{Activation, Backend, CandleBackend, FirMode};
+pub use batch_sampler::BatchSampler;
 pub use config::{
     AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig,
 };
 pub use error::{Error, Result};
+pub use executor::{Compiler, Executor};
 pub use graph::{Graph, Recorder};
 pub use model_file::{Direction, ModelFile, Provenance};
 #[cfg(feature = "cuda")]
@@ -54,3 +59,4 @@ pub use ops::cuda::{
 pub use ops::{clamp, depthwise_conv2d, set_tf32};
 pub use recipe::{Mix, Recipe, Shifts, Truncation};
 pub use sampler::{Model, SampleInputs, Trajectory};
+pub use stage::Stage;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::GeneratorConfig;
 use crate::noise::Stream;
+use crate::stage::Stage;
 
 /// Where some draws of an image come from: between those of two seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -166,13 +167,14 @@ impl From<Mix> for Recipe {
 }
 
 impl Recipe {
-    /// `count` values of the draw called `name`, see [`crate::Model::draw`].
-    pub fn draw(&self, name: &str, count: usize) -> Vec<f32> {
-        let stream = |seed| Stream::new(seed, 0, name);
-        let Some(t) = name.strip_prefix("z/") else {
+    /// `count` values of noise, see [`crate::Model::draw`].
+    pub fn draw(&self, stage: Stage, count: usize) -> Vec<f32> {
+        let name = stage.to_string();
+        let stream = |seed| Stream::new(seed, 0, &name);
+        let Stage::Z(t) = stage else {
             return self.x.draw(|seed| stream(seed).normals(count));
         };
-        let is_own = self.z_step.is_none_or(|step| t.parse() == Ok(step.wrapping_sub(1)));
+        let is_own = self.z_step.is_none_or(|step| t == step.wrapping_sub(1));
         let mix = if is_own { self.z } else { self.x };
         match self.truncation {
             None => mix.draw(|seed| stream(seed).normals(count)),
@@ -223,7 +225,7 @@ mod tests {
     #[test]
     fn the_ends_of_a_mix_are_its_seeds_to_the_bit() {
         for name in ["x", "z/2", "noise/1"] {
-            let at = |share| Recipe::from(Mix { from: 3, to: 8, share }).draw(name, 99);
+            let at = |share| Recipe::from(Mix { from: 3, to: 8, share }).draw(name.parse().unwrap(), 99);
             assert_eq!(at(0.0), Stream::new(3, 0, name).normals(99));
             assert_eq!(at(1.0), Stream::new(8, 0, name).normals(99));
             assert_ne!(at(0.5), at(0.0));
@@ -238,24 +240,24 @@ mod tests {
         assert_eq!(slerp(&[1.0, 2.0], &[1.0, 2.0], 0.3), [1.0, 2.0]);
         let third = slerp(&[2.0, 0.0], &[0.0, 2.0], 1.0 / 3.0);
         assert!((third[1] - 1.0).abs() < 1e-6, "{third:?}");
-        let noise = Recipe::from(Mix { from: 1, to: 2, share: 0.5 }).draw("x", 10_000);
+        let noise = Recipe::from(Mix { from: 1, to: 2, share: 0.5 }).draw(Stage::X, 10_000);
         assert!((norm(&noise) - 100.0).abs() < 2.0, "{}", norm(&noise));
     }
 
     #[test]
     fn x_and_z_can_be_mixed_apart() {
         let recipe = Recipe { x: 5.into(), ..6.into() };
-        assert_eq!(recipe.draw("noise/2", 9), Stream::new(5, 0, "noise/2").normals(9));
-        assert_eq!(recipe.draw("z/0", 9), Stream::new(6, 0, "z/0").normals(9));
+        assert_eq!(recipe.draw(Stage::Noise(2), 9), Stream::new(5, 0, "noise/2").normals(9));
+        assert_eq!(recipe.draw(Stage::Z(0), 9), Stream::new(6, 0, "z/0").normals(9));
     }
 
     #[test]
     fn z_of_one_step_can_be_another() {
         let recipe = Recipe { z: 6.into(), z_step: Some(3), ..5.into() };
         // z/2 belongs to the step from x_3.
-        assert_eq!(recipe.draw("z/2", 9), Stream::new(6, 0, "z/2").normals(9));
+        assert_eq!(recipe.draw(Stage::Z(2), 9), Stream::new(6, 0, "z/2").normals(9));
         for name in ["x", "noise/2", "z/3", "z/1", "z/0"] {
-            assert_eq!(recipe.draw(name, 9), Stream::new(5, 0, name).normals(9), "{name}");
+            assert_eq!(recipe.draw(name.parse().unwrap(), 9), Stream::new(5, 0, name).normals(9), "{name}");
         }
     }
 
@@ -288,12 +290,12 @@ mod tests {
     #[test]
     fn truncation_draws_large_values_of_z_again() {
         let recipe = Recipe { truncation: Some(0.5), ..4.into() };
-        let (whole, cut) = (Recipe::from(4).draw("z/1", 200), recipe.draw("z/1", 200));
+        let (whole, cut) = (Recipe::from(4).draw(Stage::Z(1), 200), recipe.draw(Stage::Z(1), 200));
         assert!(cut.iter().all(|value| value.abs() <= 0.5));
         assert!(whole.iter().zip(&cut).all(|(a, b)| a.abs() > 0.5 || a == b));
         // Drawn again, not cut off.
         assert!(cut.iter().filter(|value| value.abs() == 0.5).count() == 0);
-        assert_eq!(recipe.draw("x", 200), Recipe::from(4).draw("x", 200));
-        assert!(Recipe { truncation: Some(0.0), ..4.into() }.draw("z/1", 20).iter().all(|&value| value == 0.0));
+        assert_eq!(recipe.draw(Stage::X, 200), Recipe::from(4).draw(Stage::X, 200));
+        assert!(Recipe { truncation: Some(0.0), ..4.into() }.draw(Stage::Z(1), 20).iter().all(|&value| value == 0.0));
     }
 }

@@ -13,6 +13,10 @@ use crate::layers::{Conv2d, ConvGeometry};
 use crate::networks::{Decoder, Generator, StepInputs};
 use crate::parameters::TensorMap;
 use crate::recipe::Recipe;
+use crate::stage::Stage;
+
+/// The input of [`Model::record_decode`].
+pub const LATENT: &str = "latent";
 
 /// A model that can make images.
 pub struct Model {
@@ -54,12 +58,19 @@ pub struct Trajectory<V> {
 /// Name, shape and values of one random input of a batch.
 #[derive(Debug, Clone)]
 pub struct NamedNoise {
-    /// `x`, `z/<t>` or `noise/<t>`
+    /// Of its [`Stage`].
     pub name: String,
     /// Batch first.
     pub shape: Vec<usize>,
     /// In the order of the shape.
     pub values: Vec<f32>,
+}
+
+impl NamedNoise {
+    /// As executors take it.
+    pub fn as_input(&self) -> (&str, &[f32]) {
+        (&self.name, &self.values)
+    }
 }
 
 impl Model {
@@ -105,35 +116,35 @@ impl Model {
         self.levels.windows(2).map(|pair| (pair[0], pair[1]))
     }
 
-    /// The random inputs of the images with these recipes, or seeds: `x`, then `z/<t>` and `noise/<t>` for each step
-    /// that leads from x_{t+1}, the last without noise.
+    /// The random inputs of the images with these recipes, or seeds: [`Stage::X`], then [`Stage::Z`] and [`Stage::Noise`]
+    /// for each step, the last without noise.
     pub fn draw<R: Copy + Into<Recipe>>(&self, recipes: &[R]) -> Vec<NamedNoise> {
         let recipes: Vec<Recipe> = recipes.iter().map(|&recipe| recipe.into()).collect();
-        let first = format!("z/{}", self.schedule.steps() - 1);
-        let input = |(name, shape): (String, Vec<usize>)| {
+        let first = Stage::Z(self.schedule.steps() - 1);
+        let input = |(stage, shape): (Stage, Vec<usize>)| {
             let count = shape[1..].iter().product();
             let draw = |recipe: &Recipe| {
-                let mut values = recipe.draw(&name, count);
-                if name == first {
+                let mut values = recipe.draw(stage, count);
+                if stage == first {
                     recipe.shifts.apply(&mut values);
                 }
                 values
             };
             let values = recipes.iter().flat_map(draw).collect();
-            NamedNoise { name, shape, values }
+            NamedNoise { name: stage.to_string(), shape, values }
         };
         self.input_shapes(recipes.len()).into_iter().map(input).collect()
     }
 
-    fn input_shapes(&self, batch: usize) -> Vec<(String, Vec<usize>)> {
+    fn input_shapes(&self, batch: usize) -> Vec<(Stage, Vec<usize>)> {
         let config = &self.config.generator;
         let latent = self.latent_shape(batch);
-        let mut shapes = vec![("x".to_string(), latent.to_vec())];
+        let mut shapes = vec![(Stage::X, latent.to_vec())];
         for (from, to) in self.steps() {
             let t = from - 1;
-            shapes.push((format!("z/{t}"), vec![batch, config.z_dim]));
+            shapes.push((Stage::Z(t), vec![batch, config.z_dim]));
             if to > 0 {
-                shapes.push((format!("noise/{t}"), latent.to_vec()));
+                shapes.push((Stage::Noise(t), latent.to_vec()));
             }
         }
         shapes
@@ -183,38 +194,37 @@ impl Model {
         self.decoder.forward(b, &quantized)
     }
 
-    /// Records the making of `batch` images. Inputs are named as in [`Self::draw`]; outputs are `latent/<t>` for each of
-    /// [`Self::levels`], and `image`.
+    /// Records the making of `batch` images. Inputs are those of [`Self::draw`]; outputs are [`Stage::Latent`] for each
+    /// of [`Self::levels`], and [`Stage::Image`].
     pub fn record(&self, batch: usize) -> Result<Graph> {
         let mut recorder = Recorder::new();
         let shapes = self.input_shapes(batch).into_iter();
-        let values = shapes.map(|(name, shape)| {
-            let value = recorder.input(&name, &shape);
-            (name, value)
-        });
+        let values = shapes.map(|(stage, shape)| (stage, recorder.input(&stage.to_string(), &shape)));
         let inputs = arrange(values.collect());
         let trajectory = self.sample(&mut recorder, &inputs)?;
         for (latent, t) in trajectory.latents.iter().zip(&self.levels) {
-            recorder.output(&format!("latent/{t}"), *latent);
+            recorder.output(&Stage::Latent(*t).to_string(), *latent);
         }
-        recorder.output("image", trajectory.image);
+        recorder.output(&Stage::Image.to_string(), trajectory.image);
         Ok(recorder.finish())
     }
 
-    /// Records [`Self::decode`] of `batch` latents: from `latent` to `image`.
+    /// Records [`Self::decode`] of `batch` latents: from [`LATENT`] to [`Stage::Image`].
     pub fn record_decode(&self, batch: usize) -> Result<Graph> {
         let mut recorder = Recorder::new();
-        let latent = recorder.input("latent", &self.latent_shape(batch));
+        let latent = recorder.input(LATENT, &self.latent_shape(batch));
         let image = self.decode(&mut recorder, &latent)?;
-        recorder.output("image", image);
+        recorder.output(&Stage::Image.to_string(), image);
         Ok(recorder.finish())
     }
 
     /// What [`Self::draw`] gives, as tensors.
     pub fn inputs<R: Copy + Into<Recipe>>(&self, recipes: &[R], device: &Device) -> Result<SampleInputs<Tensor>> {
-        let tensor =
-            |input: NamedNoise| -> Result<_> { Ok((input.name, Tensor::from_vec(input.values, input.shape, device)?)) };
-        Ok(arrange(self.draw(recipes).into_iter().map(tensor).collect::<Result<_>>()?))
+        let shapes = self.input_shapes(recipes.len()).into_iter();
+        let tensor = |((stage, shape), input): ((Stage, _), NamedNoise)| -> Result<_> {
+            Ok((stage, Tensor::from_vec::<Vec<usize>, _>(input.values, shape, device)?))
+        };
+        Ok(arrange(shapes.zip(self.draw(recipes)).map(tensor).collect::<Result<_>>()?))
     }
 
     /// Makes the images of these seeds or recipes with Candle.
@@ -228,12 +238,16 @@ pub fn constants<B: Backend>(b: &mut B, tensors: &TensorMap) -> Result<StepInput
     tensors.iter().map(|(name, tensor)| Ok((name.clone(), b.constant(tensor)?))).collect()
 }
 
-/// Sorts values named and ordered as in [`Model::draw`] into [`SampleInputs`].
-fn arrange<V: Clone>(values: Vec<(String, V)>) -> SampleInputs<V> {
-    let of = |draw: &str| -> Vec<V> {
-        values.iter().filter(|(name, _)| name.starts_with(draw)).map(|(_, value)| value.clone()).collect()
+/// Sorts values in the order of [`Model::draw`] into [`SampleInputs`].
+fn arrange<V: Clone>(values: Vec<(Stage, V)>) -> SampleInputs<V> {
+    let of = |is: fn(&Stage) -> bool| -> Vec<V> {
+        values.iter().filter(|(stage, _)| is(stage)).map(|(_, value)| value.clone()).collect()
     };
-    SampleInputs { x: values[0].1.clone(), z: of("z/"), noise: of("noise/") }
+    SampleInputs {
+        x: values[0].1.clone(),
+        z: of(|stage| matches!(stage, Stage::Z(_))),
+        noise: of(|stage| matches!(stage, Stage::Noise(_))),
+    }
 }
 
 /// The 8-bit value of a pixel of an image that is nominally in \[-1, 1\].

@@ -10,7 +10,7 @@ use lddgan::layers::{Conv2d, ConvGeometry};
 use lddgan::model_file::FileConfig;
 use lddgan_tests::{configs, normal, not_run, random_model_file, values};
 use lddgan_webgpu::executor::{ConvKernel, ConvLayer, Dtype, Options};
-use lddgan_webgpu::{Error, Executor, Gpu, GpuSampler};
+use lddgan_webgpu::{Compiler, Error, Executor, Gpu, GpuSampler};
 use pollster::block_on;
 
 /// An adapter with f16, after a check that one without it says so.
@@ -145,8 +145,8 @@ fn networks() {
 #[test]
 fn gaussian_starts() {
     let Some(gpu) = gpu() else { return };
-    let mut sampler = GpuSampler::new(gpu, 2);
-    sampler.use_images(Dtype::F16);
+    let mut sampler = GpuSampler::new(Compiler::new(gpu), 2);
+    sampler.compiler_mut().use_images(Dtype::F16);
     let starts = |config: &FileConfig| config.generator.as_ref().is_some_and(|generator| generator.gaussian_modes > 0);
     for (name, config) in configs().into_iter().filter(|(_, config)| starts(config)) {
         let model = random_model_file(&config, 5).unwrap().model("random", &Device::Cpu).unwrap();
@@ -163,8 +163,8 @@ fn gaussian_starts() {
 #[test]
 fn faces() {
     let Some(gpu) = gpu() else { return };
-    let mut sampler = GpuSampler::new(gpu, 1);
-    sampler.use_images(Dtype::F16);
+    let mut sampler = GpuSampler::new(Compiler::new(gpu), 1);
+    sampler.compiler_mut().use_images(Dtype::F16);
     for name in ["faces64", "faces256"] {
         let path = format!("{}/../web/models/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
         let model = ModelFile::from_bytes(&std::fs::read(path).unwrap(), name).unwrap().model(name, &Device::Cpu);

@@ -7,7 +7,7 @@ use candle_core::Device;
 use lddgan::Model;
 use lddgan_tests::{Tolerance, not_run, random_model_file, tiny_config, values};
 use lddgan_webgpu::executor::{ConvKernel, Dtype, Options};
-use lddgan_webgpu::{Error, Executor, Gpu, GpuSampler, Recovery};
+use lddgan_webgpu::{Compiler, Error, Executor, Gpu, GpuSampler, Recovery};
 use pollster::block_on;
 use wgpu::Features;
 
@@ -44,7 +44,7 @@ fn allocated(device: &wgpu::Device) -> Option<Vec<(String, u64)>> {
 fn a_sampler_never_takes_one_model_for_another() {
     let other = || random_model_file(&tiny_config(), 2).unwrap().model("other", &Device::Cpu).unwrap();
     let (mut models, seeds) = ([model(), other()], [3, 4]);
-    let mut sampler = GpuSampler::new(gpu(), 2);
+    let mut sampler = GpuSampler::new(Compiler::new(gpu()), 2);
     for steps in [4, 2, 4] {
         for model in &mut models {
             model.set_steps(steps).unwrap();
@@ -57,10 +57,10 @@ fn a_sampler_never_takes_one_model_for_another() {
 #[test]
 fn a_batch_is_repeated_on_a_new_device() {
     let (model, seeds) = (model(), [3, 4, 5]);
-    let mut sampler = GpuSampler::new(gpu(), 2);
+    let mut sampler = GpuSampler::new(Compiler::new(gpu()), 2);
     let mut sizes = Vec::new();
     for round in 0..4 {
-        let device = sampler.gpu().device().clone();
+        let device = sampler.compiler().gpu().device().clone();
         let mut calls = 0;
         // The second batch is under way when the device goes.
         let images = block_on(sampler.sample(&model, &seeds, async |executor| {
@@ -72,15 +72,15 @@ fn a_batch_is_repeated_on_a_new_device() {
         }));
         check(&model, &seeds, &images.unwrap().concat());
         assert_eq!(calls, 3, "one batch and one batch twice");
-        let recoveries = sampler.take_recoveries();
+        let recoveries = sampler.compiler_mut().take_recoveries();
         let [recovery @ Recovery::Reopened { .. }] = recoveries.as_slice() else { panic!("{recoveries:?}") };
         assert!(recovery.to_string().contains("lost") && recovery.to_string().contains("repeated"), "{recovery}");
-        assert_eq!(sampler.gpu().lost(), None);
+        assert_eq!(sampler.compiler().gpu().lost(), None);
         assert_eq!(sampler.largest_batch(), 2);
         // Nothing stays on the device that was lost.
         let Some(left) = allocated(&device) else { continue };
         assert!(left.is_empty(), "round {round}: {left:?}");
-        sizes.extend(allocated(sampler.gpu().device()));
+        sizes.extend(allocated(sampler.compiler().gpu().device()));
     }
     assert!(sizes.iter().all(|size| !size.is_empty() && *size == sizes[0]), "{sizes:?}");
 }
@@ -88,7 +88,7 @@ fn a_batch_is_repeated_on_a_new_device() {
 #[test]
 fn a_device_that_is_lost_again_and_again_is_an_error() {
     let model = model();
-    let mut sampler = GpuSampler::new(gpu(), 4);
+    let mut sampler = GpuSampler::new(Compiler::new(gpu()), 4);
     let mut batches = Vec::new();
     // Each device is destroyed by the batch that runs on it.
     let result = block_on(sampler.sample(&model, &[1, 2, 3, 4], async |executor| {
@@ -98,7 +98,7 @@ fn a_device_that_is_lost_again_and_again_is_an_error() {
     }));
     assert!(matches!(result, Err(Error::DeviceLost(_))), "{result:?}");
     assert_eq!(batches, [4, 4, 2, 1], "a batch that is lost twice becomes smaller");
-    let reopened = sampler.take_recoveries().iter().filter(|it| matches!(it, Recovery::Reopened { .. })).count();
+    let reopened = sampler.compiler_mut().take_recoveries().iter().filter(|it| matches!(it, Recovery::Reopened { .. })).count();
     assert_eq!(reopened, 3);
     // What comes next starts from a device that works, or says what is wrong.
     let images = block_on(sampler.sample(&model, &[9], async |executor| executor.read("image").await));
@@ -108,7 +108,7 @@ fn a_device_that_is_lost_again_and_again_is_an_error() {
 #[test]
 fn too_large_a_batch_is_made_in_parts() {
     let model = model();
-    let mut sampler = GpuSampler::new(gpu(), 64);
+    let mut sampler = GpuSampler::new(Compiler::new(gpu()), 64);
     let seeds = [1, 2, 3, 4, 5];
     // The device refuses batches of more than two.
     let fits = async |executor: &Executor| match executor.shape("image")?[0] {
@@ -122,7 +122,7 @@ fn too_large_a_batch_is_made_in_parts() {
         Recovery::SmallerBatches { largest, .. } => *largest,
         recovery => panic!("{recovery}"),
     };
-    assert_eq!(sampler.take_recoveries().iter().map(largest).collect::<Vec<_>>(), [3, 2]);
+    assert_eq!(sampler.compiler_mut().take_recoveries().iter().map(largest).collect::<Vec<_>>(), [3, 2]);
     assert_eq!(sampler.largest_batch(), 2);
 
     let never = async |_: &Executor| -> Result<Vec<f32>, Error> { Err(Error::OutOfMemory) };
@@ -151,13 +151,13 @@ fn no_optional_feature_is_needed() {
 #[test]
 fn hundreds_of_batches_take_no_more_memory_than_one() {
     let model = model();
-    let mut sampler = GpuSampler::new(gpu(), 2);
+    let mut sampler = GpuSampler::new(Compiler::new(gpu()), 2);
     let mut batches = |count: u64| {
         for seed in 0..count {
             let seeds = [seed, seed + 1];
             block_on(sampler.sample(&model, &seeds, async |executor| executor.read("image").await)).unwrap();
         }
-        allocated(sampler.gpu().device())
+        allocated(sampler.compiler().gpu().device())
     };
     let after_few = batches(3);
     if after_few.is_none() {

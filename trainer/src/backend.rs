@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{DType, Device};
-use lddgan_webgpu::executor as webgpu;
+use lddgan_webgpu::{Gpu, executor as webgpu};
 
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -86,6 +86,16 @@ pub fn numbered_device(backend: BackendName, number: usize) -> Result<Device> {
             Ok(device)
         }
     }
+}
+
+/// What compiles for WebGPU, on the adapter of this machine.
+pub fn webgpu_compiler() -> Result<lddgan_webgpu::Compiler> {
+    Ok(lddgan_webgpu::Compiler::new(pollster::block_on(Gpu::new())?))
+}
+
+/// The adapter's name, marked if it computes on the CPU.
+pub fn adapter(gpu: &Gpu) -> String {
+    format!("{}{}", gpu.name(), if gpu.is_software() { " (a software adapter)" } else { "" })
 }
 
 /// How many NVIDIA GPUs this process sees, at least 1.

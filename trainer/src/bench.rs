@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
+use lddgan::{Compiler, Executor, Graph};
 use serde::Serialize;
 
 /// How often something is timed.
@@ -41,6 +42,20 @@ impl Protocol {
     /// Images computed at a time.
     pub fn batch(&self) -> usize {
         self.batch as usize
+    }
+
+    /// Times a recording, which is compiled first: each run ends with its results in the executor's memory. The bytes that
+    /// the executor takes, weights included.
+    pub fn time_graph<C>(&self, compiler: &mut C, graph: &Graph, inputs: &[(&str, &[f32])]) -> Result<(Timing, u64)>
+    where
+        C: Compiler<Error: std::error::Error + Send + Sync + 'static>,
+    {
+        let mut executor = pollster::block_on(compiler.compile(graph))?;
+        let timing = self.time(|| {
+            executor.run(inputs.iter().copied())?;
+            Ok(pollster::block_on(executor.finish())?)
+        })?;
+        Ok((timing, executor.activation_bytes() + executor.weight_bytes()))
     }
 
     /// Times `call`, which must wait until its results are there.

@@ -1,4 +1,4 @@
-//! Running one network of a model file on given tensors, with any backend.
+//! Running the networks of a model file on given tensors, with any backend.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use lddgan::backend::{CandleBackend, nearest_codes};
 use lddgan::diffusion::Schedule;
 use lddgan::networks::{Decoder, Discriminator, Encoder, Generator, LOG_VARIANCE_RANGE};
 use lddgan::parameters::TensorMap;
-use lddgan::{Backend, Graph, ModelFile, Recorder};
-use lddgan_webgpu::{Executor, Gpu};
+use lddgan::{Backend, Compiler, Executor, Graph, ModelFile, Recorder};
 
-use crate::backend::{BackendName, device};
+use crate::autoencoder::reconstruct;
+use crate::backend::{BackendName, device, webgpu_compiler};
 
 /// A network that can be run by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -32,6 +32,7 @@ enum Network {
     Encoder(Encoder),
     Decoder { decoder: Decoder, quantize: bool },
     Discriminator(Box<Discriminator>),
+    Autoencoder { encoder: Encoder, decoder: Decoder },
 }
 
 /// What one dimension of an input must be; the first is the batch.
@@ -125,11 +126,7 @@ pub fn run(
     checked.extend(network.step_inputs(file, inputs, batch)?);
     let to_device = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&device)?));
     let inputs = checked.into_iter().map(to_device).collect::<Result<TensorMap>>()?;
-    let outputs = match backend {
-        BackendName::Candle | BackendName::Cuda => network.forward(&mut CandleBackend, &inputs)?,
-        BackendName::Cpu => on_cpu(&network, &inputs)?,
-        BackendName::Wgpu => on_gpu(&network, &inputs)?,
-    };
+    let outputs = Place::new(backend)?.forward(&network, &inputs)?;
     let to_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?));
     network.finish(outputs)?.into_iter().map(to_cpu).collect()
 }
@@ -151,7 +148,7 @@ impl Network {
         Ok(match self {
             Self::Generator(generator) => generator.step_inputs(&schedule, &t, &Device::Cpu)?,
             Self::Discriminator(discriminator) => discriminator.step_inputs(&schedule, &t, &Device::Cpu)?,
-            Self::Encoder(_) | Self::Decoder { .. } => TensorMap::new(),
+            Self::Encoder(_) | Self::Decoder { .. } | Self::Autoencoder { .. } => TensorMap::new(),
         })
     }
 
@@ -161,7 +158,7 @@ impl Network {
             Self::Discriminator(_) => {
                 file.config.discriminator.as_ref().is_some_and(|config| config.gaussian_modes > 0)
             }
-            Self::Encoder(_) | Self::Decoder { .. } => false,
+            Self::Encoder(_) | Self::Decoder { .. } | Self::Autoencoder { .. } => false,
         }
     }
 
@@ -187,6 +184,9 @@ impl Network {
                 vec![("image", decoder.forward(b, &quantized)?), ("quantized", quantized)]
             }
             Self::Decoder { decoder, quantize: false } => vec![("image", decoder.forward(b, get("latent")?)?)],
+            Self::Autoencoder { encoder, decoder } => {
+                vec![("image", reconstruct(b, encoder, decoder, get("x")?)?)]
+            }
         };
         Ok(outputs.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
     }
@@ -224,31 +224,85 @@ fn steps(t: &Tensor) -> Result<Vec<u32>> {
     steps.into_iter().map(step).collect()
 }
 
-fn on_cpu(network: &Network, inputs: &TensorMap) -> Result<TensorMap> {
-    let graph = record(network, inputs)?;
-    let inputs = named_values(inputs)?;
-    let mut executor = lddgan_cpu::Executor::new(&graph)?;
-    executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice())))?;
-    let read = |(name, _): &(String, _)| {
-        Ok((name.clone(), Tensor::from_vec(executor.read(name)?, executor.shape(name)?, &Device::Cpu)?))
-    };
-    graph.outputs.iter().map(read).collect()
+/// What computes networks. What is compiled is kept for inputs of the same shapes.
+enum Place {
+    Candle,
+    Cpu(Compiled<lddgan_cpu::Compiler>),
+    Wgpu(Box<Compiled<lddgan_webgpu::Compiler>>),
 }
 
-fn on_gpu(network: &Network, inputs: &TensorMap) -> Result<TensorMap> {
-    let graph = record(network, inputs)?;
-    let inputs = named_values(inputs)?;
-    pollster::block_on(async {
-        let gpu = Gpu::new().await?;
-        let executor = Executor::new(&gpu, &graph).await?;
-        executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice())))?;
-        let mut read = TensorMap::new();
-        for (name, _) in &graph.outputs {
-            let values = executor.read(name).await?;
-            read.insert(name.clone(), Tensor::from_vec(values, executor.shape(name)?, &Device::Cpu)?);
+impl Place {
+    fn new(backend: BackendName) -> Result<Self> {
+        Ok(match backend {
+            BackendName::Candle | BackendName::Cuda => Self::Candle,
+            BackendName::Cpu => Self::Cpu(Compiled { compiler: Default::default(), last: None }),
+            BackendName::Wgpu => Self::Wgpu(Box::new(Compiled { compiler: webgpu_compiler()?, last: None })),
+        })
+    }
+
+    /// The outputs of a network, the same one at every call.
+    fn forward(&mut self, network: &Network, inputs: &TensorMap) -> Result<TensorMap> {
+        match self {
+            Self::Candle => network.forward(&mut CandleBackend, inputs),
+            Self::Cpu(compiled) => pollster::block_on(compiled.forward(network, inputs)),
+            Self::Wgpu(compiled) => pollster::block_on(compiled.forward(network, inputs)),
         }
-        Ok(read)
-    })
+    }
+}
+
+struct Compiled<C: Compiler> {
+    compiler: C,
+    /// The shapes of the last inputs, the names of the outputs, and what was compiled for them.
+    last: Option<(Vec<Vec<usize>>, Vec<String>, C::Executor)>,
+}
+
+impl<C> Compiled<C>
+where
+    C: Compiler<Error: std::error::Error + Send + Sync + 'static>,
+{
+    async fn forward(&mut self, network: &Network, inputs: &TensorMap) -> Result<TensorMap> {
+        let shapes: Vec<Vec<usize>> = inputs.values().map(|tensor| tensor.dims().to_vec()).collect();
+        let last = match self.last.take().filter(|(known, ..)| *known == shapes) {
+            Some(last) => last,
+            None => {
+                let graph = record(network, inputs)?;
+                let names = graph.outputs.iter().map(|(name, _)| name.clone()).collect();
+                (shapes, names, self.compiler.compile(&graph).await?)
+            }
+        };
+        let (_, names, executor) = self.last.insert(last);
+        let inputs = named_values(inputs)?;
+        executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice())))?;
+        let mut outputs = TensorMap::new();
+        for name in names {
+            let values = executor.read(name).await?;
+            outputs.insert(name.clone(), Tensor::from_vec(values, executor.shape(name)?, &Device::Cpu)?);
+        }
+        Ok(outputs)
+    }
+}
+
+/// An autoencoder that reconstructs images.
+pub struct Reconstruction {
+    network: Network,
+    device: Device,
+    place: Place,
+}
+
+impl Reconstruction {
+    /// That of a file named `name`.
+    pub fn new(file: &ModelFile, name: &str, backend: BackendName) -> Result<Self> {
+        let device = device(backend)?;
+        let (encoder, decoder) = file.autoencoder(name, &device)?;
+        Ok(Self { network: Network::Autoencoder { encoder, decoder }, device, place: Place::new(backend)? })
+    }
+
+    /// What comes of images (N, C, H, W).
+    pub fn of(&mut self, images: &Tensor) -> Result<Tensor> {
+        let inputs = TensorMap::from([("x".to_string(), images.to_device(&self.device)?)]);
+        let image = self.place.forward(&self.network, &inputs)?.remove("image");
+        Ok(image.context("the autoencoder made no image")?.to_device(&Device::Cpu)?)
+    }
 }
 
 /// The network on inputs of these names and shapes.

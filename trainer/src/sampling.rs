@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use lddgan::{Model, ModelFile, Recipe, Trajectory};
-use lddgan_webgpu::{Gpu, GpuSampler};
+use lddgan::{BatchSampler, Model, ModelFile, Recipe, Trajectory};
+use lddgan_webgpu::GpuSampler;
+use pollster::block_on;
 
-use crate::backend::{self, BackendName, Dtype, needs_wgpu};
+use crate::backend::{self, BackendName, Dtype, adapter, needs_wgpu, webgpu_compiler};
 use crate::data::ImageSet;
 use crate::eval::bar;
 use crate::{memory, tuning, warn};
@@ -15,22 +16,18 @@ use crate::{memory, tuning, warn};
 /// A model on a backend.
 pub struct Sampler {
     pub model: Model,
+    backend: BackendName,
     place: Place,
     /// The largest batch that is known to fit into memory.
     fits: usize,
+    /// The last one.
+    batch: usize,
 }
 
 enum Place {
-    Cpu(Option<Box<Compiled>>),
+    Cpu(Box<BatchSampler<lddgan_cpu::Compiler>>),
     Candle(Device),
     Wgpu(Box<GpuSampler>),
-}
-
-/// A model's sampling, compiled for this machine.
-struct Compiled {
-    batch: usize,
-    levels: Vec<usize>,
-    executor: lddgan_cpu::Executor,
 }
 
 impl Sampler {
@@ -39,11 +36,11 @@ impl Sampler {
         let device = backend::device(backend)?;
         let model = file.model(name, &device)?;
         let place = match backend {
-            BackendName::Cpu => Place::Cpu(None),
+            BackendName::Cpu => Place::Cpu(Box::new(BatchSampler::new(Default::default(), usize::MAX))),
             BackendName::Candle | BackendName::Cuda => Place::Candle(device),
-            BackendName::Wgpu => Place::Wgpu(Box::new(GpuSampler::new(pollster::block_on(Gpu::new())?, usize::MAX))),
+            BackendName::Wgpu => Place::Wgpu(Box::new(GpuSampler::new(webgpu_compiler()?, usize::MAX))),
         };
-        Ok(Self { model, place, fits: 0 })
+        Ok(Self { model, backend, place, fits: 0, batch: 0 })
     }
 
     /// The device, as a person should see it.
@@ -51,10 +48,7 @@ impl Sampler {
         match &self.place {
             Place::Cpu(_) => format!("{:?}", Device::Cpu.location()),
             Place::Candle(device) => format!("{:?}", device.location()),
-            Place::Wgpu(sampler) => {
-                let gpu = sampler.gpu();
-                format!("{}{}", gpu.name(), if gpu.is_software() { " (a software adapter)" } else { "" })
-            }
+            Place::Wgpu(sampler) => adapter(sampler.compiler().gpu()),
         }
     }
 
@@ -62,22 +56,29 @@ impl Sampler {
     pub fn offer(&self) -> (BTreeMap<String, u64>, Vec<String>) {
         match &self.place {
             Place::Cpu(_) | Place::Candle(_) => Default::default(),
-            Place::Wgpu(sampler) => (sampler.gpu().limits(), sampler.gpu().features()),
+            Place::Wgpu(sampler) => {
+                let gpu = sampler.compiler().gpu();
+                (gpu.limits(), gpu.features())
+            }
         }
     }
 
     /// Takes the fastest WebGPU kernels for batches of so many images, which this finds out where no earlier run has.
     pub fn tune(&mut self, batch: usize) -> Result<()> {
         let Place::Wgpu(sampler) = &mut self.place else { bail!(needs_wgpu("--tune")) };
-        let times = tuning::tuned(sampler.gpu(), &self.model.record(batch)?)?;
-        sampler.use_times(times);
+        let times = tuning::tuned(sampler.compiler().gpu(), &self.model.record(batch)?)?;
+        sampler.compiler_mut().use_times(times);
+        sampler.forget();
         Ok(())
     }
 
     /// Computes with these numbers from now on; f16 is for WebGPU alone.
     pub fn use_dtype(&mut self, dtype: Dtype) -> Result<()> {
         match &mut self.place {
-            Place::Wgpu(sampler) => sampler.use_images(dtype.webgpu()),
+            Place::Wgpu(sampler) => {
+                sampler.compiler_mut().use_images(dtype.webgpu());
+                sampler.forget();
+            }
             Place::Cpu(_) | Place::Candle(_) if dtype == Dtype::F32 => {}
             Place::Cpu(_) | Place::Candle(_) => bail!(needs_wgpu("--dtype f16")),
         }
@@ -87,13 +88,15 @@ impl Sampler {
     /// The images of these seeds or recipes, (N, C, H, W).
     pub fn images<R: Copy + Into<Recipe>>(&mut self, recipes: &[R]) -> Result<Tensor> {
         self.check_memory(recipes.len())?;
-        let image = || ["image".to_string()];
-        let outputs = match &mut self.place {
-            Place::Candle(device) => return Ok(self.model.sample_seeds(recipes, device)?.image),
-            Place::Cpu(compiled) => on_cpu(compiled, &self.model, recipes, &image())?,
-            Place::Wgpu(sampler) => on_gpu(sampler, &self.model, recipes, &image())?,
-        };
-        outputs.into_iter().next().context("the model made no image")
+        match &mut self.place {
+            Place::Candle(device) => Ok(self.model.sample_seeds(recipes, device)?.image),
+            Place::Cpu(sampler) => Ok(block_on(sampler.images(&self.model, recipes))?),
+            Place::Wgpu(sampler) => {
+                let images = block_on(sampler.images(&self.model, recipes));
+                tell_recoveries(sampler);
+                Ok(images?)
+            }
+        }
     }
 
     /// Refuses batches that would exhaust the machine's memory, which ends a program without a word. A GPU's own memory is
@@ -101,9 +104,16 @@ impl Sampler {
     fn check_memory(&mut self, batch: usize) -> Result<()> {
         let on_cpu = matches!(self.place, Place::Cpu(_) | Place::Candle(Device::Cpu));
         if on_cpu && batch > self.fits {
-            memory::available().map_or(Ok(()), |available| memory::check_batch(&self.model, batch, available))?;
+            if let Some(available) = memory::available() {
+                memory::check_batch(&self.model, self.backend, batch, available)?;
+            }
             self.fits = batch;
         }
+        // Two batches of other sizes would take more than what was checked.
+        if let (Place::Cpu(sampler), true) = (&mut self.place, batch != self.batch) {
+            sampler.forget();
+        }
+        self.batch = batch;
         Ok(())
     }
 
@@ -127,64 +137,22 @@ impl Sampler {
     /// All that comes about on the way to the images.
     pub fn trajectory(&mut self, seeds: &[u64]) -> Result<Trajectory<Tensor>> {
         self.check_memory(seeds.len())?;
-        let latents = self.model.levels().iter().map(|t| format!("latent/{t}"));
-        let names: Vec<String> = latents.chain(["image".to_string()]).collect();
-        let mut outputs = match &mut self.place {
-            Place::Candle(device) => return Ok(self.model.sample_seeds(seeds, device)?),
-            Place::Cpu(compiled) => on_cpu(compiled, &self.model, seeds, &names)?,
-            Place::Wgpu(sampler) => on_gpu(sampler, &self.model, seeds, &names)?,
-        };
-        let image = outputs.pop().context("the model made no image")?;
-        Ok(Trajectory { latents: outputs, image })
+        match &mut self.place {
+            Place::Candle(device) => Ok(self.model.sample_seeds(seeds, device)?),
+            Place::Cpu(sampler) => Ok(block_on(sampler.trajectory(&self.model, seeds))?),
+            Place::Wgpu(sampler) => {
+                let trajectory = block_on(sampler.trajectory(&self.model, seeds));
+                tell_recoveries(sampler);
+                Ok(trajectory?)
+            }
+        }
     }
 }
 
-/// The outputs of these names. What is compiled is kept for batches of the same size.
-fn on_cpu<R: Copy + Into<Recipe>>(
-    compiled: &mut Option<Box<Compiled>>,
-    model: &Model,
-    recipes: &[R],
-    names: &[String],
-) -> Result<Vec<Tensor>> {
-    let (batch, levels) = (recipes.len(), model.levels());
-    let Compiled { executor, .. } =
-        &mut **match compiled.take().filter(|known| known.batch == batch && known.levels == levels) {
-            Some(known) => compiled.insert(known),
-            None => {
-                let executor = lddgan_cpu::Executor::new(&model.record(batch)?)?;
-                compiled.insert(Box::new(Compiled { batch, levels: levels.to_vec(), executor }))
-            }
-        };
-    let noise = model.draw(recipes);
-    executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
-    let read = |name: &String| Ok(Tensor::from_vec(executor.read(name)?, executor.shape(name)?, &Device::Cpu)?);
-    names.iter().map(read).collect()
-}
-
-/// The outputs of these names, whole whatever batches they were made in.
-fn on_gpu<R: Copy + Into<Recipe>>(
-    sampler: &mut GpuSampler,
-    model: &Model,
-    recipes: &[R],
-    names: &[String],
-) -> Result<Vec<Tensor>> {
-    let batches = pollster::block_on(sampler.sample(model, recipes, async |executor| {
-        let mut outputs = Vec::new();
-        for name in names {
-            outputs.push((executor.read(name).await?, executor.shape(name)?.to_vec()));
-        }
-        Ok(outputs)
-    }));
-    for recovery in sampler.take_recoveries() {
+/// What was done to go on after errors.
+fn tell_recoveries(sampler: &mut GpuSampler) {
+    for recovery in sampler.compiler_mut().take_recoveries() {
         warn!("warning: {recovery}");
     }
-    let batches = batches?;
-    let whole = |i: usize| {
-        let parts = batches.iter().map(|outputs| {
-            let (values, shape) = &outputs[i];
-            Tensor::from_slice(values, shape.as_slice(), &Device::Cpu)
-        });
-        Ok(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
-    };
-    (0..names.len()).map(whole).collect()
 }
+

@@ -108,9 +108,14 @@ fn a_model_makes_the_same_images_for_the_same_seeds() {
     let said = succeed(&program(&["info", "--model"]).arg(&model).output().unwrap());
     assert!(said.contains("z_dim = 6") && said.contains("generator:"), "{said}");
 
-    let mut reconstruct = program(&["reconstruct", "--data"]);
-    reconstruct.arg(folder.path("images")).arg("--model").arg(folder.path("ae").join(AUTOENCODER));
-    assert!(succeed(&reconstruct.output().unwrap()).contains("mean PSNR of 10 images"));
+    let reconstructed = |backend: &str| {
+        let mut reconstruct = program(&["reconstruct", "--backend", backend, "--data"]);
+        reconstruct.arg(folder.path("images")).arg("--model").arg(folder.path("ae").join(AUTOENCODER));
+        succeed(&reconstruct.output().unwrap())
+    };
+    let said = reconstructed("cpu");
+    assert!(said.contains("mean PSNR of 10 images"), "{said}");
+    assert_eq!(said, reconstructed("candle"));
     // Said before anything is read or made.
     let gif = program(&["sample", "--model", "nowhere", "--grid", "all.gif"]).output().unwrap();
     fail(&gif, &["all.gif", "must end in .png or .jpg"]);

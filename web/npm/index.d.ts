@@ -2,7 +2,7 @@
 export interface LoadOptions {
   /** Called while the model file comes: how many bytes of it are there, and of how many, where that is known. */
   onProgress?: (progress: { bytes: number; total?: number }) => void;
-  /** What makes the faces: WebGPU where there is a GPU, and Candle in WebAssembly elsewhere ("auto", the default). */
+  /** What makes the faces: WebGPU where there is a GPU, and WebAssembly on the CPU elsewhere ("auto", the default). */
   executor?: Executor;
   /** Makes the faces in a worker, so that the page stays responsive. */
   worker?: boolean;
@@ -42,7 +42,8 @@ export interface Preview {
   image: ImageData;
 }
 
-export type Executor = "auto" | "webgpu" | "candle";
+/** "candle" is what "cpu" was called before. */
+export type Executor = "auto" | "webgpu" | "cpu" | "candle";
 
 /** An address, or what is there. */
 export type Source = string | URL | Blob | ArrayBuffer | Uint8Array;

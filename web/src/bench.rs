@@ -12,7 +12,7 @@ use lddgan::{Graph, Model, ModelFile};
 use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use lddgan_webgpu::{Executor, Gpu, GpuSampler};
+use lddgan_webgpu::{Compiler, Executor, Gpu, GpuSampler};
 
 type Result<T> = std::result::Result<T, JsError>;
 
@@ -33,7 +33,8 @@ impl Bench {
         let file = ModelFile::from_bytes(bytes, "model")?;
         let model = file.model("model", &Device::Cpu)?;
         let gpu = Gpu::new().await?;
-        Ok(Self { model, sampler: GpuSampler::new(gpu.clone(), usize::MAX), gpu, executors: BTreeMap::new() })
+        let sampler = GpuSampler::new(Compiler::new(gpu.clone()), usize::MAX);
+        Ok(Self { model, sampler, gpu, executors: BTreeMap::new() })
     }
 
     /// The adapter's name, marked if it computes on the CPU.
@@ -98,8 +99,7 @@ impl Bench {
     /// Makes faces with WebGPU, all steps and the decoder.
     pub async fn sample(&mut self, batch: usize) -> Result<Vec<f32>> {
         let seeds: Vec<u64> = (0..batch as u64).collect();
-        let images = self.sampler.sample(&self.model, &seeds, async |executor| executor.read("image").await);
-        Ok(images.await?.concat())
+        Ok(self.sampler.images(&self.model, &seeds).await?.flatten_all()?.to_vec1()?)
     }
 }
 

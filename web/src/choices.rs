@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The greatest seed that leaves every face of the largest grid a seed of its own.
 pub const MAX_SEED: u64 = u64::MAX - 63;
 
-/// The executor to begin with; if it cannot run here, Candle takes over.
+/// The executor to begin with; if it cannot run here, the CPU takes over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExecutorChoice {
     /// WebGPU if the browser has it and it is no software adapter.
@@ -14,7 +14,7 @@ pub enum ExecutorChoice {
     Auto,
     /// WebGPU, on a software adapter too.
     WebGpu,
-    Candle,
+    Cpu,
 }
 
 /// Reads the name of a type of numbers; the error says what would have been right.
@@ -28,8 +28,9 @@ pub fn parse_executor(text: &str) -> Result<ExecutorChoice, String> {
     match text {
         "auto" => Ok(ExecutorChoice::Auto),
         "webgpu" => Ok(ExecutorChoice::WebGpu),
-        "candle" => Ok(ExecutorChoice::Candle),
-        _ => Err("executor must be webgpu, candle or auto".to_owned()),
+        // Older addresses name what computed on the CPU then.
+        "cpu" | "candle" => Ok(ExecutorChoice::Cpu),
+        _ => Err("executor must be webgpu, cpu or auto".to_owned()),
     }
 }
 

@@ -4,15 +4,15 @@
 
 pub mod ceilings;
 mod clock;
+mod compiler;
 mod error;
 pub mod executor;
 mod gpu;
 mod painter;
-mod sampler;
 mod timestamps;
 
+pub use compiler::{Compiler, GpuSampler, Recovery};
 pub use error::{Error, Result};
 pub use executor::Executor;
 pub use gpu::Gpu;
 pub use painter::Painter;
-pub use sampler::{GpuSampler, Recovery};

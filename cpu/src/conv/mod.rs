@@ -10,7 +10,7 @@ pub use epilogue::Epilogue;
 use lddgan::layers::ConvGeometry;
 use winograd::{F2, F4};
 
-use crate::layout::{BLOCK, Block, Shape, pack_weights};
+use crate::layout::{BLOCK, Block, Shape, pack_weights, packed_weights};
 use crate::workers::{Parts, Workers, share};
 
 /// The sizes of a convolution.
@@ -74,6 +74,16 @@ impl Algorithm {
             Self::Winograd2 => winograd::pack::<F2, 2, 4>(weights, outputs, inputs),
             Self::Winograd4 => winograd::pack::<F4, 4, 6>(weights, outputs, inputs),
         }
+    }
+
+    /// The blocks of [`Self::pack`].
+    pub(crate) fn packed(self, outputs: usize, inputs: usize, geometry: ConvGeometry) -> usize {
+        let taps = match self {
+            Self::Direct => geometry.kernel.pow(2),
+            Self::Winograd2 => 16,
+            Self::Winograd4 => 36,
+        };
+        packed_weights(outputs, inputs, taps)
     }
 
     /// Blocks of memory that a thread needs for a layer.

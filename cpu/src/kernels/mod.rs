@@ -11,7 +11,7 @@ pub use attention::Attention;
 pub use channels::{Concat, MinibatchStddev, PixelNorm, SumPixels};
 pub use norm::{Affine, Norm};
 pub use pointwise::{AddPerChannel, Multiply, WeightedSum};
-pub use quantize::{Quantize, pack_codebook};
+pub use quantize::{Quantize, codebook_blocks, pack_codebook};
 pub use resample::{DepthToSpace, Fir, InverseHaar, Pool, UpsampleNearest};
 
 use crate::conv::{Algorithm, ConvLayer, Epilogue, Task};

@@ -3,7 +3,7 @@
 use bytemuck::Zeroable;
 
 use super::Kernel;
-use crate::layout::{BLOCK, Block, Shape, pack_weights};
+use crate::layout::{BLOCK, Block, Shape, pack_weights, packed_weights};
 use crate::product::Product;
 use crate::workers::{Parts, Workers, share};
 
@@ -12,6 +12,11 @@ use crate::workers::{Parts, Workers, share};
 pub struct Quantize {
     pub shape: Shape,
     pub codes: usize,
+}
+
+/// The blocks of [`pack_codebook`].
+pub fn codebook_blocks(codes: usize, channels: usize) -> usize {
+    packed_weights(codes, channels, 1) + codes.div_ceil(BLOCK) + codes * channels.div_ceil(BLOCK)
 }
 
 /// The codes (codes, C) times -2, as weights; their squared lengths; and themselves.

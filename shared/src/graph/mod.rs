@@ -8,13 +8,15 @@ pub mod fusion;
 pub mod liveness;
 mod recorder;
 mod replay;
+mod shared_constants;
 pub mod styles;
 
 use candle_core::Tensor;
 
 pub use recorder::Recorder;
+pub use shared_constants::SharedConstants;
 
-use crate::backend::{Activation, FirMode};
+use crate::backend::{Activation, Backend, FirMode};
 use crate::error::{Error, Result};
 use crate::layers::{Conv2d, GroupNorm, Linear};
 
@@ -202,14 +204,27 @@ impl Op {
 }
 
 impl Graph {
-    /// Whether it can be executed: every node comes after its inputs and has a value, and every output is a node.
+    /// Whether it can be executed: every node comes after its inputs and has the shape that its operation gives, no value is
+    /// empty or larger than memory can be, and every output is a node.
     pub fn check(&self) -> Result<()> {
+        let mut recorder = Recorder::new();
         for (id, Node { op, inputs, shape }) in self.nodes.iter().enumerate() {
+            let fail = |reason: String| Err(Error::shape(op.name(), format!("node {id} {reason}")));
             if inputs.iter().any(|&input| input >= id) {
-                return Err(Error::shape(op.name(), format!("node {id} comes before one of its inputs")));
+                return fail("comes before one of its inputs".to_string());
             }
             if shape.contains(&0) {
-                return Err(Error::shape(op.name(), format!("node {id} has the empty shape {shape:?}")));
+                return fail(format!("has the empty shape {shape:?}"));
+            }
+            // Executors round channels up, to 16 at most.
+            if product(shape).saturating_mul(16 * 4) > isize::MAX as u64 {
+                return fail(format!("has the shape {shape:?}, which is too large"));
+            }
+            let value = op.apply(&mut recorder, &inputs.iter().collect::<Vec<_>>())?;
+            let value = value.unwrap_or_else(|| recorder.input(op.name(), shape));
+            let expected = recorder.shape(&value);
+            if *shape != expected {
+                return fail(format!("has the shape {shape:?}, its operation gives {expected:?}"));
             }
         }
         match self.outputs.iter().find(|(_, node)| *node >= self.nodes.len()) {
@@ -255,7 +270,44 @@ fn product(sizes: &[usize]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Backend;
+    use crate::layers::ConvGeometry;
+
+    #[test]
+    fn graphs_whose_shapes_do_not_fit_are_refused() {
+        let tensor = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+        let mut recorder = Recorder::new();
+        let x = recorder.input("x", &[1, 2, 8, 8]);
+        let conv = Conv2d { weight: tensor(&[4, 2, 3, 3]), bias: Some(tensor(&[4])), geometry: ConvGeometry::same(3) };
+        let y = recorder.conv2d(&x, &conv).unwrap();
+        let sum = recorder.weighted_sum(&[(1.0, &y), (2.0, &y)]).unwrap();
+        recorder.output("sum", sum);
+        let graph = recorder.finish();
+        graph.check().unwrap();
+        let refused = |reason: &str, change: &dyn Fn(&mut Graph)| {
+            let mut graph = graph.clone();
+            change(&mut graph);
+            let error = graph.check().unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}, not {reason}");
+        };
+        refused("comes before one of its inputs", &|graph| graph.nodes[1].inputs = vec![2]);
+        refused("has the empty shape", &|graph| graph.nodes[0].shape[3] = 0);
+        refused("which is too large", &|graph| graph.nodes[0].shape = vec![1, 1 << 20, 1 << 20, 1 << 20]);
+        refused("its operation gives [1, 4, 8, 8]", &|graph| graph.nodes[1].shape[1] = 5);
+        refused("its operation gives [1, 4, 8, 8]", &|graph| graph.nodes[2].shape = vec![4, 64]);
+        refused("takes 1 inputs, got 2", &|graph| graph.nodes[1].inputs = vec![0, 0]);
+        refused("3 factors for 2 inputs", &|graph| graph.nodes[2].op = Op::WeightedSum(vec![1.0; 3]));
+        refused("`sum` is the missing node 9", &|graph| graph.outputs[0].1 = 9);
+        for (reason, weight, bias, geometry) in [
+            ("weight takes 3 channels", [4, 3, 3, 3], 4, ConvGeometry::same(3)),
+            ("a kernel of 3x3 pixels", [4, 2, 3, 3], 4, ConvGeometry::same(5)),
+            ("a kernel of 3x1 pixels", [4, 2, 3, 1], 4, ConvGeometry::same(3)),
+            ("a bias of [5]", [4, 2, 3, 3], 5, ConvGeometry::same(3)),
+            ("does not fit", [4, 2, 3, 3], 4, ConvGeometry { stride: 0, ..ConvGeometry::same(3) }),
+        ] {
+            let conv = Conv2d { weight: tensor(&weight), bias: Some(tensor(&[bias])), geometry };
+            refused(reason, &|graph| graph.nodes[1].op = Op::Conv2d(conv.clone()));
+        }
+    }
 
     #[test]
     fn flops_of_attention_are_those_of_two_products() {

@@ -56,6 +56,10 @@ fn check(condition: bool, op: &'static str, reason: impl FnOnce() -> String) -> 
     if condition { Ok(()) } else { Err(Error::shape(op, reason())) }
 }
 
+fn check_bias(op: &'static str, bias: &Tensor, outputs: usize) -> Result<()> {
+    check(bias.dims() == [outputs], op, || format!("a bias of {:?} for {outputs} outputs", bias.dims()))
+}
+
 impl Backend for Recorder {
     type Value = NodeId;
 
@@ -69,8 +73,14 @@ impl Backend for Recorder {
 
     fn conv2d(&mut self, x: &NodeId, conv: &Conv2d) -> Result<NodeId> {
         let [n, c, h, w] = self.image("conv2d", *x)?;
-        let (outputs, inputs, ..) = conv.weight.dims4()?;
+        let (outputs, inputs, height, width) = conv.weight.dims4()?;
         check(inputs == c, "conv2d", || format!("weight takes {inputs} channels, the image has {c}"))?;
+        let kernel = conv.geometry.kernel;
+        let fits = [height, width] == [kernel; 2];
+        check(fits, "conv2d", || format!("a kernel of {height}x{width} pixels where {kernel}x{kernel} are said"))?;
+        if let Some(bias) = &conv.bias {
+            check_bias("conv2d", bias, outputs)?;
+        }
         let size = |size| {
             let reason = || Error::shape("conv2d", format!("{:?} does not fit into {h}x{w}", conv.geometry));
             conv.geometry.output(size).ok_or_else(reason)
@@ -83,13 +93,16 @@ impl Backend for Recorder {
         let [n, c] = self.vector("linear", *x)?;
         let (outputs, inputs) = linear.weight.dims2()?;
         check(inputs == c, "linear", || format!("weight takes {inputs} features, got {c}"))?;
+        check_bias("linear", &linear.bias, outputs)?;
         Ok(self.push(Op::Linear(linear.clone(), activation), &[*x], vec![n, outputs]))
     }
 
     fn group_norm(&mut self, x: &NodeId, norm: &GroupNorm, activation: Activation) -> Result<NodeId> {
         let shape = self.image("group_norm", *x)?;
         let channels = norm.weight.dims1()?;
-        check(channels == shape[1], "group_norm", || format!("norm of {channels} channels on {shape:?}"))?;
+        let fits = channels == shape[1] && norm.groups > 0 && channels.is_multiple_of(norm.groups);
+        check(fits, "group_norm", || format!("norm of {channels} channels, {} groups on {shape:?}", norm.groups))?;
+        check_bias("group_norm", &norm.bias, channels)?;
         Ok(self.push(Op::GroupNorm(norm.clone(), activation), &[*x], shape.to_vec()))
     }
 
@@ -126,12 +139,12 @@ impl Backend for Recorder {
 
     fn upsample_nearest(&mut self, x: &NodeId, factor: usize) -> Result<NodeId> {
         let [n, c, h, w] = self.image("upsample_nearest", *x)?;
-        Ok(self.push(Op::UpsampleNearest(factor), &[*x], vec![n, c, h * factor, w * factor]))
+        Ok(self.push(Op::UpsampleNearest(factor), &[*x], vec![n, c, h.saturating_mul(factor), w.saturating_mul(factor)]))
     }
 
     fn depth_to_space(&mut self, x: &NodeId, factor: usize) -> Result<NodeId> {
         let [n, c, h, w] = self.image("depth_to_space", *x)?;
-        let block = factor * factor;
+        let block = factor.saturating_mul(factor);
         check(block > 0 && c.is_multiple_of(block), "depth_to_space", || format!("{c} channels by {factor}"))?;
         Ok(self.push(Op::DepthToSpace(factor), &[*x], vec![n, c / block, h * factor, w * factor]))
     }

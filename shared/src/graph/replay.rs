@@ -2,7 +2,7 @@
 
 use super::Op;
 use crate::backend::Backend;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl Op {
     /// What a backend makes of the operation; none for an input of the graph.
@@ -37,6 +37,10 @@ impl Op {
                 b.multiply(x, y)?
             }
             Self::WeightedSum(factors) => {
+                if factors.len() != inputs.len() {
+                    let reason = format!("{} factors for {} inputs", factors.len(), inputs.len());
+                    return Err(Error::shape(self.name(), reason));
+                }
                 let terms: Vec<_> = factors.iter().copied().zip(inputs.iter().copied()).collect();
                 b.weighted_sum(&terms)?
             }

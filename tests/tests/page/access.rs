@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::browser::Browser;
 use crate::page::{Page, tiny};
 
-const QUERY: &str = "?seed=0&count=4&model=tiny&executor=candle";
+const QUERY: &str = "?seed=0&count=4&model=tiny&executor=cpu";
 /// What opens each dialog.
 const DIALOGS: [&str; 4] = [".face", "#open-between", "#open-card", "#present"];
 

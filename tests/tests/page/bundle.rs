@@ -21,7 +21,7 @@ fn open(query: &str) -> (Page, TempDir) {
 
 #[test]
 fn the_single_file_makes_the_faces_of_the_native_program_and_requests_nothing() {
-    for (executor, count) in [("candle", 4), ("webgpu", 1)] {
+    for (executor, count) in [("cpu", 4), ("webgpu", 1)] {
         let (page, _folder) = open(&format!("?seed=0&count={count}&model=faces64&executor={executor}"));
         page.finish();
         let shown = page.browser.text("#executor").to_lowercase();

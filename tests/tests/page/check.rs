@@ -32,10 +32,10 @@ fn checked(golden: Vec<u8>) -> Page {
 }
 
 #[test]
-fn both_executors_make_the_golden_tensors() {
+fn all_executors_make_the_golden_tensors() {
     let page = checked(golden(&tiny(1), &tiny(1)));
-    assert_eq!(page.browser.text("#check-status"), "WebGPU passed. Candle passed.");
-    for (child, executor) in [(1, "webgpu"), (2, "candle")] {
+    assert_eq!(page.browser.text("#check-status"), "WebGPU passed. CPU passed. Candle passed.");
+    for (child, executor) in [(1, "webgpu"), (2, "cpu"), (3, "candle")] {
         page.browser.click(&format!("#reports > :nth-child({child}) button"));
         let json = page.browser.downloaded(&format!("check-tiny-{executor}.json"));
         let report: Report = serde_json::from_slice(&json).expect("a report has the schema of `lddgan check`");
@@ -50,7 +50,7 @@ fn both_executors_make_the_golden_tensors() {
 #[test]
 fn a_device_that_computes_something_else_fails() {
     let page = checked(golden(&tiny(2), &tiny(1)));
-    assert_eq!(page.browser.text("#check-status"), "WebGPU failed. Candle failed.");
+    assert_eq!(page.browser.text("#check-status"), "WebGPU failed. CPU failed. Candle failed.");
     let rows =
         "return Array.from(document.querySelectorAll('#reports > :first-child tbody tr'), (row) => row.textContent)";
     let rows: Vec<String> = serde_json::from_value(page.browser.run(rows)).expect("a list of texts");

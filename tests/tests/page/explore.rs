@@ -9,7 +9,7 @@ use crate::page::{Page, assert_different, assert_same};
 
 #[test]
 fn the_address_says_how_faces_are_made() {
-    let mut page = Page::open("?seed=2&count=4&steps=2&truncation=0.5&x-of=7&model=tiny&executor=candle");
+    let mut page = Page::open("?seed=2&count=4&steps=2&truncation=0.5&x-of=7&model=tiny&executor=cpu");
     page.finish();
     assert_eq!(page.browser.text("#error") + &page.browser.text("#notes"), "");
     page.model.set_steps(2).expect("the model has four steps");
@@ -26,7 +26,7 @@ fn the_address_says_how_faces_are_made() {
 
 #[test]
 fn z_of_a_single_step_can_vary() {
-    let page = Page::open("?seed=2&count=4&model=tiny&executor=candle");
+    let page = Page::open("?seed=2&count=4&model=tiny&executor=cpu");
     page.finish();
     page.open_panels();
     page.browser.click("input[name=z-step][value='3']");
@@ -48,7 +48,7 @@ fn sliders_move_the_faces_along_directions() {
     let mut file = random_model_file(&gaussian_config(tiny_config(), 10), 1).expect("the configuration is valid");
     file.provenance.directions = vec![Direction { mode: 3, name: "light-hair".to_owned() }];
     let bytes = file.to_bytes(DType::F16).expect("tensors can be written to memory");
-    let page = Page::with_model("tiny", &bytes, "?seed=2&count=4&direction=9=-2&model=tiny&executor=candle");
+    let page = Page::with_model("tiny", &bytes, "?seed=2&count=4&direction=9=-2&model=tiny&executor=cpu");
     page.finish();
     page.assert_grid(moved(&[(9, -2.0)]));
     page.open_panels();
@@ -83,7 +83,7 @@ fn sliders_move_the_faces_along_directions() {
 
 #[test]
 fn a_model_without_directions_offers_none() {
-    let page = Page::open("?seed=2&count=4&direction=0=1&model=tiny&executor=candle");
+    let page = Page::open("?seed=2&count=4&direction=0=1&model=tiny&executor=cpu");
     page.finish();
     page.open_panels();
     assert!(page.browser.text("#notes").contains("no such direction"), "{}", page.browser.text("#notes"));
@@ -93,7 +93,7 @@ fn a_model_without_directions_offers_none() {
 
 #[test]
 fn the_way_between_two_faces_is_saved_as_an_animation() {
-    let page = Page::open("?seed=2&count=1&model=tiny&executor=candle");
+    let page = Page::open("?seed=2&count=1&model=tiny&executor=cpu");
     page.finish();
     page.open_panels();
     page.browser.click("#open-between");

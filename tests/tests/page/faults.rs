@@ -29,8 +29,8 @@ fn wrong_faces_are_noticed_and_made_again() {
           return create.call(this, { ...descriptor, code });
         };";
     let page = with_fault(fault, "?seed=0&count=4&executor=webgpu");
-    shows(&page, "#note", "This GPU makes wrong faces, so Candle makes them");
-    shows(&page, "#executor", "Candle");
+    shows(&page, "#note", "This GPU makes wrong faces, so the CPU makes them");
+    shows(&page, "#executor", "WebAssembly on the CPU");
     page.finish();
     page.assert_faces(0..4);
     // The report tells by how much.
@@ -131,7 +131,7 @@ fn a_gpu_that_comes_back_late_is_used_again() {
     page.browser.crash_gpu();
     page.open_panels();
     page.browser.click("input[name=count][value='4']");
-    shows(&page, "#executor", "Candle");
+    shows(&page, "#executor", "WebAssembly on the CPU");
     page.finish();
     page.browser.wait("WebGPU", || {
         page.browser.click("#new");
@@ -144,7 +144,7 @@ fn a_gpu_that_comes_back_late_is_used_again() {
 /// Errors of extensions, of the browser and of pictures are none of the program's.
 #[test]
 fn errors_of_others_stop_nothing() {
-    let page = Page::open("?seed=0&count=1&model=tiny&executor=candle");
+    let page = Page::open("?seed=0&count=1&model=tiny&executor=cpu");
     page.finish();
     page.browser.run(
         "window.dispatchEvent(new ErrorEvent('error', { message: 'ResizeObserver loop completed' }));
@@ -177,7 +177,7 @@ fn a_download_that_stands_still_goes_on_by_itself() {
     const MODEL: &str = "models/faces64.safetensors";
     let server = Server::start(HashMap::new());
     server.stall(MODEL, 2_000_000);
-    let address = format!("{}?seed=0&count=1&model=faces64&executor=candle", server.address);
+    let address = format!("{}?seed=0&count=1&model=faces64&executor=cpu", server.address);
     let page = Page::at(Browser::start(), &address, "faces64", &shipped_model("faces64"));
     shows(&page, "#status", "Nothing comes any more");
     page.finish();
@@ -193,7 +193,7 @@ fn a_program_that_stands_still_says_so_and_can_be_tried_again() {
     let names = files.map(|file| file.expect("the folder can be read").file_name().to_string_lossy().into_owned());
     let program = names.into_iter().find(|name| name.ends_with(".wasm")).expect("the page has a program");
     server.stall(&program, 1_000_000);
-    let address = format!("{}?seed=0&count=1&model=tiny&executor=candle", server.address);
+    let address = format!("{}?seed=0&count=1&model=tiny&executor=cpu", server.address);
     let page = Page::at(Browser::start(), &address, "tiny", &tiny(1));
     shows(&page, "#error", "Nothing of the program comes any more");
     page.browser.click("#retry");
@@ -209,7 +209,7 @@ fn on_a_device(memory: &str, fault: &str) -> Page {
          Object.defineProperty(WorkerNavigator.prototype, 'deviceMemory', {{ get: () => {memory} }});
          {fault}"
     );
-    let page = with_fault(&device, "?seed=0&count=16&executor=candle");
+    let page = with_fault(&device, "?seed=0&count=16&executor=cpu");
     page.finish();
     // By the first grid all of them may be made before the workers are ready.
     page.browser.click("#new");
@@ -229,7 +229,7 @@ fn several_workers_make_the_faces_of_the_fallback() {
 #[test]
 fn a_device_without_memory_for_several_workers_has_none() {
     let page = on_a_device("0.001", "");
-    assert_eq!(page.browser.text("#executor"), "Candle, WebAssembly on the CPU");
+    assert_eq!(page.browser.text("#executor"), "WebAssembly on the CPU");
     let seed = page.address_seed();
     page.assert_grid(seed..seed + 16);
 }

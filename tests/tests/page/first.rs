@@ -34,7 +34,7 @@ fn saving() -> Browser {
 fn recorded_faces_are_shown_until_there_is_a_live_one() {
     let server = Server::start([("models/tiny.safetensors".to_owned(), tiny(1))].into());
     server.stall("models/tiny.safetensors", 1000);
-    let address = format!("{}?seed=0&count=4&model=tiny&executor=candle", server.address);
+    let address = format!("{}?seed=0&count=4&model=tiny&executor=cpu", server.address);
     let page = Page::at(Browser::start(), &address, "tiny", &tiny(1));
     page.browser.wait("recorded faces", || page.shows_recorded());
     assert!(page.browser.text("#recorded").starts_with("Recorded with faces256"));
@@ -56,7 +56,7 @@ fn program_and_model_come_side_by_side_on_one_bar() {
     // The preload, and whatever else asks for it.
     (0..3).for_each(|_| server.stall(&program, 1_000_000));
     let browser = Browser::start();
-    browser.open(&format!("{}?seed=0&count=1&model=faces64&executor=candle", server.address));
+    browser.open(&format!("{}?seed=0&count=1&model=faces64&executor=cpu", server.address));
     let bar = |what: &str| browser.run(&format!("return document.querySelector('#progress').{what}")).as_f64();
     let least = (bytes(SMALL) + 500_000) as f64;
     browser.wait("the model and a part of the program", || bar("value").is_some_and(|value| value >= least));
@@ -69,7 +69,7 @@ fn program_and_model_come_side_by_side_on_one_bar() {
 #[test]
 fn the_model_is_downloaded_once() {
     let server = serve();
-    let address = format!("{}?seed=0&count=1&model=faces64&executor=candle", server.address);
+    let address = format!("{}?seed=0&count=1&model=faces64&executor=cpu", server.address);
     let page = Page::at(Browser::start(), &address, "faces64", &shipped_model("faces64"));
     page.finish();
     assert_eq!(server.requests(SMALL), [""]);
@@ -79,7 +79,7 @@ fn the_model_is_downloaded_once() {
 #[test]
 fn a_slow_connection_gets_the_smaller_model_first() {
     let server = serve();
-    let address = format!("{}?count=1&executor=candle", server.address);
+    let address = format!("{}?count=1&executor=cpu", server.address);
     let page = Page::at(saving(), &address, "faces256", &shipped_model("faces256"));
     page.finish();
     assert!(page.browser.address().contains("model=faces64"), "{}", page.browser.address());
@@ -100,7 +100,7 @@ fn a_slow_connection_gets_the_smaller_model_first() {
 #[test]
 fn a_slow_connection_gets_the_faces_that_the_address_names() {
     let server = serve();
-    let address = format!("{}?seed=0&count=1&executor=candle", server.address);
+    let address = format!("{}?seed=0&count=1&executor=cpu", server.address);
     let page = Page::at(saving(), &address, "faces256", &shipped_model("faces256"));
     page.finish();
     page.assert_faces(0..1);
@@ -110,7 +110,7 @@ fn a_slow_connection_gets_the_faces_that_the_address_names() {
 #[test]
 fn the_page_can_be_installed() {
     let mut server = serve();
-    let address = format!("{}?seed=0&count=1&model=faces64&executor=candle", server.address);
+    let address = format!("{}?seed=0&count=1&model=faces64&executor=cpu", server.address);
     let page = Page::at(Browser::start(), &address, "faces64", &shipped_model("faces64"));
     page.finish();
     page.browser.wait("the page to be kept", || page.browser.text("#offline").contains("opens without network"));

@@ -8,7 +8,7 @@ use crate::page::{Page, picture};
 
 #[test]
 fn a_face_opens_large_with_every_step_on_the_way() {
-    for executor in ["candle", "webgpu"] {
+    for executor in ["cpu", "webgpu"] {
         let page = Page::open(&format!("?seed=3&count=4&model=tiny&executor={executor}"));
         page.finish();
         page.browser.click("#faces > :nth-child(2) > button");
@@ -27,7 +27,7 @@ const STEPS: &str = "return document.querySelectorAll('#strip canvas').length";
 
 #[test]
 fn a_saved_face_says_where_it_comes_from() {
-    let page = Page::open("?seed=3&count=1&steps=2&model=tiny&executor=candle");
+    let page = Page::open("?seed=3&count=1&steps=2&model=tiny&executor=cpu");
     page.finish();
     page.browser.click(".face");
     let png = page.save(3);
@@ -37,13 +37,13 @@ fn a_saved_face_says_where_it_comes_from() {
         texts.iter().find(|text| text.keyword == keyword).map(|text| text.text.clone()).unwrap_or_default()
     };
     assert_eq!([text("Seed"), text("Model"), text("Steps")], ["3", "tiny", "2"]);
-    assert!(text("Source").ends_with("?seed=3&count=1&steps=2&executor=candle&model=tiny"), "{}", text("Source"));
+    assert!(text("Source").ends_with("?seed=3&count=1&steps=2&executor=cpu&model=tiny"), "{}", text("Source"));
     assert!(text("Disclaimer").contains("does not exist"));
 }
 
 #[test]
 fn the_link_of_a_face_leads_to_it() {
-    let page = Page::open("?seed=3&count=4&model=tiny&executor=candle");
+    let page = Page::open("?seed=3&count=4&model=tiny&executor=cpu");
     page.finish();
     page.browser.allow(&["clipboardReadWrite", "clipboardSanitizedWrite"]);
     page.browser.click("#faces > :nth-child(3) > button");
@@ -59,7 +59,7 @@ fn the_link_of_a_face_leads_to_it() {
 
 #[test]
 fn the_large_view_is_left_with_the_keyboard_as_it_was_entered() {
-    let page = Page::open("?seed=0&count=4&model=tiny&executor=candle");
+    let page = Page::open("?seed=0&count=4&model=tiny&executor=cpu");
     page.finish();
     page.browser.press("#faces > :nth-child(2) > button", "\u{e007}");
     let title = |title: &str| page.browser.wait(title, || page.browser.text("#large-title") == title);

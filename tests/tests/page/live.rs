@@ -6,7 +6,7 @@ use crate::page::{Page, tiny};
 
 #[test]
 fn faces_change_one_by_one_until_the_page_is_paused() {
-    let page = Page::open("?count=4&model=tiny&executor=candle");
+    let page = Page::open("?count=4&model=tiny&executor=cpu");
     page.finish();
     let first = page.shown_seeds();
     assert_eq!(first.len(), 4);
@@ -29,7 +29,7 @@ fn faces_change_one_by_one_until_the_page_is_paused() {
 
 #[test]
 fn all_faces_turn_into_others_and_arrive_when_the_page_is_paused() {
-    let page = Page::open("?seed=5&count=4&model=tiny&executor=candle");
+    let page = Page::open("?seed=5&count=4&model=tiny&executor=cpu");
     page.finish();
     page.open_panels();
     page.browser.click("input[name=motion][value=morph]");
@@ -44,7 +44,7 @@ fn all_faces_turn_into_others_and_arrive_when_the_page_is_paused() {
 fn a_visitor_who_wants_less_motion_sees_faces_that_stay() {
     let still = [("prefers-reduced-motion", "reduce")];
     let prepare = |browser: &crate::browser::Browser| browser.emulate(1280, &still);
-    let page = Page::with_files("tiny", &tiny(1), HashMap::new(), "?count=4&model=tiny&executor=candle", prepare);
+    let page = Page::with_files("tiny", &tiny(1), HashMap::new(), "?count=4&model=tiny&executor=cpu", prepare);
     page.finish();
     assert!(page.browser.text("#play").starts_with("Play"), "{}", page.browser.text("#play"));
     let seed = page.address_seed();

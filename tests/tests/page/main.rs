@@ -47,22 +47,31 @@ fn webgpu_makes_the_faces_of_native_candle() {
 }
 
 #[test]
-fn candle_in_wasm_makes_the_faces_of_native_candle() {
-    let page = Page::open("?seed=0&count=4&model=tiny&executor=candle");
+fn the_cpu_makes_the_faces_of_native_candle() {
+    let page = Page::open("?seed=0&count=4&model=tiny&executor=cpu");
     page.finish();
-    assert!(page.browser.text("#executor").starts_with("Candle"), "{}", page.browser.text("#executor"));
+    assert!(page.browser.text("#executor").starts_with("WebAssembly on the CPU"), "{}", page.browser.text("#executor"));
     page.assert_faces(0..4);
+}
+
+/// Links from before the CPU had an executor of its own.
+#[test]
+fn an_address_that_names_candle_leads_to_the_cpu() {
+    let page = Page::open("?seed=0&count=1&model=tiny&executor=candle");
+    page.finish();
+    assert!(page.browser.text("#executor").starts_with("WebAssembly on the CPU"), "{}", page.browser.text("#executor"));
+    page.assert_faces([0]);
 }
 
 /// A model that comes with the page, where WebGPU is a software adapter that takes seconds for a face.
 #[test]
 fn a_shipped_model_makes_the_same_faces_everywhere() {
-    for executor in ["webgpu", "candle"] {
+    for executor in ["webgpu", "cpu"] {
         let query = format!("?seed=0&count=4&model=faces64&executor={executor}");
         let page = Page::with_model("faces64", &shipped_model("faces64"), &query);
         page.finish();
-        let shown = page.browser.text("#executor").to_lowercase();
-        assert!(shown.starts_with(executor), "{shown}");
+        let shown = page.browser.text("#executor");
+        assert_eq!(shown.starts_with("WebGPU"), executor == "webgpu", "{shown}");
         page.assert_faces(0..4);
     }
 }
@@ -86,7 +95,7 @@ fn imported_models_make_the_same_faces() {
         let preset = Preset::load(&fixture(preset).to_string_lossy()).expect("the preset is valid");
         let file = import::model(&preset, &checkpoint(generator), autoencoder).expect("the checkpoints fit the preset");
         let bytes = file.to_bytes(DType::F16).expect("tensors can be written to memory");
-        for executor in ["webgpu", "candle"] {
+        for executor in ["webgpu", "cpu"] {
             let query = format!("?seed=0&count=1&model=imported&executor={executor}");
             let page = Page::with_model("imported", &bytes, &query);
             page.finish();
@@ -101,7 +110,7 @@ fn imported_models_make_the_same_faces() {
 #[test]
 fn noise_is_that_of_native_programs() {
     const COUNT: usize = 20_000;
-    let page = Page::open("?seed=0&count=1&model=tiny&executor=candle");
+    let page = Page::open("?seed=0&count=1&model=tiny&executor=cpu");
     page.finish();
     for (seed, index, draw) in [(0, 0, "x"), (u64::MAX, 7, "z/3"), (5, 1, "noise/1")] {
         let script = format!(
@@ -134,7 +143,7 @@ fn a_lost_gpu_is_opened_again() {
 #[test]
 fn the_window_stays_free_while_faces_are_made() {
     const FACES: u32 = 16;
-    let page = Page::with_model("faces64", &shipped_model("faces64"), "?seed=0&count=16&model=faces64&executor=candle");
+    let page = Page::with_model("faces64", &shipped_model("faces64"), "?seed=0&count=16&model=faces64&executor=cpu");
     page.finish();
     page.browser.run(
         "window.tasks = [];
@@ -160,7 +169,7 @@ fn the_window_stays_free_while_faces_are_made() {
 
 #[test]
 fn the_address_names_the_faces() {
-    let page = Page::open("?seed=3&count=1&model=tiny&executor=candle");
+    let page = Page::open("?seed=3&count=1&model=tiny&executor=cpu");
     page.finish();
     let first = page.address_seed();
     page.assert_faces(first..first + 1);
@@ -208,7 +217,7 @@ fn a_missing_model_is_reported() {
 
 #[test]
 fn broken_parameters_are_reported_and_replaced() {
-    let page = Page::open("?seed=-1&count=5&model=tiny&executor=candle");
+    let page = Page::open("?seed=-1&count=5&model=tiny&executor=cpu");
     page.finish();
     let notes = page.browser.text("#notes");
     assert!(notes.contains("seed=-1") && notes.contains("count=5"), "{notes}");

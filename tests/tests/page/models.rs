@@ -13,7 +13,7 @@ use crate::shipped_model;
 
 #[test]
 fn a_file_of_the_visitors_makes_faces() {
-    let mut page = Page::open("?seed=0&count=4&model=tiny&executor=candle");
+    let mut page = Page::open("?seed=0&count=4&model=tiny&executor=cpu");
     page.finish();
     page.open_panels();
     let folder = tempfile::tempdir().expect("there is room for a temporary folder");
@@ -29,7 +29,7 @@ fn a_file_of_the_visitors_makes_faces() {
 
 #[test]
 fn a_file_that_is_dropped_on_the_page_makes_faces() {
-    let mut page = Page::open("?seed=0&count=4&model=tiny&executor=candle");
+    let mut page = Page::open("?seed=0&count=4&model=tiny&executor=cpu");
     page.finish();
     page.drop_file("dropped.safetensors", &tiny(2));
     page.finish();
@@ -39,7 +39,7 @@ fn a_file_that_is_dropped_on_the_page_makes_faces() {
 
 #[test]
 fn a_file_that_is_no_model_is_refused_in_words() {
-    let page = Page::open("?seed=0&count=1&model=tiny&executor=candle");
+    let page = Page::open("?seed=0&count=1&model=tiny&executor=cpu");
     page.finish();
     page.open_panels();
     let folder = tempfile::tempdir().expect("there is room for a temporary folder");
@@ -55,7 +55,7 @@ fn a_file_that_is_no_model_is_refused_in_words() {
 
 #[test]
 fn the_card_of_a_shipped_model_tells_what_it_is() {
-    let page = Page::with_model("faces64", &shipped_model("faces64"), "?seed=0&count=1&model=faces64&executor=candle");
+    let page = Page::with_model("faces64", &shipped_model("faces64"), "?seed=0&count=1&model=faces64&executor=cpu");
     page.finish();
     page.open_panels();
     page.browser.click("#open-card");
@@ -75,7 +75,7 @@ fn the_card_of_a_shipped_model_tells_what_it_is() {
 /// A file of the visitor's may have the name of a model that comes with the page.
 #[test]
 fn what_a_file_of_the_visitors_made_is_never_said_to_be_of_a_shipped_model() {
-    let page = Page::open("?seed=0&count=1&model=tiny&executor=candle");
+    let page = Page::open("?seed=0&count=1&model=tiny&executor=cpu");
     page.finish();
     page.open_panels();
     let folder = tempfile::tempdir().expect("there is room for a temporary folder");
@@ -101,7 +101,7 @@ fn what_a_file_of_the_visitors_made_is_never_said_to_be_of_a_shipped_model() {
 #[test]
 fn the_way_back_leads_to_the_model_before() {
     let files = HashMap::from([("models/faces64.safetensors".to_owned(), tiny(2))]);
-    let mut page = Page::with_files("tiny", &tiny(1), files, "?seed=0&count=1&model=tiny&executor=candle", |_| {});
+    let mut page = Page::with_files("tiny", &tiny(1), files, "?seed=0&count=1&model=tiny&executor=cpu", |_| {});
     page.finish();
     page.open_panels();
     let choose = "const models = document.querySelector('#models');
@@ -128,7 +128,7 @@ fn the_choices_of_steps_are_those_of_the_model() {
         let config = FileConfig { diffusion: Some(DiffusionConfig::linear(steps)), ..tiny_config() };
         let bytes = random_model_file(&config, 1).expect("the configuration is valid").to_bytes(DType::F16);
         let bytes = bytes.expect("tensors can be written to memory");
-        let query = "?seed=0&count=1&model=tiny&executor=candle&z-step=13&x-of=1";
+        let query = "?seed=0&count=1&model=tiny&executor=cpu&z-step=13&x-of=1";
         let page = Page::with_model("tiny", &bytes, query);
         page.finish();
         let values = |name: &str| {

@@ -1,4 +1,4 @@
-//! What a visitor does, in the browsers of three makers. In two of them Candle makes the faces.
+//! What a visitor does, in the browsers of three makers. In two of them the CPU makes the faces.
 
 use std::collections::HashMap;
 
@@ -33,10 +33,10 @@ fn a_visit_with_webkit() {
 /// First faces, those of the address; one is saved; the page opens again without network, and takes a file.
 fn visit(browser: Browser) {
     let mut server = Server::serve(&workspace().join("target/site"), "", HashMap::new());
-    let address = format!("{}?seed=5&count=4&model=faces64&executor=candle", server.address);
+    let address = format!("{}?seed=5&count=4&model=faces64&executor=cpu", server.address);
     let mut page = Page::at(browser, &address, "faces64", &shipped_model("faces64"));
     page.finish();
-    assert!(page.browser.text("#executor").starts_with("Candle"), "{}", page.browser.text("#executor"));
+    assert!(page.browser.text("#executor").starts_with("WebAssembly on the CPU"), "{}", page.browser.text("#executor"));
     assert_eq!(page.address_seed(), 5);
     let saved = image::load_from_memory(&page.keep_saved()).expect("the page saves pictures").into_rgb8();
     assert_same(&saved, &page.native(5), "seed 5");

@@ -29,7 +29,7 @@ fn the_example_is_short_and_makes_the_faces_of_the_native_program() {
     assert!(text.lines().count() <= 25, "{text}");
 
     let (browser, _server) = open();
-    assert_eq!(browser.text("p"), "4 faces, made by Candle, WebAssembly on the CPU");
+    assert_eq!(browser.text("p"), "4 faces, made by WebAssembly on the CPU");
     assert_eq!(browser.errors(), [""; 0]);
     let model = shipped();
     let size = model.config.autoencoder.image_size as u32;
@@ -65,7 +65,7 @@ fn every_option_of_the_package_works_and_wrong_ones_are_refused() {
         const told = [];
         const onProgress = (progress) => told.push(progress);
         const g = await Lddgan.load('faces64.safetensors', { onProgress, executor: 'candle' });
-        if (!g.executor.startsWith('Candle')) throw new Error(g.executor);
+        if (!g.executor.startsWith('WebAssembly on the CPU')) throw new Error(g.executor);
         const { bytes, total } = told.at(-1);
         if (bytes !== total || told.length < 2) throw new Error(`${bytes} of ${total}`);
         const [fast] = await g.generate({ seed: 7n, steps: 1, executor: 'webgpu', dtype: 'f32' });
@@ -84,7 +84,7 @@ fn every_option_of_the_package_works_and_wrong_ones_are_refused() {
             "missing.safetensors could not be downloaded: the server answered 404",
         ),
         ("await Lddgan.load('README.md')", "README.md: not a whole safetensors file"),
-        ("await Lddgan.load('faces64.safetensors', { executor: 'cuda' })", "executor must be webgpu, candle or auto"),
+        ("await Lddgan.load('faces64.safetensors', { executor: 'cuda' })", "executor must be webgpu, cpu or auto"),
         ("const g = await load(); await g.generate({ seed: -1 })", "seed must be a whole number"),
         ("const g = await load(); await g.generate({ count: 0 })", "count must be a whole number from 1 to 1024"),
         ("const g = await load(); await g.generate({ steps: 5 })", "steps must be a whole number from 1 to 4"),
@@ -103,7 +103,7 @@ fn every_option_of_the_package_works_and_wrong_ones_are_refused() {
         ),
     ];
     for (script, words) in refused {
-        let load = "const load = () => Lddgan.load('faces64.safetensors', { executor: 'candle' });";
+        let load = "const load = () => Lddgan.load('faces64.safetensors', { executor: 'cpu' });";
         let error = run(&format!("{load} {script}"));
         assert!(
             error.as_str().is_some_and(|error| error.starts_with("Error: ") && error.contains(words)),
@@ -126,10 +126,10 @@ fn a_worker_makes_the_same_faces_and_shows_the_steps() {
                    const {{ Lddgan }} = await import('./index.js');
                    const [told, seen] = [[], []];
                    const onProgress = (progress) => told.push(progress);
-                   const g = await Lddgan.load('faces64.safetensors', {{ onProgress, executor: 'candle', ...{place} }});
+                   const g = await Lddgan.load('faces64.safetensors', {{ onProgress, executor: 'cpu', ...{place} }});
                    const {{ bytes, total }} = told.at(-1);
                    if (bytes !== total || told.length < 2) throw new Error(`${{bytes}} of ${{total}}`);
-                   if (g.imageSize !== 64 || g.steps !== 4 || !g.executor.startsWith('Candle')) throw new Error(g.executor);
+                   if (g.imageSize !== 64 || g.steps !== 4 || !g.executor.startsWith('WebAssembly on the CPU')) throw new Error(g.executor);
                    const canvas = document.createElement('canvas');
                    const onStep = ({{ face, step, image }}) => seen.push([face, step, image.data.join()]);
                    const faces = await g.generate({{ seed: 7, count: 2, onStep, canvas }});
@@ -160,7 +160,7 @@ fn what_runs_can_be_ended() {
         let told = browser.run(&format!(
             "return (async () => {{
                const {{ Lddgan }} = await import('./index.js');
-               const options = {{ executor: 'candle', ...{place} }};
+               const options = {{ executor: 'cpu', ...{place} }};
                const load = new AbortController();
                const onProgress = ({{ bytes }}) => bytes >= 1e6 && load.abort();
                const first = Lddgan.load('faces64.safetensors', {{ ...options, onProgress, signal: load.signal }});
@@ -202,7 +202,7 @@ fn node_makes_the_faces_of_the_native_program() {
     assert_eq!(node("for (const file of ['index', 'node']) await import(`./${file}.js`);"), "");
     let told = node(
         "import { Lddgan } from 'lddgan';
-         const g = await Lddgan.load('faces64.safetensors', { executor: 'candle' });
+         const g = await Lddgan.load('faces64.safetensors', { executor: 'cpu' });
          const [{ width, height, data }] = await g.generate({ seed: 7 });
          const refused = await Lddgan.load('faces64.safetensors', { worker: true }).catch((error) => error.message);
          console.log(JSON.stringify({ width, height, data: [...data], refused }));",

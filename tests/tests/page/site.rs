@@ -20,14 +20,14 @@ fn serve() -> Server {
 }
 
 fn open(server: &Server, query: &str) -> Page {
-    let address = format!("{}{query}&model=faces64&executor=candle", server.address);
+    let address = format!("{}{query}&model=faces64&executor=cpu", server.address);
     Page::at(Browser::start(), &address, "faces64", &shipped_model("faces64"))
 }
 
 #[test]
 fn an_address_without_a_model_shows_the_default() {
     let server = serve();
-    let address = format!("{}?seed=0&count=1&executor=candle", server.address);
+    let address = format!("{}?seed=0&count=1&executor=cpu", server.address);
     let page = Page::at(Browser::start(), &address, "faces256", &shipped_model("faces256"));
     page.finish();
     page.assert_faces(0..1);
@@ -91,7 +91,7 @@ fn a_page_behind_a_redirection_opens_at_later_visits_and_without_network() {
         if without_network {
             server.stop();
         }
-        page.browser.open(&format!("{}?seed={seed}&count=1&model=faces64&executor=candle", server.address));
+        page.browser.open(&format!("{}?seed={seed}&count=1&model=faces64&executor=cpu", server.address));
         page.finish();
         page.assert_faces(seed..seed + 1);
     }
@@ -121,7 +121,7 @@ fn a_host_that_sends_whole_files_alone_is_understood() {
 
 /// Opens this address at a first visit and at a second; after that, the folder without network.
 fn assert_opens_again(mut server: Server, address: impl Fn(&Server) -> String) {
-    let query = |seed: u64| format!("?seed={seed}&count=1&model=faces64&executor=candle");
+    let query = |seed: u64| format!("?seed={seed}&count=1&model=faces64&executor=cpu");
     let first = format!("{}{}", address(&server), query(5));
     let page = Page::at(Browser::start(), &first, "faces64", &shipped_model("faces64"));
     page.finish();
@@ -201,7 +201,7 @@ fn a_newer_version_is_announced_and_replaces_the_older_one() {
     let Page { browser, .. } = page;
     let page = Page::at(
         browser,
-        &format!("{}?seed=3&count=4&model=faces64&executor=candle", server.address),
+        &format!("{}?seed=3&count=4&model=faces64&executor=cpu", server.address),
         "faces64",
         &model,
     );

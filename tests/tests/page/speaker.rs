@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::browser::Browser;
 use crate::page::{Page, tiny};
 
-const QUERY: &str = "?seed=3&count=4&model=tiny&executor=candle";
+const QUERY: &str = "?seed=3&count=4&model=tiny&executor=cpu";
 const PAGE_UP: &str = "\u{e00e}";
 const PAGE_DOWN: &str = "\u{e00f}";
 const RIGHT: &str = "\u{e014}";

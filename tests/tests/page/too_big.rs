@@ -53,14 +53,14 @@ fn assert_makes_other_faces(page: &Page) {
 }
 
 #[test]
-fn a_model_that_webgpu_cannot_hold_runs_in_candle_and_the_next_one_with_webgpu() {
+fn a_model_that_webgpu_cannot_hold_runs_on_the_cpu_and_the_next_one_with_webgpu() {
     let query = "?seed=0&count=1&model=large&executor=webgpu";
     let mut page = Page::with_model("large", &large_images(), query);
     page.finish();
-    assert!(page.browser.text("#executor").starts_with("Candle"), "{}", page.browser.text("#executor"));
+    assert!(page.browser.text("#executor").starts_with("WebAssembly on the CPU"), "{}", page.browser.text("#executor"));
     let note = page.browser.text("#note");
     // Four numbers of four bytes for each pixel of the image; WebGPU's default limit is 128 MiB.
-    for words in ["too big for WebGPU", "needs 151.0 MB", "allows 134.2 MB", "Candle took over"] {
+    for words in ["too big for WebGPU", "needs 151.0 MB", "allows 134.2 MB", "The CPU took over"] {
         assert!(note.contains(words), "{words}: {note}");
     }
     page.assert_grid([0]);
@@ -76,7 +76,7 @@ fn a_model_that_webgpu_cannot_hold_runs_in_candle_and_the_next_one_with_webgpu()
 
 #[test]
 fn a_model_for_which_there_is_no_memory_anywhere_leaves_the_one_before() {
-    let page = Page::open("?seed=0&count=4&model=tiny&executor=candle");
+    let page = Page::open("?seed=0&count=4&model=tiny&executor=cpu");
     page.finish();
     choose_file(&page, "absurd.safetensors", &big(16384, 16));
     page.browser.wait("a reason", || page.browser.text("#notes").contains("Back to tiny"));
@@ -94,7 +94,7 @@ fn a_model_for_which_there_is_no_memory_anywhere_leaves_the_one_before() {
 #[test]
 fn memory_that_runs_out_leaves_the_model_before() {
     let server = Server::start([("models/tiny.safetensors".to_owned(), tiny(1))].into());
-    let address = format!("{}?seed=0&count=4&model=tiny&executor=candle", server.address);
+    let address = format!("{}?seed=0&count=4&model=tiny&executor=cpu", server.address);
     let page = Page::at(Browser::with(&[LITTLE_MEMORY], json!({})), &address, "tiny", &tiny(1));
     page.finish();
     choose_file(&page, "large.safetensors", &large_images());
@@ -110,7 +110,7 @@ fn memory_that_runs_out_leaves_the_model_before() {
 #[test]
 fn memory_that_runs_out_at_first_leaves_the_choice_of_another_model() {
     let server = Server::start([("models/large.safetensors".to_owned(), large_images())].into());
-    let address = format!("{}?seed=0&count=1&model=large&executor=candle", server.address);
+    let address = format!("{}?seed=0&count=1&model=large&executor=cpu", server.address);
     let mut page = Page::at(Browser::with(&[LITTLE_MEMORY], json!({})), &address, "large", &large_images());
     page.fail();
     let words = "large: This model needs more memory than the browser gives a page. Choose another model.";

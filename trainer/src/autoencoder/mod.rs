@@ -11,7 +11,7 @@ mod structure;
 mod train;
 
 use candle_core::Tensor;
-use lddgan::backend::CandleBackend;
+use lddgan::Backend;
 use lddgan::networks::{Decoder, Encoder};
 
 use crate::distributed::Processes;
@@ -20,11 +20,15 @@ pub use lattice::Lattice;
 pub use train::{Options, train};
 
 /// Images (N, C, H, W) after encoding, quantising and decoding.
-pub fn reconstruct(encoder: &Encoder, decoder: &Decoder, images: &Tensor) -> lddgan::Result<Tensor> {
-    let backend = &mut CandleBackend;
-    let latent = encoder.forward(backend, images)?;
-    let quantized = decoder.quantize(backend, &latent)?;
-    Ok(decoder.forward(backend, &quantized)?.detach())
+pub fn reconstruct<B: Backend>(
+    b: &mut B,
+    encoder: &Encoder,
+    decoder: &Decoder,
+    images: &B::Value,
+) -> lddgan::Result<B::Value> {
+    let latent = encoder.forward(b, images)?;
+    let quantized = decoder.quantize(b, &latent)?;
+    decoder.forward(b, &quantized)
 }
 
 /// The standard deviation of each channel of the latents (N, C, H, W) of all processes, (1, C, 1, 1).

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
+use lddgan::backend::CandleBackend;
 use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Encoder};
 use lddgan::noise::Stream;
@@ -134,7 +135,7 @@ impl Validation {
         let mut sum = 0.0;
         for start in (0..self.count()?).step_by(PICTURE_IMAGES) {
             let images = self.images.narrow(0, start, PICTURE_IMAGES.min(self.count()? - start))?;
-            let restored = super::reconstruct(encoder, decoder, &images)?.clamp(-1f32, 1f32)?;
+            let restored = super::reconstruct(&mut CandleBackend, encoder, decoder, &images)?.detach().clamp(-1f32, 1f32)?;
             sum += scalar(&(restored - images)?.sqr()?.sum_all()?)?;
         }
         Ok(super::psnr(sum / self.images.elem_count() as f64))
@@ -143,7 +144,7 @@ impl Validation {
     /// Pairs of original and reconstruction.
     fn picture(&self, encoder: &Encoder, decoder: &Decoder) -> Result<RgbImage> {
         let images = self.images.narrow(0, 0, PICTURE_IMAGES.min(self.count()?))?;
-        let restored = super::reconstruct(encoder, decoder, &images)?;
+        let restored = super::reconstruct(&mut CandleBackend, encoder, decoder, &images)?.detach();
         let pairs = grid::to_images(&images)?.into_iter().zip(grid::to_images(&restored)?);
         let pictures: Vec<_> = pairs.flat_map(|(original, restored)| [original, restored]).collect();
         Ok(grid::arrange(&pictures, 8))

@@ -9,8 +9,9 @@ use lddgan::backend::CandleBackend;
 use lddgan::networks::{Decoder, Generator};
 use lddgan::noise::Stream;
 use lddgan::parameters::Parameters;
+use lddgan::sampler::NamedNoise;
 use lddgan::{Model, ModelConfig};
-use lddgan_trainer::backend::{BackendName, Dtype, device, needs_wgpu};
+use lddgan_trainer::backend::{BackendName, Dtype, adapter, device, needs_wgpu, webgpu_compiler};
 use lddgan_trainer::bench::{Protocol, Timing};
 use lddgan_trainer::distributed::Processes;
 use lddgan_trainer::files::read_model;
@@ -21,8 +22,6 @@ use lddgan_trainer::run::training_device;
 use lddgan_trainer::say;
 use lddgan_trainer::tuning::tuned;
 use lddgan_trainer::{files, memory, revision};
-use lddgan_webgpu::executor::{ConvLayer, ConvTimes, Options};
-use lddgan_webgpu::{Executor, Gpu};
 use serde::Serialize;
 
 use super::kernels::{Kernels, kernels};
@@ -117,53 +116,36 @@ fn sample(options: &Sample) -> Result<()> {
     let (name, model) = options.source.model(&device)?;
     let seeds: Vec<u64> = (0..options.protocol.batch() as u64).collect();
     if let (true, Some(available)) = (options.backend.is_cpu(), memory::available()) {
-        memory::check_batch(&model, seeds.len(), available)?;
+        memory::check_batch(&model, options.backend, seeds.len(), available)?;
     }
+    let noise = model.draw(&seeds);
+    let inputs: Vec<_> = noise.iter().map(NamedNoise::as_input).collect();
+    let place = format!("{:?}", device.location());
     let (device, seconds) = match options.backend {
-        BackendName::Wgpu => pollster::block_on(sample_on_gpu(&model, &seeds, options))?,
-        BackendName::Cpu => (format!("{:?}", device.location()), sample_on_cpu(&model, &seeds, options)?),
+        BackendName::Wgpu => {
+            let graph = model.record(seeds.len())?;
+            let mut compiler = webgpu_compiler()?;
+            compiler.use_images(options.dtype.webgpu());
+            if options.tune {
+                compiler.use_times(tuned(compiler.gpu(), &graph)?);
+            }
+            let (timing, _) = options.protocol.time_graph(&mut compiler, &graph, &inputs)?;
+            (adapter(compiler.gpu()), timing)
+        }
+        BackendName::Cpu => {
+            let graph = model.record(seeds.len())?;
+            (place, options.protocol.time_graph(&mut lddgan_cpu::Compiler::default(), &graph, &inputs)?.0)
+        }
         BackendName::Candle | BackendName::Cuda => {
             let inputs = model.inputs(&seeds, &device)?;
             let call = || {
                 model.sample(&mut CandleBackend, &inputs)?.image.device().synchronize()?;
                 Ok(())
             };
-            (format!("{:?}", device.location()), options.protocol.time(call)?)
+            (place, options.protocol.time(call)?)
         }
     };
     report("sample", name, device, seconds, &options.json)
-}
-
-fn sample_on_cpu(model: &Model, seeds: &[u64], options: &Sample) -> Result<Timing> {
-    let mut executor = lddgan_cpu::Executor::new(&model.record(seeds.len())?)?;
-    let noise = model.draw(seeds);
-    options.protocol.time(|| {
-        executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
-        executor.read("image")?;
-        Ok(())
-    })
-}
-
-/// Each call ends with the images in the GPU's memory.
-async fn sample_on_gpu(model: &Model, seeds: &[u64], options: &Sample) -> Result<(String, Timing)> {
-    let gpu = Gpu::new().await?;
-    let graph = model.record(seeds.len())?;
-    let times = if options.tune { tuned(&gpu, &graph)? } else { ConvTimes::default() };
-    let convolutions = |layer: &ConvLayer| times.kernel(layer, &gpu);
-    let kernels = Options { convolutions: &convolutions, images: options.dtype.webgpu() };
-    let executor = Executor::with_options(&gpu, &graph, &kernels).await?;
-    let noise = model.draw(seeds);
-    let timing = options.protocol.time(|| {
-        executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
-        Ok(pollster::block_on(gpu.finish())?)
-    })?;
-    Ok((adapter(&gpu), timing))
-}
-
-/// The adapter's name, marked if it computes on the CPU.
-pub fn adapter(gpu: &Gpu) -> String {
-    let software = if gpu.is_software() { " (a software adapter)" } else { "" };
-    format!("{}{software}", gpu.name())
 }
 
 impl Source {

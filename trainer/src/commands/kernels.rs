@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use candle_core::Device;
 use clap::Args;
-use lddgan_trainer::backend::Dtype;
+use lddgan_trainer::backend::{Dtype, adapter};
 use lddgan_trainer::say;
 use lddgan_trainer::{files, revision};
 use lddgan_webgpu::ceilings::{self, Ceilings};
@@ -13,7 +13,7 @@ use lddgan_webgpu::executor::{ConvKernel, ConvLayer, ConvTimes, KernelTime, Opti
 use lddgan_webgpu::{Executor, Gpu};
 use serde::Serialize;
 
-use super::bench::{Source, adapter};
+use super::bench::Source;
 
 #[derive(Args)]
 pub struct Kernels {

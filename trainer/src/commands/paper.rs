@@ -7,16 +7,17 @@ use candle_core::{Device, Tensor};
 use clap::{Args, ValueEnum};
 use lddgan::backend::CandleBackend;
 use lddgan::cost::{self, Cost};
-use lddgan::{Graph, Model, ModelFile};
-use lddgan_trainer::backend::{BackendName, device};
+use lddgan::sampler::{LATENT, NamedNoise};
+use lddgan::{Model, ModelFile};
+use lddgan_trainer::backend::{BackendName, adapter, device};
 use lddgan_trainer::bench::{Protocol, Timing};
 use lddgan_trainer::files::read_model;
 use lddgan_trainer::preset::Preset;
 use lddgan_trainer::{files, revision, say, warn};
-use lddgan_webgpu::{Executor, Gpu};
+use lddgan_webgpu::{Compiler, Gpu};
 use serde::Serialize;
 
-use super::bench::{adapter, random_model};
+use super::bench::random_model;
 
 #[derive(Args)]
 pub struct Paper {
@@ -224,46 +225,37 @@ impl Place {
     }
 
     fn measure(&self, model: &Model, protocol: &Protocol) -> Result<Measured> {
-        let seeds: Vec<u64> = (0..protocol.batch() as u64).collect();
-        let (whole, decoder) = (model.record(protocol.batch())?, model.record_decode(protocol.batch())?);
         match self {
             Self::Candle(device) => {
-                let inputs = model.inputs(&seeds, device)?;
+                let inputs = model.inputs(&seeds(protocol), device)?;
                 let finished = |image: &Tensor| Ok(image.device().synchronize()?);
                 let sampling = protocol.time(|| finished(&model.sample(&mut CandleBackend, &inputs)?.image))?;
                 let decoding = protocol.time(|| finished(&model.decode(&mut CandleBackend, &inputs.x)?))?;
-                Ok(Measured { whole: sampling, decoder: decoding, bytes: whole.bytes() + weight_bytes(model)? })
-            }
-            Self::Cpu | Self::Wgpu(_) => {
-                let noise = model.draw(&seeds);
-                let inputs: Vec<(&str, &[f32])> =
-                    noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())).collect();
-                let latent = noise.first().context("the model takes no noise")?;
-                let (sampling, bytes) = self.compiled(&whole, &inputs, protocol)?;
-                let (decoding, _) = self.compiled(&decoder, &[("latent", &latent.values)], protocol)?;
+                let bytes = model.record(protocol.batch())?.bytes() + weight_bytes(model)?;
                 Ok(Measured { whole: sampling, decoder: decoding, bytes })
             }
+            Self::Cpu => measure(&mut lddgan_cpu::Compiler::default(), model, protocol),
+            Self::Wgpu(gpu) => measure(&mut Compiler::new(Gpu::clone(gpu)), model, protocol),
         }
     }
+}
 
-    /// Times a recording that is compiled first, and says what memory it takes, weights included.
-    fn compiled(&self, graph: &Graph, inputs: &[(&str, &[f32])], protocol: &Protocol) -> Result<(Timing, u64)> {
-        match self {
-            Self::Wgpu(gpu) => {
-                let executor = pollster::block_on(Executor::new(gpu, graph))?;
-                let timing = protocol.time(|| {
-                    executor.run(inputs.iter().copied())?;
-                    Ok(pollster::block_on(gpu.finish())?)
-                })?;
-                Ok((timing, executor.activation_bytes() + executor.weight_bytes()))
-            }
-            Self::Cpu | Self::Candle(_) => {
-                let mut executor = lddgan_cpu::Executor::new(graph)?;
-                let timing = protocol.time(|| Ok(executor.run(inputs.iter().copied())?))?;
-                Ok((timing, executor.activation_bytes() + executor.weight_bytes()))
-            }
-        }
-    }
+/// Times all steps and the decoder alone, compiled.
+fn measure<C>(compiler: &mut C, model: &Model, protocol: &Protocol) -> Result<Measured>
+where
+    C: lddgan::Compiler<Error: std::error::Error + Send + Sync + 'static>,
+{
+    let noise = model.draw(&seeds(protocol));
+    let inputs: Vec<_> = noise.iter().map(NamedNoise::as_input).collect();
+    let latent = noise.first().context("the model takes no noise")?;
+    let (whole, bytes) = protocol.time_graph(compiler, &model.record(protocol.batch())?, &inputs)?;
+    let decoder = model.record_decode(protocol.batch())?;
+    let (decoder, _) = protocol.time_graph(compiler, &decoder, &[(LATENT, &latent.values)])?;
+    Ok(Measured { whole, decoder, bytes })
+}
+
+fn seeds(protocol: &Protocol) -> Vec<u64> {
+    (0..protocol.batch() as u64).collect()
 }
 
 /// Bytes of the weights in f32.

@@ -6,11 +6,13 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use clap::Args;
 use lddgan_trainer::autoencoder::Lattice;
+use lddgan_trainer::backend::BackendName;
 use lddgan_trainer::data::{DataOptions, ImageSet};
 use lddgan_trainer::eval::lpips::Lpips;
 use lddgan_trainer::eval::ssim::ssim;
 use lddgan_trainer::eval::{self, Evaluation, Metric};
 use lddgan_trainer::files::read_model;
+use lddgan_trainer::network::Reconstruction;
 use lddgan_trainer::{autoencoder, grid, say, warn};
 
 use super::FeatureNetwork;
@@ -22,6 +24,9 @@ pub struct Reconstruct {
     model: PathBuf,
     #[command(flatten)]
     data: DataOptions,
+    /// Backend that reconstructs the images
+    #[arg(long, default_value = "cpu")]
+    backend: BackendName,
     /// Weights of LPIPS: torchvision's VGG-16 and the distance's own, PyTorch or safetensors files
     #[arg(long, value_name = "FILE", num_args = 1..)]
     lpips: Vec<PathBuf>,
@@ -73,7 +78,7 @@ pub fn reconstruct(options: &Reconstruct) -> Result<()> {
     let device = Device::Cpu;
     let network = options.network.load()?;
     let (file, name) = read_model(&options.model)?;
-    let (encoder, decoder) = file.autoencoder(&name, &device)?;
+    let mut reconstruction = Reconstruction::new(&file, &name, options.backend)?;
     let config = file.config.autoencoder.as_ref().context("the file holds no autoencoder")?;
     let images = options.data.load(config.image_size)?;
     let lpips = (!options.lpips.is_empty()).then(|| Lpips::load(&options.lpips, &device)).transpose()?;
@@ -84,7 +89,7 @@ pub fn reconstruct(options: &Reconstruct) -> Result<()> {
     for start in (0..images.len() as u32).step_by(BATCH) {
         let indices: Vec<u32> = (start..images.len() as u32).take(BATCH).collect();
         let batch = images.batch(&indices, &device)?;
-        let restored = autoencoder::reconstruct(&encoder, &decoder, &batch)?.clamp(-1f32, 1f32)?;
+        let restored = reconstruction.of(&batch)?.clamp(-1f32, 1f32)?;
         sums.add(&restored, &batch, lpips.as_ref(), &lattice)?;
         if network.is_some() {
             all.append(&restored)?;

@@ -5,6 +5,8 @@ mod training;
 use anyhow::{Result, bail};
 use lddgan::Model;
 
+use crate::backend::BackendName;
+
 pub use training::Estimate;
 
 /// Bytes of the machine's memory that this program can still take, of a container's if that has less; `None` where the
@@ -17,9 +19,9 @@ pub fn available() -> Option<u64> {
     machine.into_iter().chain(container).min()
 }
 
-/// Whether so many images can be made at a time with Candle in so many bytes of memory. The error says how many can.
-pub fn check_batch(model: &Model, batch: usize, available: u64) -> Result<()> {
-    let bytes = |batch: usize| sampling_bytes(model, batch);
+/// Whether so many images can be made at a time on the CPU in so many bytes of memory. The error says how many can.
+pub fn check_batch(model: &Model, backend: BackendName, batch: usize, available: u64) -> Result<()> {
+    let bytes = |batch: usize| sampling_bytes(model, backend, batch);
     let needed = bytes(batch)?;
     if needed <= available {
         return Ok(());
@@ -38,11 +40,14 @@ pub fn check_batch(model: &Model, batch: usize, available: u64) -> Result<()> {
     }
 }
 
-/// Bytes that Candle takes at most to make so many images, weights aside. Beyond some, each image takes as much as the one
-/// before.
-fn sampling_bytes(model: &Model, batch: usize) -> Result<u64> {
+/// Bytes that it takes at most to make so many images: with Candle, without its weights, which are there; compiled, with
+/// those that are packed for it. Beyond some, each image takes as much as the one before.
+fn sampling_bytes(model: &Model, backend: BackendName, batch: usize) -> Result<u64> {
     const SOME: usize = 64;
-    let bytes = |batch: usize| Ok(model.record(batch)?.bytes());
+    let bytes = |batch: usize| -> Result<u64> {
+        let graph = model.record(batch)?;
+        Ok(if backend == BackendName::Cpu { lddgan_cpu::Executor::bytes_of(&graph)? } else { graph.bytes() })
+    };
     if batch <= SOME {
         return bytes(batch);
     }
@@ -72,14 +77,20 @@ mod tests {
         let generator = Generator::new(vb.pp("generator"), &config.generator).unwrap();
         let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder).unwrap();
         let model = Model::new(config, generator, decoder, &Device::Cpu).unwrap();
-        let bytes = |batch: usize| model.record(batch).unwrap().bytes();
-        assert_eq!(sampling_bytes(&model, 100).unwrap(), bytes(100));
-        assert!(check_batch(&model, 16, bytes(16)).is_ok());
-        let error = |batch: usize, available: u64| check_batch(&model, batch, available).unwrap_err().to_string();
-        assert!(
-            error(100, bytes(7)).contains("100 images at a time") && error(100, bytes(7)).ends_with("--batch 7 fits")
+        assert_eq!(
+            sampling_bytes(&model, BackendName::Candle, 100).unwrap(),
+            model.record(100).unwrap().bytes()
         );
-        assert!(error(usize::MAX >> 40, bytes(13) + 1).ends_with("--batch 13 fits"));
-        assert!(error(1, bytes(1) - 1).ends_with("even one does not fit"));
+        for backend in [BackendName::Candle, BackendName::Cpu] {
+            let bytes = |batch: usize| sampling_bytes(&model, backend, batch).unwrap();
+            assert!(check_batch(&model, backend, 16, bytes(16)).is_ok());
+            let error = |batch: usize, available: u64| {
+                check_batch(&model, backend, batch, available).unwrap_err().to_string()
+            };
+            let said = error(100, bytes(7));
+            assert!(said.contains("100 images at a time") && said.ends_with("--batch 7 fits"), "{said}");
+            assert!(error(usize::MAX >> 40, bytes(13) + 1).ends_with("--batch 13 fits"));
+            assert!(error(1, bytes(1) - 1).ends_with("even one does not fit"));
+        }
     }
 }

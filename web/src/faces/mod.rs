@@ -1,6 +1,7 @@
-//! Faces in a browser: WebGPU makes them, or Candle where there is none.
+//! Faces in a browser: WebGPU makes them, or the CPU where there is none.
 
 mod adapter;
+mod cpu;
 mod memory;
 mod report;
 mod sampler;
@@ -11,7 +12,7 @@ use lddgan_webgpu::executor::Dtype;
 use serde::{Deserialize, Serialize};
 
 pub use report::{empty, fill};
-pub use sampler::Sampler;
+pub use sampler::{CPU, Sampler};
 pub use screen::COLUMNS;
 
 /// An executor, in words for people.

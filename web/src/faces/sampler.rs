@@ -1,16 +1,17 @@
-//! Makes faces with WebGPU or with Candle.
+//! Makes faces with WebGPU or on the CPU.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use lddgan::check::{Golden, Report};
 use lddgan::sampler::to_byte;
-use lddgan::{CandleBackend, Model, Recipe, Trajectory};
+use lddgan::{Model, Recipe, Trajectory};
 use web_sys::ImageBitmap;
 
+use super::cpu::{Cpu, memory};
+use super::report::empty;
 use super::webgpu::{WebGpu, sentence, webgpu};
 use super::{ExecutorInfo, Speed};
 use crate::choices::ExecutorChoice;
-use crate::format::size;
-use crate::time::{now, pause};
+use crate::time::now;
 use lddgan_webgpu::Error;
 use lddgan_webgpu::executor::Dtype;
 
@@ -19,15 +20,16 @@ pub struct Sampler {
     model: Model,
     /// Of the model's file.
     sha256: String,
-    /// None: Candle computes.
+    /// None: the CPU computes.
     webgpu: Option<WebGpu>,
+    cpu: Cpu,
     /// What the visitor should know about this choice.
     note: Option<String>,
     /// Whether [`Self::info`] has changed since the last [`Self::take_news`].
     news: bool,
     speed: Speed,
     choice: ExecutorChoice,
-    /// How many other workers make faces, where Candle computes.
+    /// How many other workers make faces, where the CPU computes.
     helpers: usize,
     /// When WebGPU was asked for last after the browser had lost the GPU, in milliseconds, until it is back.
     lost: Option<f64>,
@@ -35,6 +37,9 @@ pub struct Sampler {
 
 /// Milliseconds after which a lost GPU is asked for again.
 const AGAIN: f64 = 5000.0;
+
+/// The name of the executor on the CPU, for people.
+pub const CPU: &str = "WebAssembly on the CPU";
 
 const REPORT: &str = "The report is under “Check this device”.";
 const FOUND_AGAIN: &str = "The browser lost the GPU and found it again.";
@@ -49,10 +54,10 @@ impl Sampler {
     /// Chooses the executor that runs here.
     pub async fn new(model: Model, sha256: String, speed: Speed, choice: ExecutorChoice) -> Self {
         let (webgpu, note) = match choice {
-            ExecutorChoice::Candle => (None, None),
+            ExecutorChoice::Cpu => (None, None),
             _ => webgpu(choice).await,
         };
-        Self { model, sha256, webgpu, note, news: false, speed, choice, helpers: 0, lost: None }
+        Self { model, sha256, webgpu, cpu: Cpu::new(), note, news: false, speed, choice, helpers: 0, lost: None }
     }
 
     /// The same model with the executor of this choice.
@@ -98,7 +103,7 @@ impl Sampler {
         let given_up = self.webgpu.as_mut().and_then(WebGpu::distrust);
         self.note = Some(match given_up {
             Some(what) => format!("With {what}, this GPU makes wrong faces, so it goes without. {REPORT}"),
-            None => format!("This GPU makes wrong faces, so Candle makes them; it is slower. {REPORT}"),
+            None => format!("This GPU makes wrong faces, so the CPU makes them; it is slower. {REPORT}"),
         });
         if given_up.is_none() {
             self.webgpu = None;
@@ -121,12 +126,12 @@ impl Sampler {
     }
 
     pub fn info(&self) -> ExecutorInfo {
-        let candle = || match self.helpers {
-            0 => "Candle, WebAssembly on the CPU".to_owned(),
-            1 => "Candle, WebAssembly on the CPU, in another worker".to_owned(),
-            helpers => format!("Candle, WebAssembly on the CPU, in {helpers} workers"),
+        let cpu = || match self.helpers {
+            0 => CPU.to_owned(),
+            1 => format!("{CPU}, in another worker"),
+            helpers => format!("{CPU}, in {helpers} workers"),
         };
-        let name = self.webgpu.as_ref().map_or_else(candle, WebGpu::describe);
+        let name = self.webgpu.as_ref().map_or_else(cpu, WebGpu::describe);
         ExecutorInfo { name, note: self.note.clone(), f16: self.webgpu.as_ref().is_some_and(WebGpu::has_f16) }
     }
 
@@ -136,7 +141,7 @@ impl Sampler {
         self.helpers = helpers;
     }
 
-    /// Bytes that Candle takes for a face at least, weights aside.
+    /// Bytes that the CPU takes for a face.
     pub fn memory(&self) -> Result<u64, String> {
         memory(&self.model)
     }
@@ -182,6 +187,7 @@ impl Sampler {
         self.lost = Some(now());
         if let (Some(found), _) = webgpu(self.choice).await {
             self.webgpu = Some(found);
+            self.cpu.forget();
             self.note = Some(FOUND_AGAIN.to_owned());
             (self.lost, self.news) = (None, true);
         }
@@ -192,12 +198,7 @@ impl Sampler {
         self.return_to_webgpu().await;
         let made = match &mut self.webgpu {
             Some(webgpu) => webgpu.sample(&self.model, recipes, &mut self.speed).await,
-            None => {
-                let start = now();
-                let values = candle(&self.model, || Ok(self.model.sample_seeds(recipes, &Device::Cpu)?.image))?;
-                self.speed.sampling = now() - start;
-                Ok(values)
-            }
+            None => Ok(self.cpu.sample(&self.model, recipes, &mut self.speed).await?),
         };
         self.speed.drawn = false;
         self.speed.batch = recipes.len();
@@ -233,30 +234,21 @@ impl Sampler {
     /// [`Self::sample`] gives none.
     pub async fn develop(&mut self, recipe: Recipe, mut show: impl FnMut(Vec<u8>)) -> Result<bool, String> {
         let Some(webgpu) = &mut self.webgpu else {
-            self.develop_with_candle(recipe, show).await?;
+            let rgba = |values: Vec<f32>| rgba_of(&self.model, &values).into_iter().for_each(&mut show);
+            self.cpu.develop(&self.model, recipe, rgba).await?;
             return Ok(true);
         };
         let made = webgpu.develop(&self.model, recipe, &mut self.speed).await;
         Ok(self.images(made).map(|images| images.into_iter().for_each(&mut show)).is_some())
     }
 
-    async fn develop_with_candle(&self, recipe: Recipe, mut show: impl FnMut(Vec<u8>)) -> Result<(), String> {
-        let model = &self.model;
-        let steps = model.levels().len() - 1;
-        let inputs = model.inputs(&[recipe], &Device::Cpu).map_err(candle_failed)?;
-        let mut latent = inputs.x.clone();
-        for index in 0..=steps {
-            let image = candle(model, || model.decode(&mut CandleBackend, &latent))?;
-            self.rgba(&image).into_iter().for_each(&mut show);
-            if index < steps {
-                latent = model.step(&mut CandleBackend, &latent, &inputs, index).map_err(candle_failed)?;
-            }
-            pause(0).await;
-        }
-        Ok(())
+    /// As [`Self::webgpu_check`], on the CPU.
+    pub async fn cpu_check(&mut self, golden: &Golden) -> (Report, Result<Trajectory<Tensor>, String>) {
+        let report = empty(golden.subject.clone(), "cpu", CPU);
+        (report, self.cpu.trajectory(&self.model, &golden.subject.seeds).await)
     }
 
-    /// All that WebGPU makes on the way to the faces of these seeds, and a report of it without stages; none if Candle
+    /// All that WebGPU makes on the way to the faces of these seeds, and a report of it without stages; none if the CPU
     /// computes.
     pub async fn webgpu_check(
         &mut self,
@@ -266,47 +258,26 @@ impl Sampler {
         Some((webgpu.report(golden), webgpu.trajectory(&self.model, &golden.subject.seeds).await))
     }
 
-    /// The bytes of images; none after an error of WebGPU, after which Candle computes.
+    /// The bytes of images; none after an error of WebGPU, after which the CPU computes.
     fn images(&mut self, values: lddgan_webgpu::Result<Vec<f32>>) -> Option<Vec<Vec<u8>>> {
         let values = values.inspect_err(|error| self.give_up(error)).ok()?;
-        Some(self.rgba(&values))
-    }
-
-    fn rgba(&self, values: &[f32]) -> Vec<Vec<u8>> {
-        let config = &self.model.config.autoencoder;
-        let (channels, pixels) = (config.image_channels, config.image_size * config.image_size);
-        values.chunks(channels * pixels).map(|image| rgba(image, channels, pixels)).collect()
+        Some(rgba_of(&self.model, &values))
     }
 
     fn give_up(&mut self, error: &Error) {
         self.webgpu = None;
         self.lost = matches!(error, Error::DeviceLost(_)).then(now);
         self.speed = Speed { download: self.speed.download, read: self.speed.read, ..Default::default() };
-        self.note = Some(format!("{}. Candle took over; it is slower.", sentence(error)));
+        self.note = Some(format!("{}. The CPU took over; it is slower.", sentence(error)));
         self.news = true;
     }
 }
 
-/// The values of the images that Candle makes, alone or one after the other, with this model.
-fn candle(model: &Model, make: impl FnOnce() -> lddgan::Result<Tensor>) -> Result<Vec<f32>, String> {
-    /// The most that a page's program can address.
-    const MEMORY: u64 = 1 << 32;
-    let needed = memory(model)?;
-    if needed > MEMORY {
-        let (needed, memory) = (size(needed), size(MEMORY));
-        return Err(format!(
-            "This model needs {needed} of memory or more for a face, and a page has {memory} at most."
-        ));
-    }
-    make().and_then(|images| Ok(images.flatten_all()?.to_vec1()?)).map_err(candle_failed)
-}
-
-fn memory(model: &Model) -> Result<u64, String> {
-    Ok(model.record(1).map_err(candle_failed)?.bytes())
-}
-
-fn candle_failed(error: lddgan::Error) -> String {
-    format!("Candle cannot make a face: {error}.")
+/// The bytes of images that a model made.
+fn rgba_of(model: &Model, values: &[f32]) -> Vec<Vec<u8>> {
+    let config = &model.config.autoencoder;
+    let (channels, pixels) = (config.image_channels, config.image_size * config.image_size);
+    values.chunks(channels * pixels).map(|image| rgba(image, channels, pixels)).collect()
 }
 
 /// The bytes of a canvas, from one plane of pixels for each channel: red, green and blue, or gray.

@@ -1,5 +1,6 @@
 //! A canvas that nobody sees, onto which faces are drawn that never leave the GPU's memory.
 
+use lddgan::Stage;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{ImageBitmap, OffscreenCanvas, OffscreenCanvasRenderingContext2d};
 use wgpu::{CurrentSurfaceTexture, Surface, SurfaceTarget, TextureFormat};
@@ -40,7 +41,8 @@ impl Screen {
             None => Drawing::new(gpu, &self.canvas).await?,
         };
         let drawing = self.drawing.insert(drawing);
-        let shape = executor.shape("image")?;
+        let image = Stage::Image.to_string();
+        let shape = executor.shape(&image)?;
         let (count, height, width) = (shape[0], shape[2], shape[3]);
         let config = wgpu::SurfaceConfiguration {
             usage: wgpu::TextureUsages::RENDER_ATTACHMENT,
@@ -60,11 +62,11 @@ impl Screen {
             return Err(failed("the canvas gives nothing to draw on"));
         };
         let view = texture.texture.create_view(&Default::default());
-        drawing.painter.draw(executor, "image", &view, COLUMNS.min(count) as u32)?;
+        drawing.painter.draw(executor, &image, &view, COLUMNS.min(count) as u32)?;
         // Taken at once: what was drawn is there until the browser has its turn.
         let picture = self.canvas.transfer_to_image_bitmap().map_err(|error| failed(&describe(error)))?;
         if !self.verified {
-            let values = executor.read("image").await?;
+            let values = executor.read(&image).await?;
             let images = values.chunks(values.len() / count).map(|image| rgba(image, shape[1], height * width));
             let shown = shows(&picture, images, width, height).map_err(|error| failed(&describe(error)))?;
             self.verified = shown.then_some(true).ok_or_else(|| failed("the browser shows something else"))?;

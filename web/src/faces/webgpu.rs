@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use lddgan::check::{Golden, Report};
 use lddgan::hash::sha256;
-use lddgan::{Model, Recipe, Trajectory};
+use lddgan::{Model, Recipe, Stage, Trajectory};
 
 use web_sys::ImageBitmap;
 
@@ -17,8 +17,8 @@ use super::screen::Screen;
 use crate::choices::ExecutorChoice;
 use crate::format::{capitalised, size};
 use crate::time::now;
-use lddgan_webgpu::executor::{ConvTimes, Dtype};
-use lddgan_webgpu::{Error, Executor, GpuSampler, Recovery};
+use lddgan_webgpu::executor::{ConvLayer, ConvTimes, Dtype};
+use lddgan_webgpu::{Compiler, Error, Executor, Gpu, GpuSampler, Recovery};
 
 /// Faces that WebGPU makes at once. More would not be faster, and all appear together.
 const LARGEST_BATCH: usize = 16;
@@ -48,7 +48,7 @@ pub struct WebGpu {
 
 impl WebGpu {
     fn new(Adapter { gpu, name, identity }: Adapter, largest_batch: usize) -> Self {
-        let sampler = GpuSampler::new(gpu, largest_batch);
+        let sampler = GpuSampler::new(Compiler::new(gpu), largest_batch);
         Self {
             sampler,
             name,
@@ -63,7 +63,7 @@ impl WebGpu {
     }
 
     pub fn describe(&self) -> String {
-        let software = if self.sampler.gpu().is_software() { " (software)" } else { "" };
+        let software = if self.gpu().is_software() { " (software)" } else { "" };
         format!("WebGPU, {}{software}", self.name)
     }
 
@@ -75,15 +75,15 @@ impl WebGpu {
     /// adapters are too slow for it, unless that is what was chosen.
     pub async fn recall(&mut self, choice: Option<bool>) {
         self.memory = memory::read(&self.key).await.unwrap_or_default();
-        if choice.unwrap_or(!self.sampler.gpu().is_software()) {
+        if choice.unwrap_or(!self.gpu().is_software()) {
             self.tuning = TUNING;
-            self.sampler.use_times(self.memory.times.clone());
+            self.use_times(self.memory.times.clone());
         }
     }
 
     /// What was not compared yet: the model of this SHA-256, in these numbers, with these kernels.
     pub fn unverified(&self, model: &str) -> Option<String> {
-        let times = serde_json::to_string(self.sampler.times()).unwrap_or_default();
+        let times = serde_json::to_string(self.sampler.compiler().times()).unwrap_or_default();
         let subject = format!("{model} {} {}", self.dtype().name(), &sha256(times.as_bytes())[..16]);
         (!self.memory.verified.contains(&subject) && !self.tried.contains(&subject)).then_some(subject)
     }
@@ -100,14 +100,14 @@ impl WebGpu {
     /// Computes more carefully from now on, after wrong faces: with the kernels that are the default, then in f32. Tells
     /// what was given up; none if nothing is left.
     pub fn distrust(&mut self) -> Option<&'static str> {
-        if *self.sampler.times() != ConvTimes::default() {
+        if *self.sampler.compiler().times() != ConvTimes::default() {
             self.tuning = 0.0;
-            self.sampler.use_times(ConvTimes::default());
+            self.use_times(ConvTimes::default());
             return Some("the fastest kernels");
         }
         if self.dtype() != Dtype::F32 {
             self.distrusts_f16 = true;
-            self.sampler.use_images(Dtype::F32);
+            self.use_images(Dtype::F32);
             return Some("f16");
         }
         None
@@ -122,9 +122,10 @@ impl WebGpu {
     /// convolutions that are timed now, and of all, if there are more than before.
     pub async fn tune(&mut self, idle: impl Fn() -> bool) -> Option<[usize; 2]> {
         let mut news = false;
+        let layers = convolutions(&self.sampler);
         while self.tuning > 0.0 && idle() {
             let start = now();
-            let measured = self.sampler.measure(&idle).await;
+            let measured = self.sampler.compiler_mut().measure(&layers, &idle).await;
             self.tuning -= now() - start;
             match measured {
                 Ok(true) => news = true,
@@ -133,9 +134,9 @@ impl WebGpu {
                 Err(_) => self.tuning = 0.0,
             }
         }
-        let [timed, all] = self.sampler.timed();
+        let [timed, all] = timed(&self.sampler);
         if news {
-            self.memory.times = self.sampler.times().clone();
+            self.memory.times = self.sampler.compiler().times().clone();
             self.keep().await;
         }
         self.found |= news;
@@ -149,22 +150,38 @@ impl WebGpu {
     /// Keeps images between the kernels in these numbers from now on, if the GPU has them.
     pub fn set_dtype(&mut self, dtype: Dtype) {
         let has = dtype == Dtype::F32 || self.has_f16();
-        self.sampler.use_images(if has { dtype } else { Dtype::F32 });
+        self.use_images(if has { dtype } else { Dtype::F32 });
+    }
+
+    fn use_images(&mut self, images: Dtype) {
+        if self.dtype() != images {
+            self.sampler.compiler_mut().use_images(images);
+            self.sampler.forget();
+        }
+    }
+
+    fn use_times(&mut self, times: ConvTimes) {
+        self.sampler.compiler_mut().use_times(times);
+        self.sampler.forget();
+    }
+
+    fn gpu(&self) -> &Gpu {
+        self.sampler.compiler().gpu()
     }
 
     /// The numbers of images between the kernels.
     pub fn dtype(&self) -> Dtype {
-        self.sampler.images()
+        self.sampler.compiler().images()
     }
 
     /// Whether the GPU has f16 numbers.
     pub fn has_f16(&self) -> bool {
-        self.sampler.gpu().has_f16() && !self.distrusts_f16
+        self.gpu().has_f16() && !self.distrusts_f16
     }
 
     /// Whether the GPU was lost since the last call, and opened again.
     pub fn take_reopened(&mut self) -> bool {
-        self.sampler.take_recoveries().iter().any(|recovery| matches!(recovery, Recovery::Reopened { .. }))
+        self.sampler.compiler_mut().take_recoveries().iter().any(|recovery| matches!(recovery, Recovery::Reopened { .. }))
     }
 
     /// The values of the images.
@@ -174,7 +191,8 @@ impl WebGpu {
         recipes: &[Recipe],
         speed: &mut Speed,
     ) -> lddgan_webgpu::Result<Vec<f32>> {
-        let images = timed(&mut self.sampler, model, recipes, speed, async |executor| executor.read("image").await);
+        let image = Stage::Image.to_string();
+        let images = sample(&mut self.sampler, model, recipes, speed, async |executor| executor.read(&image).await);
         Ok(images.await?.concat())
     }
 
@@ -197,9 +215,9 @@ impl WebGpu {
             let picture = drawing.draw(executor).await?;
             executor.gpu().finish().await?;
             screen = Some(drawing);
-            Ok((picture, executor.shape("image")?[0]))
+            Ok((picture, executor.shape(&Stage::Image.to_string())?[0]))
         };
-        let pictures = timed(&mut self.sampler, model, recipes, speed, draw).await?;
+        let pictures = sample(&mut self.sampler, model, recipes, speed, draw).await?;
         self.screen = screen;
         Ok(pictures)
     }
@@ -211,15 +229,7 @@ impl WebGpu {
         recipe: Recipe,
         speed: &mut Speed,
     ) -> lddgan_webgpu::Result<Vec<f32>> {
-        let recipes = [recipe];
-        let latents = self.sampler.sample(model, &recipes, async |executor| {
-            let mut latents = Vec::new();
-            for t in model.levels() {
-                latents.extend(executor.read(&format!("latent/{t}")).await?);
-            }
-            Ok(latents)
-        });
-        let (latents, count) = (latents.await?.concat(), model.levels().len());
+        let (latents, count) = (self.sampler.latents(model, recipe).await?, model.levels().len());
         let start = now();
         let values = self.sampler.decode(model, &latents, count).await?;
         speed.decode = Some((now() - start) / count as f64);
@@ -228,31 +238,30 @@ impl WebGpu {
 
     /// Everything that comes about on the way to the faces of these seeds.
     pub async fn trajectory(&mut self, model: &Model, seeds: &[u64]) -> lddgan_webgpu::Result<Trajectory<Tensor>> {
-        let names: Vec<String> = model.levels().iter().map(|t| format!("latent/{t}")).collect();
-        let batches = self.sampler.sample(model, seeds, async |executor| {
-            let mut outputs = Vec::new();
-            for name in names.iter().map(String::as_str).chain(["image"]) {
-                let values = executor.read(name).await?;
-                outputs.push(Tensor::from_vec(values, executor.shape(name)?, &Device::Cpu)?);
-            }
-            Ok(outputs)
-        });
-        let batches = batches.await?;
-        let whole = |i: usize| Ok(Tensor::cat(&batches.iter().map(|outputs| &outputs[i]).collect::<Vec<_>>(), 0)?);
-        let latents = (0..names.len()).map(whole).collect::<lddgan_webgpu::Result<_>>()?;
-        Ok(Trajectory { latents, image: whole(names.len())? })
+        self.sampler.trajectory(model, seeds).await
     }
 
     /// A report of this adapter, without stages.
     pub fn report(&self, golden: &Golden) -> Report {
         let report = empty(golden.subject.clone(), "webgpu", &self.name);
-        let gpu = self.sampler.gpu();
+        let gpu = self.gpu();
         Report { limits: gpu.limits(), features: gpu.features(), ..report }
     }
 }
 
+/// The different convolutions of what is compiled.
+fn convolutions(sampler: &GpuSampler) -> Vec<ConvLayer> {
+    ConvTimes::convolutions(sampler.executors().flat_map(Executor::work))
+}
+
+/// How many of them were timed, and how many there are.
+fn timed(sampler: &GpuSampler) -> [usize; 2] {
+    let layers = convolutions(sampler);
+    [sampler.compiler().timed(&layers), layers.len()]
+}
+
 /// Samples, and notes what that took.
-async fn timed<T>(
+async fn sample<T>(
     sampler: &mut GpuSampler,
     model: &Model,
     recipes: &[Recipe],
@@ -261,7 +270,7 @@ async fn timed<T>(
 ) -> lddgan_webgpu::Result<Vec<T>> {
     let start = now();
     let compiled = sampler.prepare(model, recipes.len()).await?.then(|| now() - start);
-    speed.kernels = Some(sampler.timed());
+    speed.kernels = Some(timed(sampler));
     let start = now();
     let results = sampler.sample(model, recipes, async |executor| {
         let result = finish(executor).await?;
@@ -282,14 +291,14 @@ pub async fn webgpu(choice: ExecutorChoice) -> (Option<WebGpu>, Option<String>) 
     let adapter = match adapter::open().await {
         Ok(adapter) => adapter,
         Err(error) => {
-            return (None, Some(format!("{}. Candle makes the faces; it is slower.", sentence(&error))));
+            return (None, Some(format!("{}. The CPU makes the faces; it is slower.", sentence(&error))));
         }
     };
     if !adapter.gpu.is_software() {
         return (Some(WebGpu::new(adapter, LARGEST_BATCH)), None);
     }
     let name = &adapter.name;
-    // SwiftShader, Chromium's software adapter, takes about 25 times as long as Candle.
+    // SwiftShader, Chromium's software adapter, takes much longer than the CPU executor.
     if choice == ExecutorChoice::Auto {
         return (None, Some(format!("Used because WebGPU is only a software adapter here ({name}), which is slower.")));
     }

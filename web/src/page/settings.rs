@@ -214,7 +214,7 @@ impl Settings {
         match self.executor {
             ExecutorChoice::Auto => {}
             ExecutorChoice::WebGpu => query += "&executor=webgpu",
-            ExecutorChoice::Candle => query += "&executor=candle",
+            ExecutorChoice::Cpu => query += "&executor=cpu",
         }
         if let Some(tune) = self.tune {
             query += &format!("&tune={}", u8::from(tune));
@@ -314,6 +314,7 @@ mod tests {
         assert_eq!(parse(&[("seed", "7")]).0.query(), "?seed=7&count=16");
         assert_eq!(parse(&[("z-of", "7")]).0.query(), "?count=16&z-of=7");
         assert_eq!(parse(&[]).0.query(), "?count=16");
+        assert_eq!(parse(&[("executor", "candle")]).0.query(), "?count=16&executor=cpu");
     }
 
     #[test]

@@ -1,18 +1,22 @@
-//! Packs weights and other constants for the GPU, each once however often a graph uses it.
+//! Packs weights and other constants for the GPU, each once however often a graph, or several of one model, use it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use candle_core::{DType, Tensor, TensorId};
 use half::f16;
+use lddgan::graph::SharedConstants;
 
 use super::layout::{Dtype, Shape, pack_weights, phase_weights, winograd_weights};
+use super::resources::Region;
 use crate::error::{Error, Result};
 
+/// What tells a constant from others; of some, with the type of the images that they are multiplied with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
+pub enum Key {
     Image(TensorId),
-    Weights(TensorId),
-    Phases(TensorId),
+    Weights(TensorId, Dtype),
+    Phases(TensorId, Dtype),
     Winograd(TensorId),
     Style(TensorId, TensorId),
     Bias(Option<TensorId>, Option<TensorId>, usize),
@@ -37,13 +41,70 @@ impl Packed {
             Self::F16(bits) => bytemuck::cast_slice(bits),
         }
     }
+
+    pub fn numbers(&self) -> Dtype {
+        match self {
+            Self::F32(_) => Dtype::F32,
+            Self::F16(_) => Dtype::F16,
+        }
+    }
 }
 
-/// The packed constants of a program.
+/// A constant in a device's memory.
 #[derive(Debug)]
-pub struct Constants {
-    pub packed: Vec<Packed>,
+pub struct Uploaded {
+    pub region: Region,
+    pub numbers: Dtype,
+    /// Whose memory it is, together with others.
+    pub _owner: Arc<ConstantBuffer>,
+}
+
+/// A buffer of constants.
+#[derive(Debug)]
+pub struct ConstantBuffer(pub wgpu::Buffer);
+
+impl Drop for ConstantBuffer {
+    /// A browser would keep the memory until it collects its garbage.
+    fn drop(&mut self) {
+        self.0.destroy();
+    }
+}
+
+/// The constants that executors of a device have.
+pub type Shared = SharedConstants<Key, Uploaded>;
+
+/// A constant of a program.
+#[derive(Debug)]
+pub enum Constant {
+    /// To be uploaded, and to be known by the key from then on.
+    Packed(Key, Packed),
+    /// Other executors have it.
+    Uploaded(Arc<Uploaded>),
+}
+
+impl Constant {
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Packed(_, packed) => packed.bytes().len() as u64,
+            Self::Uploaded(uploaded) => uploaded.region.bytes,
+        }
+    }
+
+    fn numbers(&self) -> Dtype {
+        match self {
+            Self::Packed(_, packed) => packed.numbers(),
+            Self::Uploaded(uploaded) => uploaded.numbers,
+        }
+    }
+}
+
+/// The constants of a program.
+#[derive(Debug)]
+pub struct Constants<'a> {
+    pub constants: Vec<Constant>,
+    /// Where the program has them.
     known: HashMap<Key, usize>,
+    shared: &'a mut Shared,
     /// The type of the images that weights are multiplied with.
     images: Dtype,
 }
@@ -57,9 +118,15 @@ fn are_f16(values: &[f32]) -> bool {
     values.iter().all(|value| f16::from_f32(*value).to_f32().to_bits() == value.to_bits())
 }
 
-impl Constants {
-    pub fn new(images: Dtype) -> Self {
-        Self { packed: Vec::new(), known: HashMap::new(), images }
+impl<'a> Constants<'a> {
+    pub fn new(images: Dtype, shared: &'a mut Shared) -> Self {
+        shared.clean();
+        Self { constants: Vec::new(), known: HashMap::new(), shared, images }
+    }
+
+    /// Tensors one behind the other.
+    pub fn joined(&mut self, tensors: &[&Tensor]) -> Result<Tensor> {
+        Ok(self.shared.joined(tensors)?)
     }
 
     /// An image or vectors, or the rows of a codebook.
@@ -75,7 +142,7 @@ impl Constants {
         };
         let taps = kernel.iter().product();
         let images = self.images;
-        let constant = self.add(Key::Weights(tensor.id()), || {
+        let constant = self.add(Key::Weights(tensor.id(), images), || {
             let packed = pack_weights(&values(tensor)?, outputs, inputs, taps);
             let half = images == Dtype::F16 || are_f16(&packed);
             Ok(if half { Packed::f16(&packed) } else { Packed::F32(packed) })
@@ -88,7 +155,7 @@ impl Constants {
     pub fn phases(&mut self, tensor: &Tensor) -> Result<(usize, Dtype)> {
         let (outputs, inputs, ..) = tensor.dims4()?;
         let images = self.images;
-        let constant = self.add(Key::Phases(tensor.id()), || {
+        let constant = self.add(Key::Phases(tensor.id(), images), || {
             let phases = phase_weights(&values(tensor)?);
             let packed: Vec<f32> = phases.iter().flat_map(|phase| pack_weights(phase, outputs, inputs, 4)).collect();
             Ok(if images == Dtype::F16 { Packed::f16(&packed) } else { Packed::F32(packed) })
@@ -105,7 +172,7 @@ impl Constants {
     }
 
     fn dtype_of(&self, constant: usize) -> Dtype {
-        if matches!(self.packed[constant], Packed::F16(_)) { Dtype::F16 } else { Dtype::F32 }
+        self.constants[constant].numbers()
     }
 
     /// The scales of a norm, then its shifts.
@@ -132,8 +199,11 @@ impl Constants {
         if let Some(&known) = self.known.get(&key) {
             return Ok(known);
         }
-        self.packed.push(pack()?);
-        let constant = self.packed.len() - 1;
+        self.constants.push(match self.shared.get(&key) {
+            Some(uploaded) => Constant::Uploaded(uploaded),
+            None => Constant::Packed(key.clone(), pack()?),
+        });
+        let constant = self.constants.len() - 1;
         self.known.insert(key, constant);
         Ok(constant)
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use lddgan::Graph;
+use lddgan::{Graph, executor};
 
+use super::constants::Shared;
 use super::conv::ConvKernel;
 use super::conv_layer::ConvLayer;
 use super::layout::{Dtype, Shape};
@@ -39,11 +40,21 @@ impl Executor {
 
     /// Like [`Self::new`], in another way.
     pub async fn with_options(gpu: &Gpu, graph: &Graph, options: &Options<'_>) -> Result<Self> {
+        Self::sharing(gpu, graph, options, &mut Shared::default()).await
+    }
+
+    /// Like [`Self::with_options`], with constants of others.
+    pub(crate) async fn sharing(
+        gpu: &Gpu,
+        graph: &Graph,
+        options: &Options<'_>,
+        shared: &mut Shared,
+    ) -> Result<Self> {
         if options.images == Dtype::F16 && !gpu.has_f16() {
             return Err(Error::NoF16(gpu.name().to_string()));
         }
-        let program = lower(graph, options)?;
-        let resources = Resources::new(gpu, &program).await?;
+        let program = lower(graph, options, shared)?;
+        let resources = Resources::new(gpu, &program, shared).await?;
         let work = program.work();
         Ok(Self { gpu: gpu.clone(), resources, inputs: program.inputs, outputs: program.outputs, work })
     }
@@ -136,7 +147,7 @@ impl Executor {
         self.resources.value_bytes
     }
 
-    /// Bytes of weights and other constants.
+    /// Bytes of weights and other constants, some of them perhaps together with other executors of a compiler.
     pub fn weight_bytes(&self) -> u64 {
         self.resources.constant_bytes
     }
@@ -161,7 +172,7 @@ impl Executor {
         let Output { operand, shape, .. } = self.output(output)?;
         let region = match *operand {
             Operand::Value(value) => &self.resources.values[value],
-            Operand::Constant(constant) => &self.resources.constants[constant],
+            Operand::Constant(constant) => &self.resources.constants[constant].region,
         };
         Ok((region, *shape))
     }
@@ -171,10 +182,37 @@ impl Executor {
     }
 }
 
+impl executor::Executor for Executor {
+    type Error = Error;
+
+    fn run<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
+        Self::run(self, inputs)
+    }
+
+    async fn finish(&self) -> Result<()> {
+        self.gpu.finish().await
+    }
+
+    async fn read(&self, output: &str) -> Result<Vec<f32>> {
+        self.read(output).await
+    }
+
+    fn shape(&self, output: &str) -> Result<&[usize]> {
+        self.shape(output)
+    }
+
+    fn activation_bytes(&self) -> u64 {
+        self.activation_bytes()
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.weight_bytes()
+    }
+}
+
 impl Drop for Executor {
     /// A browser would keep the memory until it collects its garbage.
     fn drop(&mut self) {
-        let Resources { values, constants, .. } = &self.resources;
-        values.iter().chain(constants).for_each(|region| region.buffer.destroy());
+        self.resources.values.iter().for_each(|region| region.buffer.destroy());
     }
 }

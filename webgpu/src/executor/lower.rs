@@ -3,15 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use bytemuck::{Pod, bytes_of};
-use candle_core::{Tensor, TensorId};
+use candle_core::Tensor;
 use lddgan::backend::MINIBATCH_GROUP;
 use lddgan::graph::fusion::{FusedConv, FusedProduct, Plan, plan};
 use lddgan::graph::styles::Styles;
 use lddgan::graph::{Graph, Node, NodeId, Op, fold};
-use lddgan::layers::{Conv2d, Linear};
+use lddgan::layers::Linear;
 use lddgan::{Activation, FirMode};
 
-use super::constants::Constants;
+use super::constants::{Constants, Shared};
 use super::conv::{ConvKernel, THREADS};
 use super::conv_layer::ConvLayer;
 use super::layout::{Dtype, Shape};
@@ -42,8 +42,8 @@ macro_rules! kernel {
 mod attention;
 mod norms;
 
-/// Compiles a graph.
-pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
+/// Compiles a graph. What is shared already is not packed again.
+pub fn lower(graph: &Graph, options: &Options, shared: &mut Shared) -> Result<Program> {
     graph.check()?;
     let folded = fold::constants(graph)?;
     let mut lowering = Lowering {
@@ -51,10 +51,9 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program> {
         options,
         folded: &folded,
         program: Program::default(),
-        constants: Constants::new(options.images),
+        constants: Constants::new(options.images, shared),
         values: vec![None; graph.nodes.len()],
         styles: HashMap::new(),
-        projections: HashMap::new(),
         concats: Vec::new(),
         layer: Layer::default(),
         numbers: Dtype::F32,
@@ -106,13 +105,11 @@ struct Lowering<'a> {
     /// The values of the nodes that depend on no input.
     folded: &'a [Option<Tensor>],
     program: Program,
-    constants: Constants,
+    constants: Constants<'a>,
     /// The values that nodes have on the GPU.
     values: Vec<Option<ValueId>>,
     /// Where the styles lie that were computed together: value, offset of the first sample and distance to the next.
     styles: HashMap<NodeId, (ValueId, usize, usize)>,
-    /// The projections of attention that were put together, by their weights.
-    projections: HashMap<[TensorId; 3], Conv2d>,
     /// The steps that parts::place may do without.
     concats: Vec<usize>,
     /// What is being lowered, and the type of its result.
@@ -182,7 +179,7 @@ impl Lowering<'_> {
             };
             self.program.outputs.insert(name.clone(), output);
         }
-        let mut program = Program { constants: self.constants.packed, ..self.program };
+        let mut program = Program { constants: self.constants.constants, ..self.program };
         parts::place(&mut program, &self.concats);
         Ok(program)
     }

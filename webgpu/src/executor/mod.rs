@@ -32,6 +32,7 @@ mod resources;
 mod tune;
 mod unroll;
 
+pub(crate) use constants::Shared;
 pub use conv::{ConvKernel, Strip, Tile};
 pub use conv_layer::ConvLayer;
 pub use executable::Executor;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::constants::Packed;
+use super::constants::Constant;
 use super::conv_layer::ConvLayer;
 use super::layout::{Dtype, Shape};
 use super::profile::Work;
@@ -154,8 +154,8 @@ pub struct Program {
     pub steps: Vec<Step>,
     pub inputs: BTreeMap<String, Input>,
     pub outputs: BTreeMap<String, Output>,
-    /// Packed weights and other constants.
-    pub constants: Vec<Packed>,
+    /// Weights and other constants.
+    pub constants: Vec<Constant>,
 }
 
 impl Program {
@@ -163,7 +163,7 @@ impl Program {
     pub fn work(&self) -> Vec<Work> {
         let bytes = |operand: &Operand| match *operand {
             Operand::Value(value) => self.values[value].bytes,
-            Operand::Constant(constant) => self.constants[constant].bytes().len() as u64,
+            Operand::Constant(constant) => self.constants[constant].bytes(),
         };
         let work = |step: &Step| {
             let mut reads = step.reads.clone();

@@ -1,8 +1,9 @@
 //! What a program needs on a device: pipelines, buffers and bind groups, made once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::constants::Packed;
+use super::constants::{Constant, ConstantBuffer, Shared, Uploaded};
 use super::memory;
 use super::program::{Kernel, Operand, Program, Step, Value};
 use crate::clock::Clock;
@@ -50,7 +51,7 @@ impl Dispatch {
 #[derive(Debug)]
 pub struct Resources {
     pub values: Vec<Region>,
-    pub constants: Vec<Region>,
+    pub constants: Vec<Arc<Uploaded>>,
     pub dispatches: Vec<Dispatch>,
     pub value_bytes: u64,
     pub constant_bytes: u64,
@@ -59,11 +60,12 @@ pub struct Resources {
 }
 
 impl Resources {
-    pub async fn new(gpu: &Gpu, program: &Program) -> Result<Self> {
+    /// The constants that are uploaded are shared from then on.
+    pub async fn new(gpu: &Gpu, program: &Program, shared: &mut Shared) -> Result<Self> {
         let pipelines = Pipelines::new(gpu, program).await?;
         let clock = Clock::start();
         let memory = gpu.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let resources = Self::with_pipelines(gpu, program, &pipelines);
+        let resources = Self::with_pipelines(gpu, program, &pipelines, shared);
         if let Some(error) = memory.pop().await {
             return Err(error.into());
         }
@@ -71,15 +73,16 @@ impl Resources {
         Ok(Self { upload_seconds: clock.seconds(), ..resources? })
     }
 
-    fn with_pipelines(gpu: &Gpu, program: &Program, pipelines: &Pipelines) -> Result<Self> {
+    fn with_pipelines(gpu: &Gpu, program: &Program, pipelines: &Pipelines, shared: &mut Shared) -> Result<Self> {
         let (values, value_bytes) = values(gpu, program)?;
-        let (constants, constant_bytes) = constants(gpu, &program.constants)?;
+        let constants = constants(gpu, &program.constants, shared)?;
+        let constant_bytes = constants.iter().map(|constant| constant.region.bytes).sum();
         let params = params(gpu, &program.steps)?;
         let dispatch = |(i, step): (usize, &Step)| {
             let (pipeline, layout) = pipelines.get(step)?;
             let region = |operand: &Operand| match *operand {
                 Operand::Value(value) => &values[value],
-                Operand::Constant(constant) => &constants[constant],
+                Operand::Constant(constant) => &constants[constant].region,
             };
             let storage = step.reads.iter().map(region).chain([&values[step.write]]);
             let resources = [&params].into_iter().chain(storage).map(Region::binding);
@@ -150,15 +153,15 @@ fn values(gpu: &Gpu, program: &Program) -> Result<(Vec<Region>, u64)> {
     Ok((regions, plan.buffers.iter().sum()))
 }
 
-/// Uploads the constants, packed into as few buffers as possible; their places, and the bytes of all buffers.
-fn constants(gpu: &Gpu, constants: &[Packed]) -> Result<(Vec<Region>, u64)> {
+/// The constants on the device: uploads those that are not there, packed into as few buffers as possible.
+fn constants(gpu: &Gpu, constants: &[Constant], shared: &mut Shared) -> Result<Vec<Arc<Uploaded>>> {
     let limit = largest_binding(gpu);
     let alignment = u64::from(gpu.device().limits().min_storage_buffer_offset_alignment);
-    // Number of the buffer, offset and bytes of each constant; bytes of each buffer.
+    // Number of the buffer and offset of each constant to be uploaded; bytes of each buffer.
     let mut places = Vec::with_capacity(constants.len());
     let mut buffers: Vec<u64> = Vec::new();
-    for constant in constants {
-        let bytes = constant.bytes().len() as u64;
+    for constant in constants.iter().filter(|constant| matches!(constant, Constant::Packed(..))) {
+        let bytes = constant.bytes();
         if bytes > limit {
             return Err(exceeded("a weight", "bytes", bytes, limit));
         }
@@ -166,21 +169,30 @@ fn constants(gpu: &Gpu, constants: &[Packed]) -> Result<(Vec<Region>, u64)> {
         match (offset, buffers.last_mut()) {
             (Some(offset), Some(end)) => {
                 *end = offset + bytes;
-                places.push((buffers.len() - 1, offset, bytes));
+                places.push((buffers.len() - 1, offset));
             }
             _ => {
                 buffers.push(bytes);
-                places.push((buffers.len() - 1, 0, bytes));
+                places.push((buffers.len() - 1, 0));
             }
         }
     }
-    let total = buffers.iter().sum();
-    let buffers: Vec<_> = buffers.iter().map(|&bytes| storage(gpu, "constants", bytes)).collect();
-    let upload = |((buffer, offset, bytes), constant): ((usize, u64, u64), &Packed)| {
-        gpu.queue().write_buffer(&buffers[buffer], offset, constant.bytes());
-        Region { buffer: buffers[buffer].clone(), offset, bytes }
+    let buffer = |&bytes: &u64| Arc::new(ConstantBuffer(storage(gpu, "constants", bytes)));
+    let buffers: Vec<_> = buffers.iter().map(buffer).collect();
+    let mut places = places.into_iter();
+    let mut upload = |constant: &Constant| match constant {
+        Constant::Uploaded(uploaded) => Some(uploaded.clone()),
+        Constant::Packed(key, packed) => {
+            let (number, offset) = places.next()?;
+            let buffer: &Arc<ConstantBuffer> = &buffers[number];
+            gpu.queue().write_buffer(&buffer.0, offset, packed.bytes());
+            let region = Region { buffer: buffer.0.clone(), offset, bytes: packed.bytes().len() as u64 };
+            let uploaded = Arc::new(Uploaded { region, numbers: packed.numbers(), _owner: buffer.clone() });
+            shared.insert(key.clone(), &uploaded);
+            Some(uploaded)
+        }
     };
-    Ok((places.into_iter().zip(constants).map(upload).collect(), total))
+    Ok(constants.iter().filter_map(&mut upload).collect())
 }
 
 /// Distance between the `Params` of two steps.
@@ -356,14 +368,14 @@ mod tests {
         for text in [missing, "fn main( {"] {
             let program = program(text);
             let lines = program.steps[0].kernel.source(false).lines().count();
-            let error = pollster::block_on(Resources::new(&gpu, &program)).unwrap_err();
+            let error = pollster::block_on(Resources::new(&gpu, &program, &mut Shared::default())).unwrap_err();
             let Error::Shader { kernel, reason } = error else { panic!("{error}") };
             assert_eq!(kernel, "broken chunk=8 activation=1");
             let line = text.lines().find(|line| line.contains("nothing") || line.contains("( {")).unwrap();
             let number = if text == missing { lines - 1 } else { lines };
             assert!(reason.contains(&format!(">{number:4} | {line}")), "{reason}");
         }
-        let error = pollster::block_on(Resources::new(&gpu, &program("fn other() {}"))).unwrap_err();
+        let error = pollster::block_on(Resources::new(&gpu, &program("fn other() {}"), &mut Shared::default())).unwrap_err();
         assert!(matches!(&error, Error::Shader { kernel, .. } if kernel.starts_with("broken")), "{error}");
     }
 }

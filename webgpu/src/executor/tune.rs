@@ -8,6 +8,7 @@ use lddgan::hash::sha256;
 use lddgan::layers::{Conv2d, ConvGeometry};
 use serde::{Deserialize, Serialize};
 
+use super::constants::Shared;
 use super::conv::ConvKernel;
 use super::conv_layer::ConvLayer;
 use super::executable::Executor;
@@ -112,7 +113,8 @@ impl ConvTimes {
 
 /// The different convolutions of a graph.
 fn layers(graph: &Graph) -> Result<Vec<ConvLayer>> {
-    let program = lower(graph, &Options { convolutions: &|_| ConvKernel::DIRECT, images: Dtype::F32 })?;
+    let options = Options { convolutions: &|_| ConvKernel::DIRECT, images: Dtype::F32 };
+    let program = lower(graph, &options, &mut Shared::default())?;
     Ok(ConvTimes::convolutions(&program.work()))
 }
 

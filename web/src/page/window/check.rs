@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use lddgan::check::{IMAGE_PSNR, LATENT_TOLERANCE, Report, Stage};
+use lddgan::check::{Difference, IMAGE_PSNR, LATENT_TOLERANCE, Report};
 use wasm_bindgen::prelude::*;
 use web_sys::{Element, HtmlButtonElement, HtmlElement};
 
@@ -43,7 +43,11 @@ impl Check {
     }
 
     fn show(&self, report: &Report) -> Result<(), JsValue> {
-        let name = if report.executor == "webgpu" { "WebGPU" } else { "Candle" };
+        let name = match report.executor.as_str() {
+            "webgpu" => "WebGPU",
+            "cpu" => "CPU",
+            _ => "Candle",
+        };
         let verdict = if report.passed { "passed" } else { "failed" };
         self.verdicts.borrow_mut().push(format!("{name} {verdict}."));
         let section = append(&self.reports, "section", "")?;
@@ -76,7 +80,7 @@ impl Check {
     }
 }
 
-fn table(section: &Element, stages: &[Stage]) -> Result<(), JsValue> {
+fn table(section: &Element, stages: &[Difference]) -> Result<(), JsValue> {
     let table = append(section, "table", "")?;
     let head = append(&append(&table, "thead", "")?, "tr", "")?;
     for title in ["Stage", "Largest error", "Mean", "PSNR", ""] {
@@ -115,7 +119,7 @@ impl App {
     pub fn show_report(&self, report: &Report, last: bool) -> Result<(), JsValue> {
         self.check.show(report)?;
         let said = self.check.verdicts.borrow().join(" ");
-        self.check.say(&if last { said } else { format!("{said} Checking Candle…") });
+        self.check.say(&if last { said } else { format!("{said} Going on…") });
         self.check.button.set_disabled(!last);
         Ok(())
     }

@@ -4,7 +4,7 @@ use candle_core::Device;
 use lddgan::check::{Golden, Report};
 
 use super::Worker;
-use crate::faces::{Sampler, empty, fill};
+use crate::faces::{CPU, Sampler, empty, fill};
 use crate::fetch::{Download, FileRecord};
 use crate::page::protocol::Reply;
 use lddgan_webgpu::executor::Dtype;
@@ -47,8 +47,10 @@ impl Worker {
                 self.distrust(sampler);
             }
         }
+        let (report, trajectory) = sampler.cpu_check(golden).await;
+        self.conclude("CPU", trajectory.and_then(|found| fill(report, sampler, golden, &found)), false);
         let found = sampler.model().sample_seeds(&golden.subject.seeds, &Device::Cpu);
-        let report = empty(golden.subject.clone(), "candle", "WebAssembly on the CPU");
+        let report = empty(golden.subject.clone(), "candle", CPU);
         let found = found.map_err(|error| error.to_string());
         self.conclude("Candle", found.and_then(|found| fill(report, sampler, golden, &found)), true);
     }

@@ -73,7 +73,7 @@ impl Helpers {
     /// As many as this device has processors and memory for, where a face takes so many bytes; none for a single one,
     /// which would only do what this worker can do itself.
     pub fn start(file: &File, face: u64) -> Self {
-        // The file, and its weights in f32.
+        // The file, and its weights in f32 from which others are made.
         let needed = face + 3 * file.blob.size() as u64;
         let count =
             count(number("hardwareConcurrency"), number("deviceMemory").map(|gigabytes| gigabytes * 1e9), needed);
@@ -161,7 +161,7 @@ impl Helper {
     async fn load(&self, file: &File) -> Result<(), JsValue> {
         let bytes = JsFuture::from(file.blob.array_buffer()).await?;
         let source = Source::File(file.name.clone());
-        let request = Request::Load { source, executor: ExecutorChoice::Candle, tune: None };
+        let request = Request::Load { source, executor: ExecutorChoice::Cpu, tune: None };
         let (message, transfer) = pack(&request, Some(&bytes))?;
         self.worker.post_message_with_transfer(&message, &transfer)
     }

@@ -60,7 +60,7 @@ struct Worker {
     golden: RefCell<Option<(String, FileRecord)>>,
     /// The model's, for helpers.
     file: RefCell<Option<File>>,
-    /// There while Candle makes faces of the model.
+    /// There while the CPU makes faces of the model.
     helpers: RefCell<Option<Helpers>>,
     /// What to do next.
     jobs: RefCell<VecDeque<Job>>,
@@ -199,7 +199,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Makes the next faces with Candle, in other workers as soon as these are ready.
+    /// Makes the next faces on the CPU, in other workers as soon as these are ready.
     async fn make_with_helpers(&self, sampler: &mut Sampler, faces: &mut Faces) -> Result<(), String> {
         let start = now();
         sampler.return_to_webgpu().await;

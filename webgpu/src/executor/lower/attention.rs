@@ -31,18 +31,12 @@ impl Lowering<'_> {
 
     /// The three projections as one, the same one at every step.
     fn together(&mut self, projections: &[&Conv2d; 3]) -> Result<Conv2d> {
-        let key = projections.map(|conv| conv.weight.id());
-        if let Some(known) = self.projections.get(&key) {
-            return Ok(known.clone());
-        }
         let biases: Vec<&Tensor> = projections.iter().filter_map(|conv| conv.bias.as_ref()).collect();
-        let conv = Conv2d {
-            weight: Tensor::cat(&projections.map(|conv| &conv.weight), 0)?,
-            bias: Some(Tensor::cat(&biases, 0)?),
+        Ok(Conv2d {
+            weight: self.constants.joined(&projections.map(|conv| &conv.weight))?,
+            bias: Some(self.constants.joined(&biases)?),
             geometry: ConvGeometry::same(1),
-        };
-        self.projections.insert(key, conv.clone());
-        Ok(conv)
+        })
     }
 
     /// Attention of query, key and value, which may share one image: where the groups of four channels of key and value start.

@@ -1,6 +1,5 @@
 //! Norms, and the vectors that style them.
 
-use candle_core::Tensor;
 use lddgan::Activation;
 use lddgan::graph::styles::Styles;
 use lddgan::graph::{NodeId, Op};
@@ -177,10 +176,10 @@ impl Lowering<'_> {
             };
             shape = y;
         }
-        let cat = |tensor: fn(&Linear) -> &Tensor| {
-            Tensor::cat(&styles.heads.iter().map(|(head, _)| tensor(head)).collect::<Vec<_>>(), 0)
-        };
-        let heads = Linear { weight: cat(|head| &head.weight)?, bias: cat(|head| &head.bias)? };
+        let heads = || styles.heads.iter().map(|(head, _)| head);
+        let weight = self.constants.joined(&heads().map(|head| &head.weight).collect::<Vec<_>>())?;
+        let bias = self.constants.joined(&heads().map(|head| &head.bias).collect::<Vec<_>>())?;
+        let heads = Linear { weight, bias };
         let y = Shape { channels: heads.bias.elem_count(), ..shape };
         self.layer = Layer { x: shape, y, flops: self.flops(styles.places.keys()), unread: 0, conv: None };
         let values = self.linear(Operand::Value(x), shape, y, &heads, Activation::Identity)?;
