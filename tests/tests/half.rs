@@ -3,11 +3,11 @@
 //! Needs a WebGPU adapter with f16; Mesa's lavapipe has it. On one without f16 the only test is that it is refused.
 
 use candle_core::{Device, Tensor};
+use lddgan::FileConfig;
 use lddgan::ModelFile;
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
 use lddgan::graph::Recorder;
 use lddgan::layers::{Conv2d, ConvGeometry};
-use lddgan::model_file::FileConfig;
 use lddgan_tests::{configs, normal, not_run, random_model_file, values};
 use lddgan_webgpu::executor::{ConvKernel, ConvLayer, Dtype, Options};
 use lddgan_webgpu::{Error, Executor, Gpu, GpuSampler};

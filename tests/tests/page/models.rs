@@ -5,7 +5,7 @@ use std::fs;
 
 use candle_core::DType;
 use lddgan::DiffusionConfig;
-use lddgan::model_file::FileConfig;
+use lddgan::FileConfig;
 use lddgan_tests::{random_model_file, tiny_config};
 
 use crate::page::{Page, model, tiny};

@@ -1,11 +1,11 @@
 //! Schedules, forward and posterior sampling, and the sampling loop.
 
 use candle_core::{Device, Tensor};
+use lddgan::NetworkName;
 use lddgan::diffusion::Schedule;
 use lddgan::parameters::TensorMap;
 use lddgan::{AutoencoderConfig, DiffusionConfig, ModelFile};
 use lddgan_trainer::gan::reconstruction_weight;
-use lddgan_trainer::network::NetworkName;
 use lddgan_trainer::preset::{LatentNormalization, Preset};
 
 use crate::recorded::{BACKENDS, OUTPUTS, check, check_values, import, kept, large, recorded, run, values};

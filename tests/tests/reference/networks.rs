@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use candle_core::Tensor;
-use lddgan::DiffusionConfig;
 use lddgan::diffusion::Schedule;
 use lddgan::parameters::TensorMap;
-use lddgan_trainer::network::{self, NetworkName};
+use lddgan::{DiffusionConfig, NetworkName};
 
 use crate::recorded::{BACKENDS, OUTPUTS, check, import, kept, large, recorded, run, steps, values};
 

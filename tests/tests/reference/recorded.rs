@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use lddgan::NetworkName;
 use lddgan::parameters::TensorMap;
 use lddgan::{ModelFile, Provenance};
 use lddgan_trainer::backend::BackendName;
 use lddgan_trainer::import::{load_from, settings};
-use lddgan_trainer::network::{self, NetworkName};
+use lddgan_trainer::network;
 
 /// Largest error of an output, relative to the largest value of what was recorded.
 pub const OUTPUTS: f64 = 1e-4;

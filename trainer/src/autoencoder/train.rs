@@ -6,11 +6,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
-use lddgan::model_file::FileConfig;
 use lddgan::networks::{Decoder, Encoder};
 use lddgan::noise::Stream;
 use lddgan::parameters::TensorMap;
-use lddgan::{ModelFile, Provenance};
+use lddgan::{FileConfig, ModelFile, Provenance};
 
 use super::backbone::Backbone;
 use super::step::{Given, Setup, Trainer, scalar};

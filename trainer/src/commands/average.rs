@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor};
 use clap::Args;
-use lddgan::model_file::FileConfig;
+use lddgan::FileConfig;
 use lddgan::parameters::TensorMap;
 use lddgan::{ModelFile, Provenance};
 use lddgan_trainer::files::{self, read_model};
