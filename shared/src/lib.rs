@@ -24,6 +24,7 @@
 
 pub mod backend;
 pub mod check;
+pub mod compare;
 pub mod config;
 pub mod cost;
 pub mod diffusion;

@@ -11,7 +11,7 @@ mod not_run;
 mod tolerance;
 
 pub use not_run::not_run;
-pub use tolerance::Tolerance;
+pub use tolerance::{Tolerance, psnr_of_span};
 
 /// A configuration that has every feature of the networks and is small enough for a software adapter: 16x16 images,
 /// 4x4 latents, attention, odd channel counts, linear path.

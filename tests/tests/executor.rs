@@ -3,12 +3,11 @@
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
 use candle_core::Device;
-use lddgan::Graph;
 use lddgan::backend::Backend;
 use lddgan::graph::{Op, Recorder};
 use lddgan::noise::Stream;
 use lddgan::sampler::to_byte;
-use lddgan::{FileConfig, NetworkName};
+use lddgan::{FileConfig, Graph, NetworkName};
 use lddgan_tests::{faces_config, gaussian_config, not_run, random_model_file, tiny_config};
 use lddgan_webgpu::executor::summarise;
 use lddgan_webgpu::{Error, Executor, Gpu, Painter, ceilings};

@@ -1,9 +1,8 @@
 //! Exported ONNX files, run by rten, a runtime that shares no code with the networks' crate, against Candle.
 
 use candle_core::{DType, Device, Tensor};
-use lddgan::NetworkName;
 use lddgan::parameters::TensorMap;
-use lddgan::{CandleBackend, ModelFile};
+use lddgan::{CandleBackend, ModelFile, NetworkName};
 use lddgan_tests::{Tolerance, configs, normal, random_model_file, values};
 use lddgan_trainer::backend::{BackendName, Dtype};
 use lddgan_trainer::export::onnx;
@@ -13,7 +12,7 @@ use rten::{Model, Value};
 /// The model's own weights are f16 already. What an f16 file rounds beside them are a few constants; rten computes in
 /// f32 all the same.
 const TOLERANCES: [(Dtype, Tolerance); 2] =
-    [(Dtype::F32, Tolerance { max_abs: 1e-4 }), (Dtype::F16, Tolerance { max_abs: 2e-2 })];
+    [(Dtype::F32, Tolerance::Absolute(1e-4)), (Dtype::F16, Tolerance::Absolute(2e-2))];
 
 /// Runs an ONNX file on the inputs that it asks for; shape and values of the image that comes out.
 fn run(bytes: &[u8], inputs: &TensorMap, output: &str) -> ([usize; 4], Vec<f32>) {

@@ -3,7 +3,6 @@
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
 use candle_core::{Device, Tensor};
-use lddgan::FileConfig;
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
 use lddgan::diffusion::Schedule;
 use lddgan::graph::{NodeId, Recorder};
@@ -11,12 +10,12 @@ use lddgan::layers::{Conv2d, ConvGeometry, GroupNorm, Linear};
 use lddgan::networks::Discriminator;
 use lddgan::parameters::Parameters;
 use lddgan::sampler::constants;
-use lddgan::{DiffusionConfig, DiscriminatorConfig, Graph, Model, Trajectory};
+use lddgan::{DiffusionConfig, DiscriminatorConfig, FileConfig, Graph, Model, Trajectory};
 use lddgan_tests::{Tolerance, configs, gaussian, normal, not_run, random_model_file, randomize, values};
 use lddgan_webgpu::{Executor, Gpu};
 
 /// What the executors may differ by, everywhere.
-const PARITY: Tolerance = Tolerance { max_abs: 1e-4 };
+const PARITY: Tolerance = Tolerance::Absolute(1e-4);
 
 fn gpu() -> Gpu {
     // The error says what to install.

@@ -1,10 +1,9 @@
 //! Schedules, forward and posterior sampling, and the sampling loop.
 
 use candle_core::{Device, Tensor};
-use lddgan::NetworkName;
 use lddgan::diffusion::Schedule;
 use lddgan::parameters::TensorMap;
-use lddgan::{AutoencoderConfig, DiffusionConfig, ModelFile};
+use lddgan::{AutoencoderConfig, DiffusionConfig, ModelFile, NetworkName};
 use lddgan_trainer::gan::reconstruction_weight;
 use lddgan_trainer::preset::{LatentNormalization, Preset};
 

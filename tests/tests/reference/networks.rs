@@ -146,7 +146,8 @@ fn large_vq_autoencoder() {
             assert_eq!(values(&decoded["indices"]), values(&io[indices]), "{}", label(indices));
         }
         let inputs = TensorMap::from([("latent".to_string(), io["z_in"].clone())]);
-        let decoded = network::run(&file, "imported", NetworkName::Decoder, &inputs, backend, false).unwrap();
+        let decoded =
+            lddgan_trainer::network::run(&file, "imported", NetworkName::Decoder, &inputs, backend, false).unwrap();
         check(&label("not quantised"), &decoded["image"], &io["decode_noquant_of_z_in"], OUTPUTS);
     }
 }

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
-use lddgan::NetworkName;
 use lddgan::backend::{Activation, Backend, CandleBackend};
 use lddgan::networks::{Condition, ResidualBlock, WaveletDown, WaveletPyramid, WaveletUp};
 use lddgan::parameters::{Parameters, TensorMap};
-use lddgan::{AutoencoderConfig, ModelFile, Provenance};
+use lddgan::{AutoencoderConfig, ModelFile, NetworkName, Provenance};
 use lddgan_trainer::import::names::{self, Conversion};
 use lddgan_trainer::preset::Preset;
 

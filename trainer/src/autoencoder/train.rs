@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
+use lddgan::compare::psnr;
 use lddgan::networks::{Decoder, Encoder};
 use lddgan::noise::Stream;
 use lddgan::parameters::TensorMap;
@@ -136,7 +137,7 @@ impl Validation {
             let restored = super::reconstruct(encoder, decoder, &images)?.clamp(-1f32, 1f32)?;
             sum += scalar(&(restored - images)?.sqr()?.sum_all()?)?;
         }
-        Ok(super::psnr(sum / self.images.elem_count() as f64))
+        Ok(psnr(sum / self.images.elem_count() as f64, 2.0))
     }
 
     /// Pairs of original and reconstruction.

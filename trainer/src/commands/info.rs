@@ -5,11 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use lddgan::FileConfig;
-use lddgan::ModelFile;
-use lddgan::cost::{self, Cost};
 use lddgan::model_file::count_not_finite;
-use lddgan::{Cost, FileConfig, GeneratorConfig, NetworkName};
+use lddgan::{Cost, FileConfig, GeneratorConfig, ModelFile, NetworkName};
 use lddgan_trainer::checkpoint::{self, Store};
 use lddgan_trainer::import::pytorch::PytorchFile;
 use lddgan_trainer::preset::Preset;

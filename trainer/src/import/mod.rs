@@ -8,9 +8,8 @@ pub mod settings;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lddgan::FileConfig;
 use lddgan::parameters::{Shapes, TensorMap};
-use lddgan::{AutoencoderConfig, DiscriminatorConfig, GeneratorConfig, ModelFile, Provenance};
+use lddgan::{AutoencoderConfig, DiscriminatorConfig, FileConfig, GeneratorConfig, ModelFile, Provenance};
 
 use names::{Conversion, Source};
 use pytorch::{PytorchError, PytorchFile, StateDict};

@@ -1,9 +1,8 @@
 //! What the window and its worker say to each other: an array of JSON and, where something comes beside it, its bytes.
 
 use js_sys::{Array, ArrayBuffer, Uint8Array};
-use lddgan::FileConfig;
 use lddgan::check::Report;
-use lddgan::{Provenance, Recipe};
+use lddgan::{FileConfig, Provenance, Recipe};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::{JsCast, JsValue};
 
