@@ -170,7 +170,6 @@ impl Executor {
     }
 }
 
-
 impl executor::Executor for Executor {
     type Error = Error;
 

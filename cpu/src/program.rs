@@ -173,12 +173,7 @@ impl Compiler<'_> {
     }
 
     /// A constant of so many blocks, packed once however often it is used.
-    fn constant(
-        &mut self,
-        key: Key,
-        blocks: usize,
-        pack: impl FnOnce() -> Result<Vec<Block>>,
-    ) -> Result<Operand> {
+    fn constant(&mut self, key: Key, blocks: usize, pack: impl FnOnce() -> Result<Vec<Block>>) -> Result<Operand> {
         if let Some(&known) = self.known.get(&key) {
             return Ok(Operand::Constant(known));
         }

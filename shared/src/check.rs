@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::compare::{Difference, psnr};
 use crate::error::{Error, Result};
 use crate::model_file::safe_name;
 use crate::parameters::TensorMap;
@@ -18,8 +19,6 @@ const KEY: &str = "lddgan-golden";
 pub const LATENT_TOLERANCE: f64 = 1e-3;
 /// The least peak signal-to-noise ratio of an image, in dB, that passes.
 pub const IMAGE_PSNR: f64 = 40.0;
-/// Stands for the PSNR of equal images, which JSON has no number for.
-const EQUAL_PSNR: f64 = 999.0;
 
 /// Which model and seeds recorded tensors belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +43,7 @@ pub struct Golden {
 
 /// How far one stage is from the recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Difference {
+pub struct StageDifference {
     /// Of the stage.
     pub name: String,
     /// The largest absolute difference.
@@ -78,7 +77,7 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
     /// In the order of computing.
-    pub stages: Vec<Difference>,
+    pub stages: Vec<StageDifference>,
     /// Whether all stages did.
     pub passed: bool,
 }
@@ -124,7 +123,7 @@ impl Golden {
     }
 
     /// Compares each stage with what was found, in the order noise, latents, image.
-    pub fn compare(&self, found: &TensorMap) -> Result<Vec<Difference>> {
+    pub fn compare(&self, found: &TensorMap) -> Result<Vec<StageDifference>> {
         let mut names: Vec<&String> = self.stages.keys().collect();
         // x, z and noise before latents from the noisiest on, then the image.
         let rank = |name: &str| match name.parse() {
@@ -136,7 +135,7 @@ impl Golden {
         names.into_iter().map(|name| self.compare_stage(name, found)).collect()
     }
 
-    fn compare_stage(&self, name: &str, found: &TensorMap) -> Result<Difference> {
+    fn compare_stage(&self, name: &str, found: &TensorMap) -> Result<StageDifference> {
         let expected = &self.stages[name];
         let found = found.get(name).filter(|found| found.shape() == expected.shape());
         let found = found.ok_or_else(|| Error::Shape {
@@ -145,15 +144,11 @@ impl Golden {
         })?;
         let values = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
         let (expected, found) = (values(expected)?, values(found)?);
-        let differences = || expected.iter().zip(&found).map(|(a, b)| f64::from(a - b).abs());
-        let count = expected.len().max(1) as f64;
-        // Infinity for what is no number, which `max` would pass over.
-        let max_error = differences().fold(0.0, |max, x| if x.is_nan() { f64::INFINITY } else { x.max(max) });
-        let mean_error = differences().sum::<f64>() / count;
-        let squares = differences().map(|x| x * x).sum::<f64>() / count;
-        // The PSNR of what is no number is no number, and passes no comparison; `min` would pass over it.
+        let difference = Difference::between(&found, &expected)?;
+        let (max_error, mean_error) = (difference.max, difference.mean);
+        // What is not a number passes no comparison.
         let stage = name.parse();
-        let psnr = (stage == Ok(Stage::Image)).then(|| (10.0 * (4.0 / squares).log10()).clamp(f64::NEG_INFINITY, EQUAL_PSNR));
+        let psnr = (stage == Ok(Stage::Image)).then(|| psnr(difference.mean_squared, 2.0));
         let passed = match psnr {
             Some(psnr) => psnr >= IMAGE_PSNR,
             None if matches!(stage, Ok(Stage::Latent(_))) => max_error <= LATENT_TOLERANCE,
@@ -163,7 +158,7 @@ impl Golden {
         let finite = |x: f64| if x.is_finite() { x } else { f64::MAX };
         let (max_error, mean_error) = (finite(max_error), finite(mean_error));
         let psnr = psnr.map(|psnr| if psnr.is_finite() { psnr } else { f64::MIN });
-        Ok(Difference { name: name.to_string(), max_error, mean_error, psnr, passed })
+        Ok(StageDifference { name: name.to_string(), max_error, mean_error, psnr, passed })
     }
 }
 
@@ -224,7 +219,7 @@ mod tests {
                     let stage = stages.iter().find(|stage| stage.name == name).unwrap();
                     assert!(!stage.passed && stage.max_error > 1e300, "{name} {value}: {stage:?}");
                     assert!(stage.psnr.is_none_or(|psnr| psnr < 0.0), "{stage:?}");
-                    serde_json::from_str::<Difference>(&serde_json::to_string(stage).unwrap()).unwrap();
+                    serde_json::from_str::<StageDifference>(&serde_json::to_string(stage).unwrap()).unwrap();
                 }
             }
         }

@@ -25,6 +25,7 @@
 pub mod backend;
 mod batch_sampler;
 pub mod check;
+pub mod compare;
 pub mod config;
 pub mod cost;
 pub mod diffusion;
@@ -46,12 +47,15 @@ pub mod stage;
 pub use backend::{Activation, Backend, CandleBackend, FirMode};
 pub use batch_sampler::BatchSampler;
 pub use config::{
-    AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig,
+    AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, DiscriminatorConfig, FileConfig, GeneratorConfig,
+    ModelConfig,
 };
+pub use cost::Cost;
 pub use error::{Error, Result};
 pub use executor::{Compiler, Executor};
 pub use graph::{Graph, Recorder};
 pub use model_file::{Direction, ModelFile, Provenance};
+pub use networks::{Network, NetworkName};
 #[cfg(feature = "cuda")]
 pub use ops::cuda::{
     FusedAdam, KeptParameters, MovingAverages, Replay, Slot as AdamSlot, Step as AdamStep, keep_memory,

@@ -11,7 +11,7 @@ use lddgan_webgpu::{Compiler, Error, Executor, Gpu, GpuSampler, Recovery};
 use pollster::block_on;
 use wgpu::Features;
 
-const TOLERANCE: Tolerance = Tolerance { max_abs: 1e-4 };
+const TOLERANCE: Tolerance = Tolerance::Absolute(1e-4);
 
 fn gpu() -> Gpu {
     // The error says what to install.
@@ -98,7 +98,8 @@ fn a_device_that_is_lost_again_and_again_is_an_error() {
     }));
     assert!(matches!(result, Err(Error::DeviceLost(_))), "{result:?}");
     assert_eq!(batches, [4, 4, 2, 1], "a batch that is lost twice becomes smaller");
-    let reopened = sampler.compiler_mut().take_recoveries().iter().filter(|it| matches!(it, Recovery::Reopened { .. })).count();
+    let reopened =
+        sampler.compiler_mut().take_recoveries().iter().filter(|it| matches!(it, Recovery::Reopened { .. })).count();
     assert_eq!(reopened, 3);
     // What comes next starts from a device that works, or says what is wrong.
     let images = block_on(sampler.sample(&model, &[9], async |executor| executor.read("image").await));

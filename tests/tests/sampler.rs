@@ -8,7 +8,7 @@ use lddgan_tests::{Tolerance, configs, random_model_file, tiny_config, values};
 use lddgan_webgpu::Gpu;
 use pollster::block_on;
 
-const TOLERANCE: Tolerance = Tolerance { max_abs: 1e-4 };
+const TOLERANCE: Tolerance = Tolerance::Absolute(1e-4);
 
 fn gpu() -> lddgan_webgpu::Compiler {
     // The error says what to install.

@@ -155,4 +155,3 @@ fn tell_recoveries(sampler: &mut GpuSampler) {
         warn!("warning: {recovery}");
     }
 }
-

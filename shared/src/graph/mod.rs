@@ -274,7 +274,8 @@ mod tests {
 
     #[test]
     fn graphs_whose_shapes_do_not_fit_are_refused() {
-        let tensor = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+        let tensor =
+            |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
         let mut recorder = Recorder::new();
         let x = recorder.input("x", &[1, 2, 8, 8]);
         let conv = Conv2d { weight: tensor(&[4, 2, 3, 3]), bias: Some(tensor(&[4])), geometry: ConvGeometry::same(3) };

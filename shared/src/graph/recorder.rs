@@ -139,7 +139,11 @@ impl Backend for Recorder {
 
     fn upsample_nearest(&mut self, x: &NodeId, factor: usize) -> Result<NodeId> {
         let [n, c, h, w] = self.image("upsample_nearest", *x)?;
-        Ok(self.push(Op::UpsampleNearest(factor), &[*x], vec![n, c, h.saturating_mul(factor), w.saturating_mul(factor)]))
+        Ok(self.push(
+            Op::UpsampleNearest(factor),
+            &[*x],
+            vec![n, c, h.saturating_mul(factor), w.saturating_mul(factor)],
+        ))
     }
 
     fn depth_to_space(&mut self, x: &NodeId, factor: usize) -> Result<NodeId> {

@@ -199,12 +199,8 @@ fn a_newer_version_is_announced_and_replaces_the_older_one() {
     page.update(&model);
     assert_newer(&page, &older);
     let Page { browser, .. } = page;
-    let page = Page::at(
-        browser,
-        &format!("{}?seed=3&count=4&model=faces64&executor=cpu", server.address),
-        "faces64",
-        &model,
-    );
+    let page =
+        Page::at(browser, &format!("{}?seed=3&count=4&model=faces64&executor=cpu", server.address), "faces64", &model);
     page.finish();
     page.assert_faces(3..7);
 }

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use lddgan::backend::CandleBackend;
-use lddgan::model_file::FileConfig;
+use lddgan::compare::psnr;
 use lddgan::networks::{Decoder, Encoder};
 use lddgan::noise::Stream;
 use lddgan::parameters::TensorMap;
-use lddgan::{ModelFile, Provenance};
+use lddgan::{FileConfig, ModelFile, Provenance};
 
 use super::backbone::Backbone;
 use super::step::{Given, Setup, Trainer, scalar};
@@ -135,10 +135,11 @@ impl Validation {
         let mut sum = 0.0;
         for start in (0..self.count()?).step_by(PICTURE_IMAGES) {
             let images = self.images.narrow(0, start, PICTURE_IMAGES.min(self.count()? - start))?;
-            let restored = super::reconstruct(&mut CandleBackend, encoder, decoder, &images)?.detach().clamp(-1f32, 1f32)?;
+            let restored =
+                super::reconstruct(&mut CandleBackend, encoder, decoder, &images)?.detach().clamp(-1f32, 1f32)?;
             sum += scalar(&(restored - images)?.sqr()?.sum_all()?)?;
         }
-        Ok(super::psnr(sum / self.images.elem_count() as f64))
+        Ok(psnr(sum / self.images.elem_count() as f64, 2.0))
     }
 
     /// Pairs of original and reconstruction.

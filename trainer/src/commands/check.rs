@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use clap::{Args, Subcommand};
 use lddgan::ModelFile;
-use lddgan::check::{Difference, Golden, Report, Subject, stages};
+use lddgan::check::{Golden, Report, StageDifference, Subject, stages};
 use lddgan::hash::sha256;
 use lddgan_trainer::backend::BackendName;
 use lddgan_trainer::sampling::Sampler;
@@ -130,7 +130,7 @@ fn print(report: &Report) {
     }
 }
 
-fn figures(stage: &Difference) -> String {
+fn figures(stage: &StageDifference) -> String {
     let psnr = stage.psnr.map(|psnr| format!(", {psnr:.1} dB")).unwrap_or_default();
     let verdict = if stage.passed { "passed" } else { "FAILED" };
     format!("{verdict}  largest error {:.1e}, mean {:.1e}{psnr}", stage.max_error, stage.mean_error)

@@ -77,16 +77,12 @@ mod tests {
         let generator = Generator::new(vb.pp("generator"), &config.generator).unwrap();
         let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder).unwrap();
         let model = Model::new(config, generator, decoder, &Device::Cpu).unwrap();
-        assert_eq!(
-            sampling_bytes(&model, BackendName::Candle, 100).unwrap(),
-            model.record(100).unwrap().bytes()
-        );
+        assert_eq!(sampling_bytes(&model, BackendName::Candle, 100).unwrap(), model.record(100).unwrap().bytes());
         for backend in [BackendName::Candle, BackendName::Cpu] {
             let bytes = |batch: usize| sampling_bytes(&model, backend, batch).unwrap();
             assert!(check_batch(&model, backend, 16, bytes(16)).is_ok());
-            let error = |batch: usize, available: u64| {
-                check_batch(&model, backend, batch, available).unwrap_err().to_string()
-            };
+            let error =
+                |batch: usize, available: u64| check_batch(&model, backend, batch, available).unwrap_err().to_string();
             let said = error(100, bytes(7));
             assert!(said.contains("100 images at a time") && said.ends_with("--batch 7 fits"), "{said}");
             assert!(error(usize::MAX >> 40, bytes(13) + 1).ends_with("--batch 13 fits"));

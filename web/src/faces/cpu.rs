@@ -23,12 +23,7 @@ impl Cpu {
     }
 
     /// The values of the images.
-    pub async fn sample(
-        &mut self,
-        model: &Model,
-        recipes: &[Recipe],
-        speed: &mut Speed,
-    ) -> Result<Vec<f32>, String> {
+    pub async fn sample(&mut self, model: &Model, recipes: &[Recipe], speed: &mut Speed) -> Result<Vec<f32>, String> {
         self.check_memory(model)?;
         let start = now();
         let compiled = self.sampler.prepare(model, recipes.len()).await.map_err(failed)?;
@@ -74,7 +69,9 @@ impl Cpu {
         let needed = memory(model)?;
         if needed > MEMORY {
             let (needed, memory) = (size(needed), size(MEMORY));
-            return Err(format!("This model needs {needed} of memory or more for a face, and a page has {memory} at most."));
+            return Err(format!(
+                "This model needs {needed} of memory or more for a face, and a page has {memory} at most."
+            ));
         }
         self.fits = Some(model.id());
         Ok(())

@@ -245,7 +245,11 @@ impl Sampler {
     /// As [`Self::webgpu_check`], on the CPU.
     pub async fn cpu_check(&mut self, golden: &Golden) -> (Report, Result<Trajectory<Tensor>, String>) {
         let report = empty(golden.subject.clone(), "cpu", CPU);
-        (report, self.cpu.trajectory(&self.model, &golden.subject.seeds).await)
+        let trajectory = self.cpu.trajectory(&self.model, &golden.subject.seeds).await;
+        if self.has_webgpu() {
+            self.cpu.forget();
+        }
+        (report, trajectory)
     }
 
     /// All that WebGPU makes on the way to the faces of these seeds, and a report of it without stages; none if the CPU

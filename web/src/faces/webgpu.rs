@@ -181,7 +181,11 @@ impl WebGpu {
 
     /// Whether the GPU was lost since the last call, and opened again.
     pub fn take_reopened(&mut self) -> bool {
-        self.sampler.compiler_mut().take_recoveries().iter().any(|recovery| matches!(recovery, Recovery::Reopened { .. }))
+        self.sampler
+            .compiler_mut()
+            .take_recoveries()
+            .iter()
+            .any(|recovery| matches!(recovery, Recovery::Reopened { .. }))
     }
 
     /// The values of the images.

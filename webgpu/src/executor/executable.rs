@@ -44,12 +44,7 @@ impl Executor {
     }
 
     /// Like [`Self::with_options`], with constants of others.
-    pub(crate) async fn sharing(
-        gpu: &Gpu,
-        graph: &Graph,
-        options: &Options<'_>,
-        shared: &mut Shared,
-    ) -> Result<Self> {
+    pub(crate) async fn sharing(gpu: &Gpu, graph: &Graph, options: &Options<'_>, shared: &mut Shared) -> Result<Self> {
         if options.images == Dtype::F16 && !gpu.has_f16() {
             return Err(Error::NoF16(gpu.name().to_string()));
         }

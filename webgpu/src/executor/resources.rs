@@ -375,7 +375,8 @@ mod tests {
             let number = if text == missing { lines - 1 } else { lines };
             assert!(reason.contains(&format!(">{number:4} | {line}")), "{reason}");
         }
-        let error = pollster::block_on(Resources::new(&gpu, &program("fn other() {}"), &mut Shared::default())).unwrap_err();
+        let error =
+            pollster::block_on(Resources::new(&gpu, &program("fn other() {}"), &mut Shared::default())).unwrap_err();
         assert!(matches!(&error, Error::Shader { kernel, .. } if kernel.starts_with("broken")), "{error}");
     }
 }

@@ -33,6 +33,9 @@ pub struct Web {
     /// Take the computer's GPU; without this, the software adapter that comes with Chromium
     #[arg(long)]
     gpu: bool,
+    /// Time WebAssembly alone: software adapters are slow
+    #[arg(long)]
+    cpu: bool,
     /// File that gets the figures
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -123,7 +126,7 @@ fn prepare(folder: &Path, options: &Web) -> Result<()> {
         ["run", "--release", "--package", "lddgan-trainer", "--", "export", "--model", model.as_str(), "--onnx"];
     run(command("cargo", export).arg(folder))?;
     fs::copy(workspace::root().join(&options.model), folder.join("model.safetensors")).context(model)?;
-    let settings = serde_json::json!({ "batches": options.batches, "seconds": options.seconds });
+    let settings = serde_json::json!({ "batches": options.batches, "seconds": options.seconds, "cpu": options.cpu });
     fs::write(folder.join("settings.json"), settings.to_string())?;
     fs::write(folder.join("web.html"), include_str!("web.html"))?;
     fs::write(folder.join("web.js"), include_str!("web.js"))?;
@@ -155,14 +158,14 @@ impl Drop for Browser {
     }
 }
 
-/// The figures in Markdown: for each network and batch, the runtimes, each beside ours under WebGPU.
+/// The figures in Markdown: for each network and batch, the runtimes, each beside the first.
 fn table(report: &Report) -> String {
     let Report { adapter, browser, first, times, .. } = report;
     let FirstImage { program, load, compile, image } = first;
     let mut text = format!(
         "{browser}, {adapter}\n\nTo the first image: program {program:.0} ms, model and device {load:.0} ms, pipelines and \
          weights {compile:.0} ms, image {image:.0} ms.\n\n| network | batch | runtime | median | fastest to slowest | \
-         ratio to ours, WebGPU | difference |\n|---|---|---|---|---|---|---|\n"
+         ratio to the first | difference |\n|---|---|---|---|---|---|---|\n"
     );
     for time in times {
         let same = |other: &&Time| (&other.network, other.batch) == (&time.network, time.batch);

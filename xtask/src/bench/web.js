@@ -3,7 +3,7 @@
 import init, { Bench } from "./lddgan/lddgan_web.js";
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.webgpu.min.mjs";
 
-const { batches, seconds } = await (await fetch("settings.json")).json();
+const { batches, seconds, cpu } = await (await fetch("settings.json")).json();
 
 const log = (text) => fetch("log", { method: "POST", body: text });
 
@@ -45,7 +45,7 @@ async function runtimes(bench, network, batch) {
   const inputs = {};
   for (const name of bench.inputs(network)) {
     const shape = bench.shape(network, name, batch);
-    inputs[name] = new ort.Tensor("float32", bench.values(name, shape), Array.from(shape));
+    inputs[name] = new ort.Tensor("float32", bench.values(network, name, batch), Array.from(shape));
   }
   if (network === "generator") {
     inputs.t = new ort.Tensor("int64", new BigInt64Array(batch).fill(BigInt(bench.step())), [batch]);
@@ -57,12 +57,17 @@ async function runtimes(bench, network, batch) {
       return results[session.outputNames[0]].data;
     };
   };
+  bench.compile_for_cpu(network, batch);
+  const onCpu = {
+    "ours, WebAssembly": async () => bench.cpu(network, batch),
+    "onnxruntime-web, WebAssembly": await peer("wasm"),
+  };
+  if (cpu) return onCpu;
   await bench.compile(network, batch);
   return {
     "ours, WebGPU": () => bench.webgpu(network, batch),
     "onnxruntime-web, WebGPU": await peer("webgpu"),
-    "ours, Candle in WebAssembly": async () => bench.candle(network, batch),
-    "onnxruntime-web, WebAssembly": await peer("wasm"),
+    ...onCpu,
   };
 }
 

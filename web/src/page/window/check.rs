@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use lddgan::check::{Difference, IMAGE_PSNR, LATENT_TOLERANCE, Report};
+use lddgan::check::{IMAGE_PSNR, LATENT_TOLERANCE, Report, StageDifference};
 use wasm_bindgen::prelude::*;
 use web_sys::{Element, HtmlButtonElement, HtmlElement};
 
@@ -80,7 +80,7 @@ impl Check {
     }
 }
 
-fn table(section: &Element, stages: &[Difference]) -> Result<(), JsValue> {
+fn table(section: &Element, stages: &[StageDifference]) -> Result<(), JsValue> {
     let table = append(section, "table", "")?;
     let head = append(&append(&table, "thead", "")?, "tr", "")?;
     for title in ["Stage", "Largest error", "Mean", "PSNR", ""] {
