@@ -161,6 +161,9 @@ impl Node {
     }
 }
 
+/// More than any memory holds, so that sizes in bytes can be computed with.
+const MOST_NUMBERS: u64 = 1 << 40;
+
 /// What it takes to compute a node.
 struct Work {
     /// For each number of the result.
@@ -216,8 +219,7 @@ impl Graph {
             if shape.contains(&0) {
                 return fail(format!("has the empty shape {shape:?}"));
             }
-            // Executors round channels up, to 16 at most.
-            if product(shape).saturating_mul(16 * 4) > isize::MAX as u64 {
+            if product(shape) > MOST_NUMBERS.min(usize::MAX as u64) {
                 return fail(format!("has the shape {shape:?}, which is too large"));
             }
             let value = op.apply(&mut recorder, &inputs.iter().collect::<Vec<_>>())?;
