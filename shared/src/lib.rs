@@ -27,6 +27,7 @@ pub mod check;
 pub mod config;
 pub mod cost;
 pub mod diffusion;
+pub mod directions;
 pub mod error;
 pub mod graph;
 pub mod haar;
@@ -44,6 +45,7 @@ pub use backend::{Activation, Backend, CandleBackend, FirMode};
 pub use config::{
     AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig,
 };
+pub use directions::Directions;
 pub use error::{Error, Result};
 pub use graph::{Graph, Recorder};
 pub use model_file::{Direction, ModelFile, Provenance};

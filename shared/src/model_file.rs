@@ -58,12 +58,12 @@ pub struct Provenance {
     pub metrics: BTreeMap<String, f64>,
     /// Git revision of the trainer.
     pub revision: String,
-    /// What the principal modes are called that images can be moved along, see [`crate::Shifts`].
+    /// What the directions are called that images can be moved along, see [`crate::Shifts`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub directions: Vec<Direction>,
 }
 
-/// A mode, and in a word what it changes.
+/// A direction, and in a word what it changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Direction {
     /// Its number, from the strongest on.
@@ -109,7 +109,7 @@ struct Metadata {
 }
 
 /// A model file in memory. Tensors are named after their networks: `generator.…`, `decoder.…`, `encoder.…`,
-/// `discriminator.…`.
+/// `discriminator.…`; what images can be moved along is `directions.…`, see [`crate::Directions`].
 #[derive(Debug, Clone)]
 pub struct ModelFile {
     /// What rebuilds the networks.
@@ -185,7 +185,10 @@ impl ModelFile {
             latent_scale: self.config.latent_scale.clone(),
         };
         config.validate()?;
-        let weights = Weights::new(self.tensors.clone());
+        let directions = self.tensors_of("directions");
+        let mut networks = self.tensors.clone();
+        networks.retain(|name, _| !directions.contains_key(name));
+        let weights = Weights::new(networks);
         let vb = weights.var_builder(device);
         let generator = Generator::new(vb.pp("generator"), &config.generator)?;
         let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder)?;
@@ -193,7 +196,7 @@ impl ModelFile {
             Encoder::new(vb.pp("encoder"), &config.autoencoder)?;
         }
         weights.finish(file)?;
-        Model::new(config, generator, decoder, device)
+        Model::new(config, generator, decoder, device)?.with_directions(&directions, file)
     }
 
     /// Builds encoder and decoder.
@@ -225,7 +228,7 @@ impl ModelFile {
         self.network("discriminator", file, device, |vb| Discriminator::new(vb, config))
     }
 
-    /// The tensors of one network.
+    /// The tensors of one network, or of the `directions`.
     pub fn tensors_of(&self, network: &str) -> TensorMap {
         let own = self.tensors.iter().filter(|(name, _)| name.split('.').next() == Some(network));
         own.map(|(name, tensor)| (name.clone(), tensor.clone())).collect()

@@ -3,7 +3,7 @@
 use candle_core::DType;
 use image::RgbImage;
 use lddgan::{Direction, Mix, Recipe, Shifts};
-use lddgan_tests::{gaussian_config, random_model_file, tiny_config};
+use lddgan_tests::{directions, gaussian_config, random_model_file, tiny_config};
 
 use crate::page::{Page, assert_different, assert_same};
 
@@ -79,6 +79,18 @@ fn sliders_move_the_faces_along_directions() {
     page.browser.wait("the address", || !page.browser.address().contains("direction"));
     page.finish();
     page.assert_grid(moved(&[]));
+}
+
+#[test]
+fn directions_that_stand_in_the_file_move_the_faces() {
+    let mut file = random_model_file(&tiny_config(), 1).expect("the configuration is valid");
+    file.tensors.extend(directions(2));
+    let bytes = file.to_bytes(DType::F16).expect("tensors can be written to memory");
+    let page = Page::with_model("tiny", &bytes, "?seed=2&count=4&direction=1=-2&model=tiny&executor=candle");
+    page.finish();
+    page.assert_grid(moved(&[(1, -2.0)]));
+    page.open_panels();
+    assert_eq!(page.browser.run("return document.querySelectorAll('#sliders input').length"), 2);
 }
 
 #[test]
