@@ -4,6 +4,7 @@ mod common;
 
 use common::model;
 use lddgan::backend::Backend;
+use lddgan::compare::Difference;
 use lddgan::graph::{Graph, Op, Recorder};
 use lddgan_cpu::{Algorithm, Error, Executor, instruction_sets};
 
@@ -100,8 +101,7 @@ fn all_instruction_sets_make_the_same_image() {
     let sets = instruction_sets();
     let expected = image(sets[0]);
     for set in &sets[1..] {
-        let differences = image(*set).into_iter().zip(&expected).map(|(a, b)| (a - b).abs());
-        let largest = differences.fold(0.0, f32::max);
+        let largest = Difference::between(&image(*set), &expected).unwrap().max;
         assert!(largest < 1e-4, "{set:?} differs from {:?} by {largest}", sets[0]);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::compare::{Difference, psnr};
 use crate::error::{Error, Result};
 use crate::model_file::safe_name;
 use crate::parameters::TensorMap;
@@ -16,8 +17,6 @@ const KEY: &str = "lddgan-golden";
 pub const LATENT_TOLERANCE: f64 = 1e-3;
 /// The least peak signal-to-noise ratio of an image, in dB, that passes.
 pub const IMAGE_PSNR: f64 = 40.0;
-/// Stands for the PSNR of equal images, which JSON has no number for.
-const EQUAL_PSNR: f64 = 999.0;
 
 /// Which model and seeds recorded tensors belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,14 +142,10 @@ impl Golden {
         })?;
         let values = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
         let (expected, found) = (values(expected)?, values(found)?);
-        let differences = || expected.iter().zip(&found).map(|(a, b)| f64::from(a - b).abs());
-        let count = expected.len().max(1) as f64;
-        // Infinity for what is no number, which `max` would pass over.
-        let max_error = differences().fold(0.0, |max, x| if x.is_nan() { f64::INFINITY } else { x.max(max) });
-        let mean_error = differences().sum::<f64>() / count;
-        let squares = differences().map(|x| x * x).sum::<f64>() / count;
-        // The PSNR of what is no number is no number, and passes no comparison; `min` would pass over it.
-        let psnr = (name == "image").then(|| (10.0 * (4.0 / squares).log10()).clamp(f64::NEG_INFINITY, EQUAL_PSNR));
+        let difference = Difference::between(&found, &expected)?;
+        let (max_error, mean_error) = (difference.max, difference.mean);
+        // What is not a number passes no comparison.
+        let psnr = (name == "image").then(|| psnr(difference.mean_squared, 2.0));
         let passed = match psnr {
             Some(psnr) => psnr >= IMAGE_PSNR,
             None if name.starts_with("latent/") => max_error <= LATENT_TOLERANCE,

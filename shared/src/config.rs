@@ -19,6 +19,40 @@ pub struct ModelConfig {
     pub latent_scale: Vec<f32>,
 }
 
+/// The settings of any networks: of those that a file holds, one alone or a whole model, or of all that a preset trains.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileConfig {
+    /// Of encoder and decoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoencoder: Option<AutoencoderConfig>,
+    /// Of the generator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<GeneratorConfig>,
+    /// The noise schedule that the generator was trained with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diffusion: Option<DiffusionConfig>,
+    /// See [`ModelConfig::latent_scale`]; empty where there is no generator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latent_scale: Vec<f32>,
+    /// Of the discriminator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discriminator: Option<DiscriminatorConfig>,
+}
+
+impl From<ModelConfig> for FileConfig {
+    fn from(model: ModelConfig) -> Self {
+        let ModelConfig { generator, autoencoder, diffusion, latent_scale } = model;
+        Self {
+            autoencoder: Some(autoencoder),
+            generator: Some(generator),
+            diffusion: Some(diffusion),
+            latent_scale,
+            discriminator: None,
+        }
+    }
+}
+
 /// NCSN++ U-Net as LDDGAN uses it (reference: `NCSNpp`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

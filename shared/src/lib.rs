@@ -24,6 +24,7 @@
 
 pub mod backend;
 pub mod check;
+pub mod compare;
 pub mod config;
 pub mod cost;
 pub mod diffusion;
@@ -43,12 +44,15 @@ pub mod sampler;
 
 pub use backend::{Activation, Backend, CandleBackend, FirMode};
 pub use config::{
-    AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig,
+    AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, DiscriminatorConfig, FileConfig, GeneratorConfig,
+    ModelConfig,
 };
+pub use cost::Cost;
 pub use directions::Directions;
 pub use error::{Error, Result};
 pub use graph::{Graph, Recorder};
 pub use model_file::{Direction, ModelFile, Provenance};
+pub use networks::{Network, NetworkName};
 #[cfg(feature = "cuda")]
 pub use ops::cuda::{
     FusedAdam, KeptParameters, MovingAverages, Replay, Slot as AdamSlot, Step as AdamStep, keep_memory,

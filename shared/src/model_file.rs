@@ -9,37 +9,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::config::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig};
+use crate::config::{FileConfig, ModelConfig};
+use crate::directions;
 use crate::error::{Error, Result};
 use crate::hash::hex;
-use crate::networks::{Decoder, Discriminator, Encoder, Generator};
+use crate::networks::{Decoder, Encoder, Generator, Network, NetworkName};
 use crate::parameters::{TensorMap, Weights};
 use crate::sampler::Model;
 
 /// The key in the safetensors metadata that holds ours, and the version of its layout.
 const KEY: &str = "lddgan";
 const VERSION: u32 = 1;
-
-/// The configuration of what a file holds: one network alone, or a whole model.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileConfig {
-    /// Of encoder and decoder, as far as the file has them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub autoencoder: Option<AutoencoderConfig>,
-    /// Of the generator, if the file has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generator: Option<GeneratorConfig>,
-    /// The noise schedule that the generator was trained with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub diffusion: Option<DiffusionConfig>,
-    /// See [`ModelConfig::latent_scale`]; empty where there is no generator.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub latent_scale: Vec<f32>,
-    /// Of the discriminator, if the file has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub discriminator: Option<DiscriminatorConfig>,
-}
 
 /// How the weights came about.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -185,14 +165,13 @@ impl ModelFile {
             latent_scale: self.config.latent_scale.clone(),
         };
         config.validate()?;
-        let directions = self.tensors_of("directions");
-        let mut networks = self.tensors.clone();
-        networks.retain(|name, _| !directions.contains_key(name));
+        let (directions, networks): (TensorMap, TensorMap) =
+            self.tensors.clone().into_iter().partition(|(name, _)| name.starts_with(directions::PREFIX));
         let weights = Weights::new(networks);
         let vb = weights.var_builder(device);
         let generator = Generator::new(vb.pp("generator"), &config.generator)?;
         let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder)?;
-        if self.has("encoder") {
+        if self.has(NetworkName::Encoder) {
             Encoder::new(vb.pp("encoder"), &config.autoencoder)?;
         }
         weights.finish(file)?;
@@ -207,44 +186,40 @@ impl ModelFile {
     /// Builds the encoder; `file` is for errors.
     pub fn encoder(&self, file: &str, device: &Device) -> Result<Encoder> {
         let config = self.need(&self.config.autoencoder, "autoencoder", file)?;
-        self.network("encoder", file, device, |vb| Encoder::new(vb, config))
+        self.build(NetworkName::Encoder, file, device, |vb| Encoder::new(vb, config))
     }
 
     /// Builds the decoder; `file` is for errors.
     pub fn decoder(&self, file: &str, device: &Device) -> Result<Decoder> {
         let config = self.need(&self.config.autoencoder, "autoencoder", file)?;
-        self.network("decoder", file, device, |vb| Decoder::new(vb, config))
+        self.build(NetworkName::Decoder, file, device, |vb| Decoder::new(vb, config))
     }
 
-    /// Builds the generator; `file` is for errors.
-    pub fn generator(&self, file: &str, device: &Device) -> Result<Generator> {
-        let config = self.need(&self.config.generator, "generator", file)?;
-        self.network("generator", file, device, |vb| Generator::new(vb, config))
+    /// Builds any network; `file` is for errors.
+    pub fn network(&self, name: NetworkName, file: &str, device: &Device) -> Result<Network> {
+        if !name.is_described_by(&self.config) {
+            return Err(self.missing(name.as_str(), file));
+        }
+        self.build(name, file, device, |vb| Network::new(name, &self.config, vb))
     }
 
-    /// Builds the discriminator; `file` is for errors.
-    pub fn discriminator(&self, file: &str, device: &Device) -> Result<Discriminator> {
-        let config = self.need(&self.config.discriminator, "discriminator", file)?;
-        self.network("discriminator", file, device, |vb| Discriminator::new(vb, config))
-    }
-
-    /// The tensors of one network, or of the `directions`.
-    pub fn tensors_of(&self, network: &str) -> TensorMap {
-        let own = self.tensors.iter().filter(|(name, _)| name.split('.').next() == Some(network));
+    /// The tensors of one network.
+    pub fn tensors_of(&self, network: NetworkName) -> TensorMap {
+        let own = self.tensors.iter().filter(|(name, _)| is_of(name, network));
         own.map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
     }
 
     /// Builds one network from its own tensors, and checks that each of them is used.
-    fn network<N>(
+    fn build<N>(
         &self,
-        name: &str,
+        name: NetworkName,
         file: &str,
         device: &Device,
         build: impl FnOnce(VarBuilder) -> Result<N>,
     ) -> Result<N> {
         let weights = Weights::new(self.tensors_of(name));
-        let network = build(weights.var_builder(device).pp(name))?;
-        weights.finish(file).map_err(|error| if self.has(name) { error } else { self.missing(name, file) })?;
+        let network = build(weights.var_builder(device).pp(name.as_str()))?;
+        weights.finish(file).map_err(|error| if self.has(name) { error } else { self.missing(name.as_str(), file) })?;
         Ok(network)
     }
 
@@ -254,14 +229,20 @@ impl ModelFile {
 
     /// The error of a file that lacks a network or its settings; says what it does hold.
     fn missing(&self, name: &str, file: &str) -> Error {
-        let networks = ["generator", "encoder", "decoder", "discriminator"].into_iter().filter(|name| self.has(name));
+        let networks = NetworkName::ALL.into_iter().filter(|&name| self.has(name)).map(NetworkName::as_str);
         let held = networks.collect::<Vec<_>>().join(", ");
         Error::ModelFile { file: file.to_string(), reason: format!("holds no {name}, only {held}") }
     }
 
-    fn has(&self, network: &str) -> bool {
-        self.tensors.keys().any(|name| name.split('.').next() == Some(network))
+    /// Whether it has tensors of a network.
+    pub fn has(&self, network: NetworkName) -> bool {
+        self.tensors.keys().any(|name| is_of(name, network))
     }
+}
+
+/// Whether a tensor of this name belongs to a network.
+fn is_of(name: &str, network: NetworkName) -> bool {
+    name.split('.').next() == Some(network.as_str())
 }
 
 /// The number of values in a tensor that are not finite.

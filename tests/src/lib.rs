@@ -1,17 +1,17 @@
 //! What the tests that span crates share.
 
 use candle_core::{DType, Device, Tensor};
-use lddgan::model_file::FileConfig;
-use lddgan::networks::{Decoder, Encoder, Generator};
 use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
-use lddgan::{AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, ModelFile, Provenance};
+use lddgan::{
+    AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, FileConfig, ModelFile, Network, Provenance,
+};
 
 mod not_run;
 mod tolerance;
 
 pub use not_run::not_run;
-pub use tolerance::Tolerance;
+pub use tolerance::{Tolerance, psnr_of_span};
 
 /// A configuration that has every feature of the networks and is small enough for a software adapter: 16x16 images,
 /// 4x4 latents, attention, odd channel counts, linear path.
@@ -162,12 +162,8 @@ pub fn random_model_file(config: &FileConfig, seed: u64) -> lddgan::Result<Model
     });
     let parameters = Parameters::new(seed, &Device::Cpu).with_constants(&given)?;
     let vb = parameters.var_builder();
-    if let Some(autoencoder) = &config.autoencoder {
-        Encoder::new(vb.pp("encoder"), autoencoder)?;
-        Decoder::new(vb.pp("decoder"), autoencoder)?;
-    }
-    if let Some(generator) = &config.generator {
-        Generator::new(vb.pp("generator"), generator)?;
+    for name in config.networks() {
+        Network::new(name, config, vb.pp(name))?;
     }
     randomize(&parameters, seed)?;
     let provenance = Provenance { name: "random".to_string(), ..Default::default() };

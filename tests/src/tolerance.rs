@@ -1,30 +1,41 @@
 //! How much two results may differ.
 
-/// The largest absolute difference that is allowed.
+use lddgan::compare::{Difference, psnr};
+
+/// The largest difference that is allowed.
 #[derive(Debug, Clone, Copy)]
-pub struct Tolerance {
-    pub max_abs: f32,
+pub enum Tolerance {
+    /// Of any value.
+    Absolute(f64),
+    /// As a share of the largest expected value.
+    Relative(f64),
 }
 
 impl Tolerance {
     /// Panics, naming the worst element, unless both are equal within the tolerance. Both have the values of a tensor
     /// of shape `dims`; `label` says what is compared. Prints the error that there was.
-    pub fn check(&self, found: &[f32], expected: &[f32], dims: &[usize], label: &str) {
-        assert_eq!(found.len(), expected.len(), "{label}: different sizes");
-        let errors = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
-        // A difference of NaN is the worst of all.
-        let worst = errors.enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
-        let (index, error) = worst.unwrap_or_else(|| panic!("{label}: nothing to compare"));
-        let place = place(index, dims);
+    pub fn check<T: Copy + Into<f64>>(self, found: &[T], expected: &[T], dims: &[usize], label: &str) {
+        let difference = Difference::between(found, expected).unwrap_or_else(|error| panic!("{label}: {error}"));
+        let (error, allowed, kind) = match self {
+            Self::Absolute(allowed) => (difference.max, allowed, "max abs error"),
+            Self::Relative(allowed) => (difference.relative(), allowed, "max error of the largest value"),
+        };
+        let (found, expected): (f64, f64) = (found[difference.index].into(), expected[difference.index].into());
         assert!(
-            error <= self.max_abs,
-            "{label}: max abs error {error:e} > {:e} at {place:?} of {dims:?}: {} instead of {}",
-            self.max_abs,
-            found[index],
-            expected[index]
+            error <= allowed,
+            "{label}: {kind} {error:e} > {allowed:e} at {:?} of {dims:?}: {found} instead of {expected}",
+            place(difference.index, dims)
         );
-        println!("{label}: max abs error {error:.1e}");
+        println!("{label}: {kind} {error:.1e}");
     }
+}
+
+/// Peak signal-to-noise ratio in dB, the peak being the span of what is expected.
+pub fn psnr_of_span(found: &[f32], expected: &[f32]) -> f64 {
+    let difference = Difference::between(found, expected).unwrap_or_else(|error| panic!("{error}"));
+    let largest = expected.iter().copied().fold(f32::MIN, f32::max);
+    let smallest = expected.iter().copied().fold(f32::MAX, f32::min);
+    psnr(difference.mean_squared, f64::from(largest - smallest))
 }
 
 /// The coordinates of the element `index`.

@@ -14,7 +14,7 @@ use lddgan_tests::{Tolerance, normal, values};
 use lddgan_webgpu::executor::{ConvKernel, ConvLayer, Dtype, Options};
 use lddgan_webgpu::{Executor, Gpu};
 
-const TOLERANCE: Tolerance = Tolerance { max_abs: 1e-4 };
+const TOLERANCE: Tolerance = Tolerance::Absolute(1e-4);
 
 /// A convolution and what is fused into it.
 #[derive(Debug, Clone, Copy)]

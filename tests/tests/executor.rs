@@ -3,12 +3,11 @@
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
 use candle_core::Device;
-use lddgan::Graph;
 use lddgan::backend::Backend;
 use lddgan::graph::{Op, Recorder};
-use lddgan::model_file::FileConfig;
 use lddgan::noise::Stream;
 use lddgan::sampler::to_byte;
+use lddgan::{FileConfig, Graph, NetworkName};
 use lddgan_tests::{faces_config, gaussian_config, not_run, random_model_file, tiny_config};
 use lddgan_webgpu::executor::summarise;
 use lddgan_webgpu::{Error, Executor, Gpu, Painter, ceilings};
@@ -126,8 +125,9 @@ fn folded(graph: &Graph) -> u64 {
 fn every_dispatch_is_timed() {
     let gpu = gpu();
     let config = tiny_config();
-    let decoder = random_model_file(&config, 1).unwrap().decoder("random", &Device::Cpu).unwrap();
-    let graph = decoder.record(config.autoencoder.as_ref().unwrap()).unwrap();
+    let file = random_model_file(&config, 1).unwrap();
+    let decoder = file.network(NetworkName::Decoder, "random", &Device::Cpu).unwrap();
+    let graph = decoder.record(&decoder.shapes(&config, 1).unwrap()).unwrap();
     let executor = block_on(Executor::new(&gpu, &graph)).unwrap();
     let latent = Stream::new(1, 0, "latent").normals(3 * 4 * 4);
     let profile = || block_on(executor.profile([("latent", latent.as_slice())]));

@@ -3,12 +3,11 @@
 //! Needs a WebGPU adapter with f16; Mesa's lavapipe has it. On one without f16 the only test is that it is refused.
 
 use candle_core::{Device, Tensor};
-use lddgan::ModelFile;
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
 use lddgan::graph::Recorder;
 use lddgan::layers::{Conv2d, ConvGeometry};
-use lddgan::model_file::FileConfig;
-use lddgan_tests::{configs, normal, not_run, random_model_file, values};
+use lddgan::{FileConfig, ModelFile};
+use lddgan_tests::{configs, normal, not_run, psnr_of_span, random_model_file, values};
 use lddgan_webgpu::executor::{ConvKernel, ConvLayer, Dtype, Options};
 use lddgan_webgpu::{Error, Executor, Gpu, GpuSampler};
 use pollster::block_on;
@@ -27,23 +26,13 @@ fn gpu() -> Option<Gpu> {
     None
 }
 
-/// Peak signal-to-noise ratio in dB, the peak being the span of what is expected.
-fn psnr(found: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let errors = found.iter().zip(expected).map(|(found, expected)| f64::from(found - expected).powi(2));
-    let error = errors.sum::<f64>() / found.len() as f64;
-    let largest = expected.iter().copied().fold(f32::MIN, f32::max);
-    let smallest = expected.iter().copied().fold(f32::MAX, f32::min);
-    20.0 * f64::from(largest - smallest).log10() - 10.0 * error.log10()
-}
-
 /// Runs a recording with outputs `y` on inputs that are named by their numbers, and compares.
 fn check(gpu: &Gpu, recorder: Recorder, kernel: ConvKernel, inputs: &[&Tensor], expected: &Tensor, label: &str) {
     let options = Options { convolutions: &|_| kernel, images: Dtype::F16 };
     let executor = block_on(Executor::with_options(gpu, &recorder.finish(), &options)).unwrap();
     let inputs: Vec<_> = inputs.iter().enumerate().map(|(i, tensor)| (i.to_string(), values(tensor))).collect();
     executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice()))).unwrap();
-    let ratio = psnr(&block_on(executor.read("y")).unwrap(), &values(expected));
+    let ratio = psnr_of_span(&block_on(executor.read("y")).unwrap(), &values(expected));
     println!("{label}: PSNR {ratio:.1} dB");
     assert!(ratio >= 40.0, "{label}: PSNR {ratio:.1} dB");
     // Exact numbers would mean that f16 was never used.
@@ -153,7 +142,7 @@ fn gaussian_starts() {
         sampler.forget();
         let latents = block_on(sampler.sample(&model, &[7u64, 8], async |executor| executor.read("latent/0").await));
         let expected = model.sample_seeds(&[7u64, 8], &Device::Cpu).unwrap().latents.pop().unwrap();
-        let ratio = psnr(&latents.unwrap().concat(), &values(&expected));
+        let ratio = psnr_of_span(&latents.unwrap().concat(), &values(&expected));
         println!("{name}: PSNR {ratio:.1} dB");
         assert!((40.0..120.0).contains(&ratio), "{name}: PSNR {ratio:.1} dB");
     }
@@ -172,7 +161,7 @@ fn faces() {
         sampler.forget();
         let faces = block_on(sampler.sample(&model, &[7u64], async |executor| executor.read("image").await));
         let expected = values(&model.sample_seeds(&[7u64], &Device::Cpu).unwrap().image);
-        let ratio = psnr(&faces.unwrap().concat(), &expected);
+        let ratio = psnr_of_span(&faces.unwrap().concat(), &expected);
         println!("{name}: PSNR {ratio:.1} dB");
         assert!((40.0..120.0).contains(&ratio), "{name}: PSNR {ratio:.1} dB");
     }

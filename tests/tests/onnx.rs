@@ -2,17 +2,17 @@
 
 use candle_core::{DType, Device, Tensor};
 use lddgan::parameters::TensorMap;
-use lddgan::{CandleBackend, ModelFile};
+use lddgan::{CandleBackend, ModelFile, NetworkName};
 use lddgan_tests::{Tolerance, configs, normal, random_model_file, values};
 use lddgan_trainer::backend::{BackendName, Dtype};
 use lddgan_trainer::export::onnx;
-use lddgan_trainer::network::{self, NetworkName};
+use lddgan_trainer::network;
 use rten::{Model, Value};
 
 /// The model's own weights are f16 already. What an f16 file rounds beside them are a few constants; rten computes in
 /// f32 all the same.
 const TOLERANCES: [(Dtype, Tolerance); 2] =
-    [(Dtype::F32, Tolerance { max_abs: 1e-4 }), (Dtype::F16, Tolerance { max_abs: 2e-2 })];
+    [(Dtype::F32, Tolerance::Absolute(1e-4)), (Dtype::F16, Tolerance::Absolute(2e-2))];
 
 /// Runs an ONNX file on the inputs that it asks for; shape and values of the image that comes out.
 fn run(bytes: &[u8], inputs: &TensorMap, output: &str) -> ([usize; 4], Vec<f32>) {
@@ -42,7 +42,10 @@ fn check(name: &str, file: &ModelFile) {
     let decoder = file.decoder("random", &Device::Cpu).unwrap();
     for (dtype, tolerance) in TOLERANCES {
         let files = onnx(file, "random", dtype).unwrap();
-        assert_eq!(files.iter().map(|file| file.network).collect::<Vec<_>>(), ["generator", "decoder"]);
+        assert_eq!(
+            files.iter().map(|file| file.network).collect::<Vec<_>>(),
+            [NetworkName::Generator, NetworkName::Decoder]
+        );
         for batch in [1, 3] {
             let x = normal("x", &[batch, generator.latent_channels, generator.latent_size, generator.latent_size]);
             let t = Tensor::arange(1, batch as i64 + 1, &Device::Cpu).unwrap();

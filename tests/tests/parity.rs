@@ -7,18 +7,17 @@ use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
 use lddgan::diffusion::Schedule;
 use lddgan::graph::{NodeId, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry, GroupNorm, Linear};
-use lddgan::model_file::FileConfig;
 use lddgan::networks::Discriminator;
 use lddgan::parameters::Parameters;
 use lddgan::sampler::constants;
-use lddgan::{DiffusionConfig, DiscriminatorConfig, Graph, Model, ModelFile, Recipe, Shifts, Trajectory};
+use lddgan::{DiffusionConfig, DiscriminatorConfig, FileConfig, Graph, Model, ModelFile, Recipe, Shifts, Trajectory};
 use lddgan_tests::{
     Tolerance, configs, directions, gaussian, normal, not_run, random_model_file, randomize, tiny_config, values,
 };
 use lddgan_webgpu::{Executor, Gpu};
 
 /// What the executors may differ by, everywhere.
-const PARITY: Tolerance = Tolerance { max_abs: 1e-4 };
+const PARITY: Tolerance = Tolerance::Absolute(1e-4);
 
 fn gpu() -> Gpu {
     // The error says what to install.

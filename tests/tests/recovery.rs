@@ -11,7 +11,7 @@ use lddgan_webgpu::{Error, Executor, Gpu, GpuSampler, Recovery};
 use pollster::block_on;
 use wgpu::Features;
 
-const TOLERANCE: Tolerance = Tolerance { max_abs: 1e-4 };
+const TOLERANCE: Tolerance = Tolerance::Absolute(1e-4);
 
 fn gpu() -> Gpu {
     // The error says what to install.

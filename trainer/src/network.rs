@@ -1,109 +1,18 @@
 //! Running one network of a model file on given tensors, with any backend.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use lddgan::backend::{CandleBackend, nearest_codes};
 use lddgan::diffusion::Schedule;
-use lddgan::networks::{Decoder, Discriminator, Encoder, Generator, LOG_VARIANCE_RANGE};
+use lddgan::networks::{Dimension, Input, LOG_VARIANCE_RANGE};
 use lddgan::parameters::TensorMap;
-use lddgan::{Backend, Graph, ModelFile, Recorder};
+use lddgan::{FileConfig, Graph, ModelFile, Network, NetworkName};
 use lddgan_webgpu::{Executor, Gpu};
 
 use crate::backend::{BackendName, device};
 
-/// A network that can be run by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum NetworkName {
-    /// x, t, z to x0
-    Generator,
-    /// x to latent (KL: also mean and logvar)
-    Encoder,
-    /// latent to image (VQ: also indices)
-    Decoder,
-    /// x_t, t, x_tp1 to logits
-    Discriminator,
-}
-
-/// A network with its weights.
-enum Network {
-    Generator(Box<Generator>),
-    Encoder(Encoder),
-    Decoder { decoder: Decoder, quantize: bool },
-    Discriminator(Box<Discriminator>),
-}
-
-/// What one dimension of an input must be; the first is the batch.
-#[derive(Clone, Copy)]
-enum Dimension {
-    Exactly(usize),
-    MultipleOf(usize),
-}
-
-impl std::fmt::Display for Dimension {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exactly(size) => write!(f, "{size}"),
-            Self::MultipleOf(1) => write!(f, "any"),
-            Self::MultipleOf(size) => write!(f, "multiple of {size}"),
-        }
-    }
-}
-
-impl Dimension {
-    fn admits(self, size: usize) -> bool {
-        match self {
-            Self::Exactly(expected) => size == expected,
-            Self::MultipleOf(factor) => size > 0 && size.is_multiple_of(factor),
-        }
-    }
-}
-
-/// The image inputs of a network of `file`, and the dimensions of each after the batch.
-fn expected_inputs(file: &ModelFile, network: NetworkName) -> Vec<(&'static str, Vec<Dimension>)> {
-    use Dimension::{Exactly, MultipleOf};
-    let image = |channels: usize, factor: usize| vec![Exactly(channels), MultipleOf(factor), MultipleOf(factor)];
-    let (generator, discriminator) = (&file.config.generator, &file.config.discriminator);
-    let inputs = match network {
-        NetworkName::Generator => generator.as_ref().map(|config| {
-            vec![("x", image(config.latent_channels, config.size_factor())), ("z", vec![Exactly(config.z_dim)])]
-        }),
-        NetworkName::Discriminator => discriminator.as_ref().map(|config| {
-            let image = image(config.latent_channels, 1);
-            vec![("x_t", image.clone()), ("x_tp1", image)]
-        }),
-        NetworkName::Encoder => {
-            file.config.autoencoder.as_ref().map(|config| vec![("x", image(config.image_channels, config.factor()))])
-        }
-        NetworkName::Decoder => {
-            file.config.autoencoder.as_ref().map(|config| vec![("latent", image(config.latent_channels, 1))])
-        }
-    };
-    inputs.unwrap_or_default()
-}
-
-/// The inputs of these names as f32, if each has the dimensions that it needs and all have one batch size.
-fn checked_inputs(expected: &[(&str, Vec<Dimension>)], given: &TensorMap) -> Result<TensorMap> {
-    let mut inputs = TensorMap::new();
-    for (name, dimensions) in expected {
-        let tensor = given.get(*name).with_context(|| format!("the input `{name}` is missing"))?;
-        let fits = tensor.rank() == dimensions.len() + 1
-            && tensor.dims()[0] > 0
-            && tensor.dims()[1..].iter().zip(dimensions).all(|(&size, dimension)| dimension.admits(size));
-        let needed: Vec<String> = dimensions.iter().map(ToString::to_string).collect();
-        ensure!(fits, "the input `{name}` is {:?}, needs (batch, {})", tensor.dims(), needed.join(", "));
-        inputs.insert(name.to_string(), tensor.to_dtype(DType::F32)?);
-    }
-    let batches: Vec<(&String, usize)> = inputs.iter().map(|(name, tensor)| (name, tensor.dims()[0])).collect();
-    if let Some([(first, n), (other, m)]) = batches.array_windows().find(|[(_, n), (_, m)]| n != m) {
-        bail!("the inputs differ in their batch: `{first}` has {n}, `{other}` has {m}");
-    }
-    Ok(inputs)
-}
-
-/// Runs `network` of a file named `name` on the tensors that it takes; others are ignored. Without `quantize`, a
-/// decoder takes latents as they are.
+/// Runs a network of a file named `name` on the tensors that it takes; others are ignored. Without `quantize`, a decoder
+/// takes latents as they are.
 pub fn run(
     file: &ModelFile,
     name: &str,
@@ -113,100 +22,82 @@ pub fn run(
     quantize: bool,
 ) -> Result<TensorMap> {
     let device = device(backend)?;
-    let expected = expected_inputs(file, network);
-    let network = match network {
-        NetworkName::Generator => Network::Generator(Box::new(file.generator(name, &device)?)),
-        NetworkName::Encoder => Network::Encoder(file.encoder(name, &device)?),
-        NetworkName::Decoder => Network::Decoder { decoder: file.decoder(name, &device)?, quantize },
-        NetworkName::Discriminator => Network::Discriminator(Box::new(file.discriminator(name, &device)?)),
+    let network = match file.network(network, name, &device)? {
+        Network::Decoder { decoder, .. } => Network::Decoder { decoder, quantize },
+        network => network,
     };
-    let mut checked = checked_inputs(&expected, inputs)?;
-    let batch = checked.values().next().map_or(0, |tensor| tensor.dims()[0]);
-    checked.extend(network.step_inputs(file, inputs, batch)?);
     let to_device = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&device)?));
-    let inputs = checked.into_iter().map(to_device).collect::<Result<TensorMap>>()?;
+    let inputs = checked_inputs(&network, &file.config, inputs)?;
+    let inputs = inputs.into_iter().map(to_device).collect::<Result<TensorMap>>()?;
     let outputs = match backend {
         BackendName::Candle | BackendName::Cuda => network.forward(&mut CandleBackend, &inputs)?,
         BackendName::Cpu => on_cpu(&network, &inputs)?,
         BackendName::Wgpu => on_gpu(&network, &inputs)?,
     };
     let to_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?));
-    network.finish(outputs)?.into_iter().map(to_cpu).collect()
+    finish(&network, outputs)?.into_iter().map(to_cpu).collect()
 }
 
-impl Network {
-    /// What follows from the input `t`, for the networks that take it.
-    fn step_inputs(&self, file: &ModelFile, given: &TensorMap, batch: usize) -> Result<TensorMap> {
-        if !matches!(self, Self::Generator(_) | Self::Discriminator(_)) {
-            return Ok(TensorMap::new());
+/// What the network takes: the inputs of its names as f32, and what follows from the steps. An error unless each has the
+/// dimensions that it needs and all have one batch size.
+fn checked_inputs(network: &Network, config: &FileConfig, given: &TensorMap) -> Result<TensorMap> {
+    let get = |name: &str| given.get(name).with_context(|| format!("the input `{name}` is missing"));
+    let expected = network.name().inputs(config)?;
+    let mut inputs = TensorMap::new();
+    for (name, input) in &expected {
+        if let Input::Tensor(dimensions) = input {
+            inputs.insert(name.to_string(), checked_input(name, dimensions, get(name)?)?);
         }
-        let t = steps(given.get("t").context("the input `t` is missing")?)?;
-        ensure!(t.len() == batch, "the input `t` has {} steps for a batch of {batch}", t.len());
-        // A network alone says nothing about its steps; without a Gaussian, nothing depends on more than their numbers.
-        let schedule = Schedule::new(&file.config.diffusion.clone().unwrap_or_default())?;
-        let known = file.config.diffusion.is_some() || self.has_gaussian(file);
-        let count = if known { schedule.steps() } else { MAX_STEPS };
-        let last = t.iter().max().copied().unwrap_or(0) as usize;
-        ensure!(last < count, "the input `t` has a step {last}: they go from 0 to {}", count - 1);
-        Ok(match self {
-            Self::Generator(generator) => generator.step_inputs(&schedule, &t, &Device::Cpu)?,
-            Self::Discriminator(discriminator) => discriminator.step_inputs(&schedule, &t, &Device::Cpu)?,
-            Self::Encoder(_) | Self::Decoder { .. } => TensorMap::new(),
-        })
     }
+    let batches: Vec<(&String, usize)> = inputs.iter().map(|(name, tensor)| (name, tensor.dims()[0])).collect();
+    if let Some([(first, n), (other, m)]) = batches.array_windows().find(|[(_, n), (_, m)]| n != m) {
+        bail!("the inputs differ in their batch: `{first}` has {n}, `{other}` has {m}");
+    }
+    let batch = batches.first().map_or(0, |&(_, batch)| batch);
+    for (name, input) in &expected {
+        if *input == Input::Steps {
+            inputs.extend(step_inputs(network, config, &steps(get(name)?)?, batch)?);
+        }
+    }
+    Ok(inputs)
+}
 
-    fn has_gaussian(&self, file: &ModelFile) -> bool {
-        match self {
-            Self::Generator(_) => file.config.generator.as_ref().is_some_and(|config| config.gaussian_modes > 0),
-            Self::Discriminator(_) => {
-                file.config.discriminator.as_ref().is_some_and(|config| config.gaussian_modes > 0)
-            }
-            Self::Encoder(_) | Self::Decoder { .. } => false,
-        }
-    }
+fn checked_input(name: &str, dimensions: &[Dimension], tensor: &Tensor) -> Result<Tensor> {
+    let fits = tensor.rank() == dimensions.len() + 1
+        && tensor.dims()[0] > 0
+        && tensor.dims()[1..].iter().zip(dimensions).all(|(&size, dimension)| dimension.admits(size));
+    let needed: Vec<String> = dimensions.iter().map(ToString::to_string).collect();
+    ensure!(fits, "the input `{name}` is {:?}, needs (batch, {})", tensor.dims(), needed.join(", "));
+    Ok(tensor.to_dtype(DType::F32)?)
+}
 
-    fn forward<B: Backend>(
-        &self,
-        b: &mut B,
-        inputs: &BTreeMap<String, B::Value>,
-    ) -> Result<BTreeMap<String, B::Value>> {
-        let get = |name: &str| inputs.get(name).with_context(|| format!("the input `{name}` is missing"));
-        let outputs = match self {
-            Self::Generator(generator) => {
-                vec![("x0", generator.forward(b, get("x")?, inputs, get("z")?)?)]
-            }
-            Self::Discriminator(discriminator) => {
-                vec![("logits", discriminator.forward(b, get("x_t")?, inputs, get("x_tp1")?)?)]
-            }
-            Self::Encoder(encoder) => match encoder.posterior(b, get("x")?)? {
-                Some(posterior) => vec![("mean", posterior.mean), ("logvar", posterior.log_variance)],
-                None => vec![("latent", encoder.forward(b, get("x")?)?)],
-            },
-            Self::Decoder { decoder, quantize: true } => {
-                let quantized = decoder.quantize(b, get("latent")?)?;
-                vec![("image", decoder.forward(b, &quantized)?), ("quantized", quantized)]
-            }
-            Self::Decoder { decoder, quantize: false } => vec![("image", decoder.forward(b, get("latent")?)?)],
-        };
-        Ok(outputs.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
-    }
+/// What follows from the steps `t` of a batch.
+fn step_inputs(network: &Network, config: &FileConfig, t: &[u32], batch: usize) -> Result<TensorMap> {
+    ensure!(t.len() == batch, "the input `t` has {} steps for a batch of {batch}", t.len());
+    // A network alone says nothing about its steps; without a Gaussian, nothing depends on more than their numbers.
+    let schedule = Schedule::new(&config.diffusion.clone().unwrap_or_default())?;
+    let known = config.diffusion.is_some() || network.name().has_gaussian(config);
+    let count = if known { schedule.steps() } else { MAX_STEPS };
+    let last = t.iter().max().copied().unwrap_or(0) as usize;
+    ensure!(last < count, "the input `t` has a step {last}: they go from 0 to {}", count - 1);
+    Ok(network.step_inputs(&schedule, t, &Device::Cpu)?)
+}
 
-    /// What is left to do on the CPU: the indices of codes, the clamped log variance.
-    fn finish(&self, mut outputs: TensorMap) -> Result<TensorMap> {
-        if let (Self::Decoder { decoder, .. }, Some(quantized)) = (self, outputs.remove("quantized"))
-            && let Some(codebook) = decoder.codebook()
-        {
-            let indices = nearest_codes(&quantized, codebook)?.to_dtype(DType::I64)?;
-            outputs.insert("indices".to_string(), indices);
-        }
-        if let Some(log_variance) = outputs.get_mut("logvar") {
-            *log_variance = log_variance.clamp(LOG_VARIANCE_RANGE.0, LOG_VARIANCE_RANGE.1)?;
-        }
-        if let Some(mean) = outputs.get("mean").cloned() {
-            outputs.insert("latent".to_string(), mean);
-        }
-        Ok(outputs)
+/// What is left to do on the CPU: the indices of codes, the clamped log variance.
+fn finish(network: &Network, mut outputs: TensorMap) -> Result<TensorMap> {
+    if let (Network::Decoder { decoder, .. }, Some(quantized)) = (network, outputs.remove("quantized"))
+        && let Some(codebook) = decoder.codebook()
+    {
+        let indices = nearest_codes(&quantized, codebook)?.to_dtype(DType::I64)?;
+        outputs.insert("indices".to_string(), indices);
     }
+    if let Some(log_variance) = outputs.get_mut("logvar") {
+        *log_variance = log_variance.clamp(LOG_VARIANCE_RANGE.0, LOG_VARIANCE_RANGE.1)?;
+    }
+    if let Some(mean) = outputs.get("mean").cloned() {
+        outputs.insert("latent".to_string(), mean);
+    }
+    Ok(outputs)
 }
 
 /// Denoising steps that a diffusion can have at most, see [`lddgan::DiffusionConfig::validate`].
@@ -253,12 +144,8 @@ fn on_gpu(network: &Network, inputs: &TensorMap) -> Result<TensorMap> {
 
 /// The network on inputs of these names and shapes.
 fn record(network: &Network, inputs: &TensorMap) -> Result<Graph> {
-    let mut recorder = Recorder::new();
-    let nodes = inputs.iter().map(|(name, tensor)| (name.clone(), recorder.input(name, tensor.dims()))).collect();
-    for (name, node) in &network.forward(&mut recorder, &nodes)? {
-        recorder.output(name, *node);
-    }
-    Ok(recorder.finish())
+    let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
+    Ok(network.record(&shapes)?)
 }
 
 fn named_values(tensors: &TensorMap) -> Result<Vec<(String, Vec<f32>)>> {

@@ -5,7 +5,7 @@ use std::ops::RangeBounds;
 use std::path::Path;
 
 use lddgan::backend::MINIBATCH_GROUP;
-use lddgan::{AutoencoderConfig, DiffusionConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig, cost};
+use lddgan::{AutoencoderConfig, Cost, DiffusionConfig, DiscriminatorConfig, FileConfig, GeneratorConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::autoencoder::Lattice;
@@ -240,6 +240,11 @@ impl Preset {
         }
     }
 
+    /// The settings of every network that it trains.
+    pub fn networks(&self) -> FileConfig {
+        FileConfig { discriminator: Some(self.discriminator.clone()), ..self.model_config().into() }
+    }
+
     fn validate(&self) -> Result<(), String> {
         self.numbers().into_iter().try_for_each(|number| number.validate())?;
         self.validate_networks()?;
@@ -327,11 +332,8 @@ impl Preset {
     /// Records all networks without weights, which finds sizes that do not fit, such as groups that do not divide channels,
     /// or more halvings than the latents have.
     fn record_networks(&self) -> lddgan::Result<()> {
-        cost::generator(&self.generator)?;
-        cost::discriminator(&self.discriminator, self.generator.latent_size)?;
-        cost::encoder(&self.autoencoder)?;
-        cost::decoder(&self.autoencoder)?;
-        Ok(())
+        let config = self.networks();
+        config.networks().try_for_each(|network| Cost::of(network, &config).map(drop))
     }
 
     fn validate_gan(&self) -> Result<(), String> {

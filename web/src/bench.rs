@@ -2,13 +2,14 @@
 //! CPU's memory to values in the CPU's memory.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use candle_core::{Device, Tensor};
-use lddgan::backend::{Backend, CandleBackend};
-use lddgan::graph::Recorder;
+use lddgan::backend::CandleBackend;
+use lddgan::networks::Input;
 use lddgan::noise::Stream;
-use lddgan::sampler::constants;
-use lddgan::{Graph, Model, ModelFile};
+use lddgan::parameters::TensorMap;
+use lddgan::{FileConfig, Model, ModelFile, Network, NetworkName};
 use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -19,6 +20,8 @@ type Result<T> = std::result::Result<T, JsError>;
 /// A model and a device.
 #[wasm_bindgen]
 pub struct Bench {
+    config: FileConfig,
+    networks: BTreeMap<NetworkName, Network>,
     model: Model,
     gpu: Gpu,
     sampler: GpuSampler,
@@ -32,8 +35,13 @@ impl Bench {
     pub async fn load(bytes: &[u8]) -> Result<Bench> {
         let file = ModelFile::from_bytes(bytes, "model")?;
         let model = file.model("model", &Device::Cpu)?;
+        let mut networks = BTreeMap::new();
+        for name in [NetworkName::Generator, NetworkName::Decoder] {
+            networks.insert(name, file.network(name, "model", &Device::Cpu)?);
+        }
         let gpu = Gpu::new().await?;
-        Ok(Self { model, sampler: GpuSampler::new(gpu.clone(), usize::MAX), gpu, executors: BTreeMap::new() })
+        let sampler = GpuSampler::new(gpu.clone(), usize::MAX);
+        Ok(Self { config: file.config, networks, model, gpu, sampler, executors: BTreeMap::new() })
     }
 
     /// The adapter's name, marked if it computes on the CPU.
@@ -43,19 +51,20 @@ impl Bench {
     }
 
     /// The names of a network's inputs; the step `t` that a generator also takes is [`Self::step`].
-    pub fn inputs(&self, network: &str) -> Vec<String> {
-        self.shapes(network, 1).into_iter().map(|(name, _)| name.to_string()).collect()
+    pub fn inputs(&self, network: &str) -> Result<Vec<String>> {
+        let inputs = network.parse::<NetworkName>()?.inputs(&self.config)?;
+        let tensors = inputs.into_iter().filter(|(_, input)| matches!(input, Input::Tensor(_)));
+        Ok(tensors.map(|(name, _)| name.to_string()).collect())
     }
 
     /// The shape of an input.
-    pub fn shape(&self, network: &str, input: &str, batch: usize) -> Vec<usize> {
-        let shape = self.shapes(network, batch).into_iter().find(|(name, _)| *name == input);
-        shape.map_or_else(Vec::new, |(_, shape)| shape)
+    pub fn shape(&self, network: &str, input: &str, batch: usize) -> Result<Vec<usize>> {
+        Ok(self.tensor(network, input, batch)?.dims().to_vec())
     }
 
-    /// The values of an input of this shape.
-    pub fn values(&self, input: &str, shape: &[usize]) -> Vec<f32> {
-        Stream::new(0, 0, input).normals(shape.iter().product())
+    /// The values of an input.
+    pub fn values(&self, network: &str, input: &str, batch: usize) -> Result<Vec<f32>> {
+        Ok(self.tensor(network, input, batch)?.flatten_all()?.to_vec1()?)
     }
 
     /// The step that the generator computes.
@@ -65,8 +74,9 @@ impl Bench {
 
     /// Compiles a network for WebGPU: pipelines, weights and buffers.
     pub async fn compile(&mut self, network: &str, batch: usize) -> Result<()> {
-        let executor = Executor::new(&self.gpu, &self.record(network, batch)?).await?;
-        self.executors.insert((network.to_string(), batch), executor);
+        let recorded = self.network(network)?;
+        let graph = recorded.record(&recorded.shapes(&self.config, batch)?)?;
+        self.executors.insert((network.to_string(), batch), Executor::new(&self.gpu, &graph).await?);
         Ok(())
     }
 
@@ -74,19 +84,20 @@ impl Bench {
     pub async fn webgpu(&self, network: &str, batch: usize) -> Result<Vec<f32>> {
         let executor = self.executors.get(&(network.to_string(), batch));
         let executor = executor.ok_or_else(|| JsError::new("the network was not compiled"))?;
-        let shapes = self.shapes(network, batch).into_iter();
-        let inputs: Vec<_> = shapes.map(|(name, shape)| (name, self.values(name, &shape))).collect();
-        executor.run(inputs.iter().map(|(name, values)| (*name, values.as_slice())))?;
-        Ok(executor.read(OUTPUT).await?)
+        let mut inputs = Vec::new();
+        for (name, tensor) in self.tensors(network, batch)? {
+            inputs.push((name, tensor.flatten_all()?.to_vec1::<f32>()?));
+        }
+        executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice())))?;
+        Ok(executor.read(output(self.network(network)?)).await?)
     }
 
     /// Runs a network with Candle.
     pub fn candle(&self, network: &str, batch: usize) -> Result<Vec<f32>> {
-        let input = |(name, shape): (&'static str, Vec<usize>)| {
-            Tensor::from_vec(self.values(name, &shape), shape, &Device::Cpu)
-        };
-        let inputs = self.shapes(network, batch).into_iter().map(input).collect::<candle_core::Result<Vec<_>>>()?;
-        Ok(self.forward(&mut CandleBackend, batch, &inputs)?.flatten_all()?.to_vec1()?)
+        let inputs = self.tensors(network, batch)?;
+        let network = self.network(network)?;
+        let outputs = network.forward(&mut CandleBackend, &inputs)?;
+        Ok(outputs[output(network)].flatten_all()?.to_vec1()?)
     }
 
     /// Compiles what [`Self::sample`] needs.
@@ -103,42 +114,35 @@ impl Bench {
     }
 }
 
-/// The name of the recorded result.
-const OUTPUT: &str = "y";
+/// The result that is compared.
+fn output(network: &Network) -> &'static str {
+    match network {
+        Network::Generator(_) => "x0",
+        _ => "image",
+    }
+}
 
 impl Bench {
-    /// The inputs of a network in the order in which [`Self::forward`] takes them.
-    fn shapes(&self, network: &str, batch: usize) -> Vec<(&'static str, Vec<usize>)> {
-        let config = &self.model.config.generator;
-        let latent = vec![batch, config.latent_channels, config.latent_size, config.latent_size];
-        match network {
-            "generator" => vec![("x", latent), ("z", vec![batch, config.z_dim])],
-            _ => vec![("latent", latent)],
-        }
+    fn network(&self, name: &str) -> Result<&Network> {
+        let network = self.networks.get(&name.parse::<NetworkName>()?);
+        network.ok_or_else(|| JsError::new("generator and decoder are timed"))
     }
 
-    /// The generator if there are two inputs, else the decoder.
-    fn forward<B: Backend>(&self, b: &mut B, batch: usize, inputs: &[B::Value]) -> lddgan::Result<B::Value> {
-        let Model { generator, decoder, schedule, .. } = &self.model;
-        match inputs {
-            [x, z] => {
-                let step = generator.step_inputs(schedule, &vec![self.step(); batch], &Device::Cpu)?;
-                let step = constants(b, &step)?;
-                generator.forward(b, x, &step, z)
-            }
-            inputs => {
-                let quantized = decoder.quantize(b, &inputs[0])?;
-                decoder.forward(b, &quantized)
+    /// All that a network takes.
+    fn tensors(&self, network: &str, batch: usize) -> Result<TensorMap> {
+        let network = self.network(network)?;
+        let mut tensors = network.step_inputs(&self.model.schedule, &vec![self.step(); batch], &Device::Cpu)?;
+        for (name, shape) in network.shapes(&self.config, batch)? {
+            if let Entry::Vacant(entry) = tensors.entry(name) {
+                let values = Stream::new(0, 0, entry.key()).normals(shape.iter().product());
+                entry.insert(Tensor::from_vec(values, shape, &Device::Cpu)?);
             }
         }
+        Ok(tensors)
     }
 
-    fn record(&self, network: &str, batch: usize) -> lddgan::Result<Graph> {
-        let mut recorder = Recorder::new();
-        let shapes = self.shapes(network, batch).into_iter();
-        let inputs: Vec<_> = shapes.map(|(name, shape)| recorder.input(name, &shape)).collect();
-        let y = self.forward(&mut recorder, batch, &inputs)?;
-        recorder.output(OUTPUT, y);
-        Ok(recorder.finish())
+    fn tensor(&self, network: &str, input: &str, batch: usize) -> Result<Tensor> {
+        let tensor = self.tensors(network, batch)?.remove(input);
+        tensor.ok_or_else(|| JsError::new("the network has no such input"))
     }
 }

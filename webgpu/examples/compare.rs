@@ -4,6 +4,7 @@ use std::error::Error;
 
 use candle_core::Device;
 use lddgan::ModelFile;
+use lddgan::compare::Difference;
 use lddgan_webgpu::{Executor, Gpu};
 use pollster::block_on;
 
@@ -21,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
     let found = block_on(executor.read("image"))?;
 
-    let differences = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs());
-    println!("{}: largest difference {:.1e}, of numbers from -1 to 1", gpu.name(), differences.fold(0.0, f32::max));
+    let difference = Difference::between(&found, &expected)?;
+    println!("{}: largest difference {:.1e}, of numbers from -1 to 1", gpu.name(), difference.max);
     Ok(())
 }

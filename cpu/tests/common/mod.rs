@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use candle_core::{Device, Tensor};
+use lddgan::compare::Difference;
 use lddgan::noise::Stream;
 use lddgan::{Model, ModelFile};
 
@@ -19,10 +20,8 @@ pub fn values(tensor: &Tensor) -> Vec<f32> {
 
 /// Panics unless all differences are at most 1e-4.
 pub fn check_values(found: &[f32], expected: &[f32], label: &str) {
-    assert_eq!(found.len(), expected.len(), "{label}");
-    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!((found - expected).abs() <= 1e-4, "{label}: {found} instead of {expected} at {i}");
-    }
+    let Difference { max, index, .. } = Difference::between(found, expected).unwrap();
+    assert!(max <= 1e-4, "{label}: {} instead of {} at {index}", found[index], expected[index]);
 }
 
 /// A shipped model.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use candle_core::{DType, Device};
-use lddgan::model_file::FileConfig;
+use lddgan::FileConfig;
 use lddgan::{AutoencoderConfig, ModelFile, Provenance};
 use lddgan_fuzz::LimitedHeap;
 use lddgan_trainer::gan::{Cache, Encoded, Latents, encoded};

@@ -4,10 +4,8 @@
 #![no_main]
 
 use candle_core::{DType, Device, Tensor};
-use lddgan::model_file::FileConfig;
-use lddgan::networks::{Decoder, Discriminator, Encoder, Generator};
 use lddgan::parameters::{Shapes, TensorMap};
-use lddgan::{ModelFile, Provenance, cost};
+use lddgan::{Cost, FileConfig, ModelFile, Network, NetworkName, Provenance};
 use lddgan_fuzz::LimitedHeap;
 use libfuzzer_sys::fuzz_target;
 
@@ -46,15 +44,8 @@ fn described(bytes: &[u8]) -> Option<ModelFile> {
 fn fitting_tensors(config: &FileConfig) -> Option<TensorMap> {
     let shapes = Shapes::new();
     let vb = shapes.var_builder();
-    if let Some(autoencoder) = &config.autoencoder {
-        Encoder::new(vb.pp("encoder"), autoencoder).ok()?;
-        Decoder::new(vb.pp("decoder"), autoencoder).ok()?;
-    }
-    if let Some(generator) = &config.generator {
-        Generator::new(vb.pp("generator"), generator).ok()?;
-    }
-    if let Some(discriminator) = &config.discriminator {
-        Discriminator::new(vb.pp("discriminator"), discriminator).ok()?;
+    for name in config.networks() {
+        Network::new(name, config, vb.pp(name)).ok()?;
     }
     let shapes = shapes.shapes();
     if shapes.values().map(|shape| shape.elem_count()).sum::<usize>() > MAX_ELEMENTS {
@@ -82,24 +73,17 @@ fn alter(tensors: &mut TensorMap, which: u8, how: u8) {
 
 /// Records every network that the configuration describes, however large.
 fn measure(config: &FileConfig) {
-    if let Some(autoencoder) = &config.autoencoder {
-        let _ = cost::encoder(autoencoder);
-        let _ = cost::decoder(autoencoder);
-    }
-    if let Some(generator) = &config.generator {
-        let _ = cost::generator(generator);
-    }
-    if let Some(discriminator) = &config.discriminator {
-        let _ = cost::discriminator(discriminator, 32);
+    for network in config.networks() {
+        let _ = Cost::of(network, config);
     }
 }
 
 /// Builds every network that the file has, and makes an image where that is quick.
 fn build(file: &ModelFile) {
     let device = &Device::Cpu;
-    let _ = file.autoencoder(FILE, device);
-    let _ = file.generator(FILE, device);
-    let _ = file.discriminator(FILE, device);
+    for network in NetworkName::ALL {
+        let _ = file.network(network, FILE, device);
+    }
     let Ok(model) = file.model(FILE, device) else { return };
     let bytes = file.to_bytes(DType::F32).expect("a file that is a model can be written");
     let read = ModelFile::from_bytes(&bytes, FILE).expect("what was written can be read");

@@ -5,7 +5,7 @@
 use std::sync::Once;
 
 use candle_core::{Device, Tensor};
-use lddgan::cost;
+use lddgan::{Cost, NetworkName};
 use lddgan_fuzz::LimitedHeap;
 use lddgan_trainer::distributed::Processes;
 use lddgan_trainer::gan::{Setup, Step, Trainer};
@@ -26,15 +26,14 @@ fuzz_target!(|text: &str| {
     let Ok(preset) = Preset::parse("fuzzed", text) else { return };
     let written = toml::to_string(&preset).expect("a preset can be written");
     assert_eq!(Preset::parse("written", &written).expect("what was written can be read"), preset);
-    let generator = cost::generator(&preset.generator).expect("a valid preset has a generator");
-    let discriminator = cost::discriminator(&preset.discriminator, preset.generator.latent_size)
-        .expect("a valid preset has a discriminator for its latents");
-    cost::encoder(&preset.autoencoder).expect("a valid preset has an encoder");
-    cost::decoder(&preset.autoencoder).expect("a valid preset has a decoder");
-    let quick = |cost: cost::Cost| cost.parameters < MAX_PARAMETERS && cost.flops < MAX_FLOPS;
+    let config = preset.networks();
+    let cost = |network| Cost::of(network, &config).expect("the networks of a valid preset can be built");
+    let quick = |cost: Cost| cost.parameters < MAX_PARAMETERS && cost.flops < MAX_FLOPS;
     // The moments of a Gaussian start come from data.
     let moments = preset.generator.gaussian_modes + preset.discriminator.gaussian_modes > 0;
-    if quick(generator) && quick(discriminator) && !moments {
+    let costs: Vec<(NetworkName, Cost)> = config.networks().map(|network| (network, cost(network))).collect();
+    let trained = |network| matches!(network, NetworkName::Generator | NetworkName::Discriminator);
+    if costs.into_iter().all(|(network, cost)| !trained(network) || quick(cost)) && !moments {
         train(&preset);
     }
 });

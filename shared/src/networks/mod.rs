@@ -5,8 +5,8 @@ mod autoencoder;
 mod discriminator;
 mod gaussian;
 mod generator;
+mod network;
 mod patch_discriminator;
-mod record;
 mod residual;
 mod wavelet;
 
@@ -15,8 +15,8 @@ pub use autoencoder::{Decoder, Encoder, LOG_VARIANCE_RANGE, Posterior};
 pub use discriminator::Discriminator;
 pub use gaussian::Gaussian;
 pub use generator::Generator;
+pub use network::{Dimension, Input, Network, NetworkName};
 pub use patch_discriminator::PatchDiscriminator;
-pub(crate) use record::record_inputs;
 pub use residual::{Condition, ResidualBlock};
 pub use wavelet::{FineBands, WaveletDown, WaveletPyramid, WaveletUp};
 

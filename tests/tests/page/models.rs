@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use candle_core::DType;
-use lddgan::DiffusionConfig;
-use lddgan::model_file::FileConfig;
+use lddgan::{DiffusionConfig, FileConfig};
 use lddgan_tests::{random_model_file, tiny_config};
 
 use crate::page::{Page, model, tiny};

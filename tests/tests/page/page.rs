@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
+use lddgan::compare::Difference;
 use lddgan::sampler::to_byte;
 use lddgan::{Model, ModelFile, Recipe};
 use lddgan_tests::{random_model_file, tiny_config};
@@ -212,10 +213,8 @@ pub fn assert_different(a: &RgbImage, b: &RgbImage, what: &str) {
     assert!(same < SAME, "{what}: {same:.1} dB");
 }
 
-/// Peak signal-to-noise ratio in decibels, infinite for equal pictures.
+/// Peak signal-to-noise ratio in decibels.
 fn psnr(a: &RgbImage, b: &RgbImage) -> f64 {
     assert_eq!(a.dimensions(), b.dimensions());
-    let squares = a.as_raw().iter().zip(b.as_raw()).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2));
-    let error = squares.sum::<f64>() / a.as_raw().len() as f64;
-    10.0 * (255.0 * 255.0 / error).log10()
+    lddgan::compare::psnr(Difference::between(a.as_raw(), b.as_raw()).unwrap().mean_squared, 255.0)
 }

@@ -3,9 +3,8 @@
 use candle_core::{Device, Tensor};
 use lddgan::diffusion::Schedule;
 use lddgan::parameters::TensorMap;
-use lddgan::{AutoencoderConfig, DiffusionConfig, ModelFile};
+use lddgan::{AutoencoderConfig, DiffusionConfig, ModelFile, NetworkName};
 use lddgan_trainer::gan::reconstruction_weight;
-use lddgan_trainer::network::NetworkName;
 use lddgan_trainer::preset::{LatentNormalization, Preset};
 
 use crate::recorded::{BACKENDS, OUTPUTS, check, check_values, import, kept, large, recorded, run, values};

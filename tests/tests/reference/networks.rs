@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use candle_core::Tensor;
-use lddgan::DiffusionConfig;
 use lddgan::diffusion::Schedule;
 use lddgan::parameters::TensorMap;
-use lddgan_trainer::network::{self, NetworkName};
+use lddgan::{DiffusionConfig, NetworkName};
 
 use crate::recorded::{BACKENDS, OUTPUTS, check, import, kept, large, recorded, run, steps, values};
 
@@ -147,7 +146,8 @@ fn large_vq_autoencoder() {
             assert_eq!(values(&decoded["indices"]), values(&io[indices]), "{}", label(indices));
         }
         let inputs = TensorMap::from([("latent".to_string(), io["z_in"].clone())]);
-        let decoded = network::run(&file, "imported", NetworkName::Decoder, &inputs, backend, false).unwrap();
+        let decoded =
+            lddgan_trainer::network::run(&file, "imported", NetworkName::Decoder, &inputs, backend, false).unwrap();
         check(&label("not quantised"), &decoded["image"], &io["decode_noquant_of_z_in"], OUTPUTS);
     }
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use lddgan::parameters::TensorMap;
-use lddgan::{ModelFile, Provenance};
+use lddgan::{ModelFile, NetworkName, Provenance};
+use lddgan_tests::Tolerance;
 use lddgan_trainer::backend::BackendName;
 use lddgan_trainer::import::{load_from, settings};
-use lddgan_trainer::network::{self, NetworkName};
+use lddgan_trainer::network;
 
 /// Largest error of an output, relative to the largest value of what was recorded.
 pub const OUTPUTS: f64 = 1e-4;
@@ -51,17 +52,11 @@ pub fn values(tensor: &Tensor) -> Vec<f64> {
 
 /// Checks the largest error, relative to the largest recorded value.
 pub fn check(label: &str, found: &Tensor, expected: &Tensor, most: f64) {
-    assert_eq!(found.elem_count(), expected.elem_count(), "{label}: {:?}, {:?}", found.dims(), expected.dims());
-    check_values(label, &values(found), &values(expected), most);
+    Tolerance::Relative(most).check(&values(found), &values(expected), expected.dims(), label);
 }
 
 pub fn check_values(label: &str, found: &[f64], expected: &[f64], most: f64) {
-    assert_eq!(found.len(), expected.len(), "{label}");
-    let largest = expected.iter().fold(f64::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
-    let errors = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs() / largest);
-    let error = errors.max_by(f64::total_cmp).unwrap();
-    println!("{label}: {error:.1e}");
-    assert!(error <= most, "{label}: {error:e} of the largest value, more than {most:e}");
+    Tolerance::Relative(most).check(found, expected, &[expected.len()], label);
 }
 
 /// One network of the authors as a model file of ours, through bytes.

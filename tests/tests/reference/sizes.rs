@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use candle_core::Shape;
-use lddgan::cost::{self, Cost};
-use lddgan::networks::{Discriminator, Generator};
+use lddgan::NetworkName::{Decoder, Discriminator, Encoder, Generator};
 use lddgan::parameters::Shapes;
+use lddgan::{Cost, networks};
 use lddgan_trainer::import::names::{self, Source};
 use lddgan_trainer::import::{Network, settings};
 use lddgan_trainer::preset::Preset;
@@ -23,12 +23,8 @@ fn sizes_of_the_published_networks() {
     ];
     for (name, expected, sampling) in sizes {
         let preset = Preset::load(name).unwrap();
-        let costs = [
-            cost::generator(&preset.generator).unwrap(),
-            cost::discriminator(&preset.discriminator, preset.generator.latent_size).unwrap(),
-            cost::encoder(&preset.autoencoder).unwrap(),
-            cost::decoder(&preset.autoencoder).unwrap(),
-        ];
+        let config = preset.networks();
+        let costs = [Generator, Discriminator, Encoder, Decoder].map(|network| Cost::of(network, &config).unwrap());
         let rounded = |flops: u64| (flops as f64 / 1e7).round() / 100.0;
         let found = costs.map(|Cost { parameters, flops, .. }| (parameters, rounded(flops)));
         assert_eq!(found, expected, "{name}: generator, discriminator, encoder, decoder");
@@ -55,15 +51,15 @@ fn sizes_of_the_networks_that_the_paper_compares_with() {
     ];
     for (name, generator, discriminator, sampling) in sizes {
         let preset = Preset::load(name).unwrap();
-        let found = cost::generator(&preset.generator).unwrap();
+        let config = preset.networks();
+        let found = Cost::of(Generator, &config).unwrap();
         let check = |network: &str, Cost { parameters, flops, .. }, expected: (usize, f64)| {
             assert_eq!(parameters, expected.0, "{name}: parameters of the {network}");
             let gflops = flops as f64 / 1e9;
             assert!((gflops - expected.1).abs() < 0.0011, "{name}: {gflops} GFLOPs of the {network}");
         };
         check("generator", found, generator);
-        let seen = preset.generator.latent_size;
-        check("discriminator", cost::discriminator(&preset.discriminator, seen).unwrap(), discriminator);
+        check("discriminator", Cost::of(Discriminator, &config).unwrap(), discriminator);
         let whole = preset.diffusion.steps() as f64 * found.flops as f64 / 1e9;
         assert!((whole - sampling).abs() < 0.011, "{name}: {whole} GFLOPs instead of {sampling}");
     }
@@ -114,12 +110,12 @@ fn large_lists_of_the_published_tensors() {
         assert_eq!((&generator, &discriminator), (&preset.generator, &preset.discriminator), "{set}, {data}");
 
         let shapes = Shapes::new();
-        Generator::new(shapes.var_builder(), &generator).unwrap();
+        networks::Generator::new(shapes.var_builder(), &generator).unwrap();
         let found = theirs(&shapes, |ours| names::generator(&generator, ours));
         let expected = |tensors: &str| serde_json::from_value::<Tensors>(recorded[tensors].clone()).unwrap();
         assert_eq!(found, expected("generator_tensors"), "{set}, {data}");
         let shapes = Shapes::new();
-        Discriminator::new(shapes.var_builder(), &discriminator).unwrap();
+        networks::Discriminator::new(shapes.var_builder(), &discriminator).unwrap();
         assert_eq!(theirs(&shapes, names::discriminator), expected("discriminator_tensors"), "{set}, {data}");
     }
 }

@@ -6,9 +6,8 @@ use candle_core::{Device, Tensor, Var};
 use lddgan::backend::{Activation, Backend, CandleBackend};
 use lddgan::networks::{Condition, ResidualBlock, WaveletDown, WaveletPyramid, WaveletUp};
 use lddgan::parameters::{Parameters, TensorMap};
-use lddgan::{AutoencoderConfig, ModelFile, Provenance};
+use lddgan::{AutoencoderConfig, ModelFile, NetworkName, Provenance};
 use lddgan_trainer::import::names::{self, Conversion};
-use lddgan_trainer::network::NetworkName;
 use lddgan_trainer::preset::Preset;
 
 use crate::recorded::{BACKENDS, OUTPUTS, TRAINING, check, kept, large, recorded, run};
@@ -20,7 +19,7 @@ fn transform(order: &str, image_channels: usize) -> ModelFile {
         "band_order": order,
     });
     let config: AutoencoderConfig = serde_json::from_value(config).unwrap();
-    let config = lddgan::model_file::FileConfig { autoencoder: Some(config), ..Default::default() };
+    let config = lddgan::FileConfig { autoencoder: Some(config), ..Default::default() };
     ModelFile { config, provenance: Provenance::default(), tensors: TensorMap::new() }
 }
 

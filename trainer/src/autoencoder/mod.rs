@@ -33,8 +33,3 @@ pub fn channel_deviations(latents: &Tensor, processes: &Processes) -> candle_cor
     let centred = channels.broadcast_sub(&processes.mean(&channels.mean_keepdim(1)?)?)?;
     processes.mean(&centred.sqr()?.mean(1)?)?.sqrt()?.reshape((1, (), 1, 1))
 }
-
-/// Peak signal-to-noise ratio in dB of a mean squared error between images in \[-1, 1\].
-pub fn psnr(mean_squared_error: f64) -> f64 {
-    10.0 * (4.0 / mean_squared_error.max(1e-12)).log10()
-}

@@ -6,11 +6,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
-use lddgan::model_file::FileConfig;
+use lddgan::compare::psnr;
 use lddgan::networks::{Decoder, Encoder};
 use lddgan::noise::Stream;
 use lddgan::parameters::TensorMap;
-use lddgan::{ModelFile, Provenance};
+use lddgan::{FileConfig, ModelFile, Provenance};
 
 use super::backbone::Backbone;
 use super::step::{Given, Setup, Trainer, scalar};
@@ -137,7 +137,7 @@ impl Validation {
             let restored = super::reconstruct(encoder, decoder, &images)?.clamp(-1f32, 1f32)?;
             sum += scalar(&(restored - images)?.sqr()?.sum_all()?)?;
         }
-        Ok(super::psnr(sum / self.images.elem_count() as f64))
+        Ok(psnr(sum / self.images.elem_count() as f64, 2.0))
     }
 
     /// Pairs of original and reconstruction.

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use clap::Args;
+use lddgan::directions::PREFIX;
 use lddgan_trainer::backend::BackendName;
 use lddgan_trainer::directions::{Found, Strength, find};
 use lddgan_trainer::files::{self, read_model};
@@ -50,8 +51,7 @@ impl Directions {
 
 pub fn directions(options: &Directions) -> Result<()> {
     let (mut file, name) = read_model(&options.model)?;
-    let old = file.tensors_of("directions");
-    file.tensors.retain(|name, _| !old.contains_key(name));
+    file.tensors.retain(|name, _| !name.starts_with(PREFIX));
     let mut sampler = Sampler::new(&file, &name, options.backend)?;
     ensure!(
         sampler.model.directions().count() == 0,
@@ -63,7 +63,7 @@ pub fn directions(options: &Directions) -> Result<()> {
         progress.update(seeds.last().map_or(0, |last| last + 1), &[]);
     }
     progress.finish();
-    let latents = Tensor::cat(&latents, 0)?.to_device(&candle_core::Device::Cpu)?;
+    let latents = Tensor::cat(&latents, 0)?.to_device(&Device::Cpu)?;
     let noise = options.seeds().map(|seeds| sampler.model.draw(&seeds));
     let Found { tensors, strengths } = find(&latents, noise, options.count as usize)?;
 

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor};
 use clap::Args;
+use lddgan::compare::Difference;
 use lddgan::parameters::TensorMap;
-use lddgan::{ModelFile, Provenance};
+use lddgan::{ModelFile, NetworkName, Provenance};
 use lddgan_trainer::backend::BackendName;
 use lddgan_trainer::import::pytorch::PytorchFile;
 use lddgan_trainer::import::{self, settings};
-use lddgan_trainer::network::{self, NetworkName};
+use lddgan_trainer::network;
 use lddgan_trainer::preset::Preset;
 use lddgan_trainer::{files, revision};
 use lddgan_trainer::{say, warn};
@@ -84,7 +85,7 @@ fn import_network(options: &Import) -> Result<ModelFile> {
 }
 
 /// Largest difference to a recorded tensor, relative to its largest value.
-const MAX_RELATIVE_ERROR: f32 = 1e-4;
+const MAX_RELATIVE_ERROR: f64 = 1e-4;
 
 /// Network, its inputs as recorded and as the network takes them, and its output likewise.
 type Case = (NetworkName, &'static [(&'static str, &'static str)], (&'static str, &'static str));
@@ -123,13 +124,9 @@ fn verify(file: &ModelFile, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn relative_error(found: &Tensor, expected: &Tensor) -> Result<f32> {
+fn relative_error(found: &Tensor, expected: &Tensor) -> Result<f64> {
     let expected = expected.to_dtype(DType::F32)?;
     ensure!(found.dims() == expected.dims(), "is {:?}, the network gives {:?}", expected.dims(), found.dims());
     let values = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.flatten_all()?.to_vec1()?) };
-    let (found, expected) = (values(found)?, values(&expected)?);
-    let largest = expected.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
-    // total_cmp puts NaN above every number.
-    let errors = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs() / largest);
-    Ok(errors.max_by(f32::total_cmp).unwrap_or(0.0))
+    Ok(Difference::between(&values(found)?, &values(&expected)?)?.relative())
 }

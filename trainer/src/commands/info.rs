@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use lddgan::ModelFile;
-use lddgan::cost::{self, Cost};
-use lddgan::model_file::{FileConfig, count_not_finite};
+use lddgan::model_file::count_not_finite;
+use lddgan::{Cost, FileConfig, GeneratorConfig, ModelFile, NetworkName};
 use lddgan_trainer::checkpoint::{self, Store};
 use lddgan_trainer::import::pytorch::PytorchFile;
 use lddgan_trainer::preset::Preset;
@@ -103,8 +102,7 @@ fn model(file: &ModelFile) -> Result<()> {
             say!("{name:?}: {count} of {} values are infinite or not a number", tensor.elem_count());
         }
     }
-    let held = |network: &str| file.tensors.keys().any(|name| name.split('.').next() == Some(network));
-    print_costs(&file.config, held)
+    print_costs(&file.config, |network| file.has(network))
 }
 
 /// The tensors of a PyTorch checkpoint, nothing of which is run.
@@ -120,50 +118,39 @@ fn pytorch(path: &Path) -> Result<()> {
 fn preset(name: &str) -> Result<()> {
     let preset = Preset::load(name)?;
     say!("{}", toml::to_string_pretty(&preset)?);
-    let config = FileConfig {
-        autoencoder: Some(preset.autoencoder),
-        generator: Some(preset.generator),
-        discriminator: Some(preset.discriminator),
-        diffusion: Some(preset.diffusion),
-        latent_scale: Vec::new(),
-    };
-    print_costs(&config, |_| true)
+    print_costs(&preset.networks(), |_| true)
 }
 
 /// Parameters and operations of each network that there is.
-fn print_costs(config: &FileConfig, held: impl Fn(&str) -> bool) -> Result<()> {
-    let print = |network: &str, cost: Cost| {
-        let gflops = cost.flops as f64 / 1e9;
-        say!("{network}: {} parameters, {gflops:.2} GFLOPs per image", cost.parameters);
+fn print_costs(config: &FileConfig, held: impl Fn(NetworkName) -> bool) -> Result<()> {
+    let print = |network: NetworkName| -> Result<Cost> {
+        let cost = Cost::of(network, config)?;
+        say!("{network}: {} parameters, {:.2} GFLOPs per image", cost.parameters, cost.flops as f64 / 1e9);
+        Ok(cost)
     };
+    let steps = config.diffusion.as_ref().map(|diffusion| diffusion.steps() as u64);
     let mut sampling = None;
-    if let Some(generator) = config.generator.as_ref().filter(|_| held("generator")) {
-        let cost = cost::generator(generator)?;
-        print("generator", cost);
-        if let Some(limit) = generator.truncation() {
-            say!("z: values beyond {limit} are drawn again unless --truncation says otherwise");
-        }
-        sampling = config.diffusion.as_ref().map(|diffusion| diffusion.steps() as u64 * cost.flops);
-    }
-    if let Some(discriminator) = config.discriminator.as_ref().filter(|_| held("discriminator")) {
-        let size = config.generator.as_ref().map_or(discriminator.latent_size, |generator| generator.latent_size);
-        match size {
-            0 => say!("discriminator: of latents of any size"),
-            size => print("discriminator", cost::discriminator(discriminator, size)?),
-        }
-    }
-    let Some(autoencoder) = &config.autoencoder else { return Ok(()) };
-    if held("encoder") {
-        print("encoder", cost::encoder(autoencoder)?);
-    }
-    if held("decoder") {
-        let cost = cost::decoder(autoencoder)?;
-        print("decoder", cost);
-        if autoencoder.codes > 0 {
-            say!("codebook: {} parameters", autoencoder.codes * autoencoder.latent_channels);
-        }
-        if let Some(generator) = sampling {
-            say!("sampling: {:.2} GFLOPs per image", (generator + cost.flops) as f64 / 1e9);
+    for network in config.networks().filter(|&network| held(network)) {
+        match network {
+            NetworkName::Generator => {
+                sampling = steps.zip(Some(print(network)?.flops)).map(|(steps, flops)| steps * flops);
+                if let Some(limit) = config.generator.as_ref().and_then(GeneratorConfig::truncation) {
+                    say!("z: values beyond {limit} are drawn again unless --truncation says otherwise");
+                }
+            }
+            NetworkName::Discriminator if !network.has_sizes(config)? => {
+                say!("discriminator: of latents of any size");
+            }
+            NetworkName::Encoder | NetworkName::Discriminator => drop(print(network)?),
+            NetworkName::Decoder => {
+                let flops = print(network)?.flops;
+                if let Some(autoencoder) = config.autoencoder.as_ref().filter(|autoencoder| autoencoder.codes > 0) {
+                    say!("codebook: {} parameters", autoencoder.codes * autoencoder.latent_channels);
+                }
+                if let Some(generator) = sampling {
+                    say!("sampling: {:.2} GFLOPs per image", (generator + flops) as f64 / 1e9);
+                }
+            }
         }
     }
     Ok(())

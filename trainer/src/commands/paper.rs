@@ -6,8 +6,7 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use clap::{Args, ValueEnum};
 use lddgan::backend::CandleBackend;
-use lddgan::cost::{self, Cost};
-use lddgan::{Graph, Model, ModelFile};
+use lddgan::{Cost, Graph, Model, ModelFile, NetworkName};
 use lddgan_trainer::backend::{BackendName, device};
 use lddgan_trainer::bench::{Protocol, Timing};
 use lddgan_trainer::files::read_model;
@@ -163,7 +162,8 @@ fn row(preset: &Preset, weights: Option<&(ModelFile, String)>, place: &Place, pr
         Some((file, name)) => file.model(name, place.device())?,
         None => random_model(preset, place.device())?,
     };
-    let (generator, decoder) = (cost::generator(&preset.generator)?, cost::decoder(&preset.autoencoder)?);
+    let config = preset.networks();
+    let (generator, decoder) = (Cost::of(NetworkName::Generator, &config)?, Cost::of(NetworkName::Decoder, &config)?);
     let gflops = |cost: Cost| cost.flops as f64 / 1e9;
     let steps = preset.diffusion.steps();
     let Measured { whole, decoder: alone, bytes } = place.measure(&model, protocol)?;
@@ -269,8 +269,10 @@ impl Place {
 /// Bytes of the weights in f32.
 fn weight_bytes(model: &Model) -> Result<u64> {
     let config = &model.config;
-    let parameters = cost::generator(&config.generator)?.parameters + cost::decoder(&config.autoencoder)?.parameters;
-    Ok(4 * (parameters + config.autoencoder.codes * config.autoencoder.latent_channels) as u64)
+    let networks = config.clone().into();
+    let generator = Cost::of(NetworkName::Generator, &networks)?.parameters;
+    let decoder = Cost::of(NetworkName::Decoder, &networks)?.parameters;
+    Ok(4 * (generator + decoder + config.autoencoder.codes * config.autoencoder.latent_channels) as u64)
 }
 
 /// A table in Markdown.

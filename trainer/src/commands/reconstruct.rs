@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use clap::Args;
+use lddgan::compare::psnr;
 use lddgan_trainer::autoencoder::Lattice;
 use lddgan_trainer::data::{DataOptions, ImageSet};
 use lddgan_trainer::eval::lpips::Lpips;
@@ -54,7 +55,7 @@ struct Sums {
 impl Sums {
     fn add(&mut self, restored: &Tensor, images: &Tensor, lpips: Option<&Lpips>, lattice: &Lattice) -> Result<()> {
         let error = (restored - images)?.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
-        self.psnr += error.into_iter().map(|error| autoencoder::psnr(f64::from(error))).sum::<f64>();
+        self.psnr += error.into_iter().map(|error| psnr(f64::from(error), 2.0)).sum::<f64>();
         self.ssim += ssim(restored, images)?.iter().sum::<f64>();
         if let Some(lpips) = lpips {
             self.lpips += f64::from(lpips.distances(restored, images)?.sum_all()?.to_scalar::<f32>()?);

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use lddgan::NetworkName;
 use lddgan_trainer::backend::BackendName;
 use lddgan_trainer::files::{self, read_model};
-use lddgan_trainer::network::{self, NetworkName};
+use lddgan_trainer::network;
 use lddgan_trainer::say;
 
 use super::read_tensors;
@@ -14,7 +16,7 @@ use super::read_tensors;
 #[derive(Args)]
 pub struct Run {
     /// Network to run
-    #[arg(long)]
+    #[arg(long, value_parser = network_names())]
     network: NetworkName,
     /// Model file
     #[arg(long, value_name = "FILE")]
@@ -31,6 +33,18 @@ pub struct Run {
     /// Give the decoder latents as they are, without looking them up in the codebook
     #[arg(long)]
     no_quantize: bool,
+}
+
+/// The names of networks, with what each takes and gives.
+fn network_names() -> impl TypedValueParser<Value = NetworkName> {
+    let help = |name| match name {
+        NetworkName::Generator => "x, t, z to x0",
+        NetworkName::Encoder => "x to latent (KL: also mean and logvar)",
+        NetworkName::Decoder => "latent to image (VQ: also indices)",
+        NetworkName::Discriminator => "x_t, t, x_tp1 to logits",
+    };
+    let values = NetworkName::ALL.map(|name| PossibleValue::new(name.as_str()).help(help(name)));
+    PossibleValuesParser::new(values).try_map(|name| name.parse())
 }
 
 pub fn run(options: &Run) -> Result<()> {

@@ -5,10 +5,8 @@ mod lower;
 pub(crate) mod proto;
 
 use candle_core::Device;
-use lddgan::ModelFile;
 use lddgan::diffusion::Schedule;
-use lddgan::graph::Graph;
-use lddgan::parameters::TensorMap;
+use lddgan::{ModelFile, Network, NetworkName};
 
 use builder::Builder;
 
@@ -33,8 +31,8 @@ pub enum ExportError {
 
 /// An ONNX file.
 pub struct OnnxFile {
-    /// `generator` or `decoder`
-    pub network: &'static str,
+    /// Generator or decoder.
+    pub network: NetworkName,
     pub bytes: Vec<u8>,
 }
 
@@ -44,21 +42,23 @@ pub struct OnnxFile {
 pub fn onnx(file: &ModelFile, name: &str, dtype: Dtype) -> Result<Vec<OnnxFile>, ExportError> {
     let config = serde_json::to_string(&file.config);
     let config = config.map_err(|source| ExportError::Metadata { file: name.to_string(), source })?;
-    let encode = |network, graph: &Graph, tables: &TensorMap| -> Result<OnnxFile, ExportError> {
-        let graph = lower::translate(Builder::new(network, dtype.candle()), graph, tables)?;
-        Ok(OnnxFile { network, bytes: proto::Model::new(graph, &config).to_bytes() })
-    };
     let mut files = Vec::new();
-    if file.config.generator.is_some() {
-        let generator = file.generator(name, &Device::Cpu)?;
-        // A generator alone says nothing about its steps.
-        let schedule = Schedule::new(&file.config.diffusion.clone().unwrap_or_default())?;
-        let steps: Vec<u32> = (0..schedule.steps() as u32).collect();
-        let tables = generator.step_inputs(&schedule, &steps, &Device::Cpu)?;
-        files.push(encode("generator", &generator.record()?, &tables)?);
-    }
-    if let Some(config) = &file.config.autoencoder {
-        files.push(encode("decoder", &file.decoder(name, &Device::Cpu)?.record(config)?, &TensorMap::new())?);
+    for network in [NetworkName::Generator, NetworkName::Decoder] {
+        if network.is_described_by(&file.config) {
+            let graph = encode(&file.network(network, name, &Device::Cpu)?, file, dtype)?;
+            files.push(OnnxFile { network, bytes: proto::Model::new(graph, &config).to_bytes() });
+        }
     }
     if files.is_empty() { Err(ExportError::NoNetwork { file: name.to_string() }) } else { Ok(files) }
+}
+
+fn encode(network: &Network, file: &ModelFile, dtype: Dtype) -> Result<proto::Graph, ExportError> {
+    // A generator alone says nothing about its steps.
+    let schedule = Schedule::new(&file.config.diffusion.clone().unwrap_or_default())?;
+    let steps: Vec<u32> = (0..schedule.steps() as u32).collect();
+    let tables = network.step_inputs(&schedule, &steps, &Device::Cpu)?;
+    let mut graph = network.record(&network.shapes(&file.config, 1)?)?;
+    // What the image alone needs.
+    graph.outputs.retain(|(name, _)| name != "quantized");
+    lower::translate(Builder::new(network.name().as_str(), dtype.candle()), &graph, &tables)
 }

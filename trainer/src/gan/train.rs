@@ -7,9 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use lddgan::backend::{CandleBackend, MINIBATCH_GROUP};
-use lddgan::model_file::FileConfig;
 use lddgan::parameters::TensorMap;
-use lddgan::{AutoencoderKind, ModelFile, Provenance};
+use lddgan::{AutoencoderKind, FileConfig, ModelFile, NetworkName, Provenance};
 
 use super::Moments;
 use super::latent_cache::{Cache, encoder_sum};
@@ -93,13 +92,13 @@ fn start(trainer: &mut Trainer, options: &Options, position: &mut Position) -> R
         let (file, name) = files::read_model(path)?;
         let same = file.config.discriminator.as_ref() == Some(&preset.discriminator);
         anyhow::ensure!(same, "{name}: its discriminator is not the one of preset {}", preset.name);
-        trainer.load_discriminator(&file.tensors_of("discriminator"), &name)?;
+        trainer.load_discriminator(&file.tensors_of(NetworkName::Discriminator), &name)?;
     }
     if let Some(path) = &options.generator {
         let (file, name) = files::read_model(path)?;
         let same = file.config.generator.as_ref() == Some(&preset.generator);
         anyhow::ensure!(same, "{name}: its generator is not the one of preset {}", preset.name);
-        trainer.load_generator(&file.tensors_of("generator"), &name)?;
+        trainer.load_generator(&file.tensors_of(NetworkName::Generator), &name)?;
         let gan = |counts: &BTreeMap<String, u64>| counts.get("gan").copied().unwrap_or_default();
         position.before = Before { step: gan(&file.provenance.steps), images: gan(&file.provenance.images) };
     }
@@ -127,7 +126,7 @@ fn discriminator_file(trainer: &Trainer, autoencoder: &ModelFile, position: &Pos
 /// The model file: averaged generator, and the decoder of the autoencoder's file.
 fn model_file(trainer: &Trainer, autoencoder: &ModelFile, position: &Position) -> ModelFile {
     let mut tensors = trainer.averaged_generator();
-    tensors.extend(autoencoder.tensors_of("decoder"));
+    tensors.extend(autoencoder.tensors_of(NetworkName::Decoder));
     let config = FileConfig {
         generator: Some(position.preset.generator.clone()),
         diffusion: Some(position.preset.diffusion.clone()),

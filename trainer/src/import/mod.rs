@@ -8,10 +8,8 @@ pub mod settings;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lddgan::model_file::FileConfig;
-use lddgan::networks::{Decoder, Discriminator, Encoder, Generator};
 use lddgan::parameters::{Shapes, TensorMap};
-use lddgan::{AutoencoderConfig, DiscriminatorConfig, GeneratorConfig, ModelFile, Provenance};
+use lddgan::{AutoencoderConfig, DiscriminatorConfig, FileConfig, GeneratorConfig, ModelFile, Provenance};
 
 use names::{Conversion, Source};
 use pytorch::{PytorchError, PytorchFile, StateDict};
@@ -112,15 +110,9 @@ impl Network {
 
     /// The name and shape of every tensor of ours.
     fn shapes(&self) -> lddgan::Result<BTreeMap<String, Vec<usize>>> {
-        let shapes = Shapes::new();
-        let vb = shapes.var_builder();
-        match self {
-            Self::Generator(config) => drop(Generator::new(vb.pp("generator"), config)?),
-            Self::Discriminator(config) => drop(Discriminator::new(vb.pp("discriminator"), config)?),
-            Self::Autoencoder(config) => {
-                Encoder::new(vb.pp("encoder"), config)?;
-                Decoder::new(vb.pp("decoder"), config)?;
-            }
+        let (shapes, config) = (Shapes::new(), self.file_config());
+        for name in config.networks() {
+            lddgan::Network::new(name, &config, shapes.var_builder().pp(name))?;
         }
         Ok(shapes.shapes().into_iter().map(|(name, shape)| (name, shape.into_dims())).collect())
     }

@@ -1,6 +1,7 @@
 //! The memory that training takes, estimated from recordings of its networks.
 
 use anyhow::{Error, Result, anyhow};
+use lddgan::NetworkName;
 use lddgan::cost::{self, Cost};
 
 use super::gib;
@@ -30,8 +31,9 @@ pub struct Estimate {
 impl Estimate {
     /// For generator and discriminator.
     pub fn of_gan(preset: &Preset, precision: Precision) -> Result<Self> {
-        let generator = cost::generator(&preset.generator)?;
-        let discriminator = cost::discriminator(&preset.discriminator, preset.generator.latent_size)?;
+        let config = preset.networks();
+        let generator = Cost::of(NetworkName::Generator, &config)?;
+        let discriminator = Cost::of(NetworkName::Discriminator, &config)?;
         let generator_half = DIFFERENTIATED * kept(&[generator, discriminator]);
         let discriminator_half = PENALISED * kept(&[discriminator]);
         Ok(Self {
@@ -43,7 +45,8 @@ impl Estimate {
     /// For the autoencoder, without the networks of `--lpips` and `--features`.
     pub fn of_autoencoder(preset: &Preset, precision: Precision) -> Result<Self> {
         let (config, training) = (&preset.autoencoder, preset.autoencoder_training()?);
-        let coders = [cost::encoder(config)?, cost::decoder(config)?];
+        let networks = preset.networks();
+        let coders = [Cost::of(NetworkName::Encoder, &networks)?, Cost::of(NetworkName::Decoder, &networks)?];
         let side = training.crop.unwrap_or(config.image_size);
         let (channels, layers) = (training.discriminator_channels, training.discriminator_layers);
         let discriminator = cost::patch_discriminator(config.image_channels, channels, layers, side)?;

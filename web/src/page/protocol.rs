@@ -2,8 +2,7 @@
 
 use js_sys::{Array, ArrayBuffer, Uint8Array};
 use lddgan::check::Report;
-use lddgan::model_file::FileConfig;
-use lddgan::{Provenance, Recipe};
+use lddgan::{FileConfig, Provenance, Recipe};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::{JsCast, JsValue};
 

@@ -45,7 +45,7 @@ async function runtimes(bench, network, batch) {
   const inputs = {};
   for (const name of bench.inputs(network)) {
     const shape = bench.shape(network, name, batch);
-    inputs[name] = new ort.Tensor("float32", bench.values(name, shape), Array.from(shape));
+    inputs[name] = new ort.Tensor("float32", bench.values(network, name, batch), Array.from(shape));
   }
   if (network === "generator") {
     inputs.t = new ort.Tensor("int64", new BigInt64Array(batch).fill(BigInt(bench.step())), [batch]);
