@@ -129,6 +129,24 @@ fn the_way_between_two_faces_is_saved_as_an_animation() {
     }
 }
 
+#[test]
+fn the_faces_on_the_way_are_counted() {
+    let page = Page::open("?seed=2&count=1&model=tiny&executor=candle");
+    page.finish();
+    page.open_panels();
+    page.browser.run(
+        "const status = document.querySelector('#between-status');
+         globalThis.said = [];
+         new MutationObserver(() => said.push(status.textContent)).observe(status, { childList: true });",
+    );
+    page.browser.click("#open-between");
+    page.browser.wait("the faces on the way", || page.browser.text("#between-status").starts_with("All faces"));
+    let said: Vec<String> = serde_json::from_value(page.browser.run("return said")).expect("texts");
+    let counts = (1..=33).map(|made| format!("Making the faces on the way: {made} of 33…"));
+    let all = ["Making the faces on the way…".to_owned()].into_iter().chain(counts);
+    assert_eq!(said, all.chain(["All faces on the way are here.".to_owned()]).collect::<Vec<_>>());
+}
+
 fn frames(file: &[u8]) -> Vec<RgbImage> {
     let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().expect("the page saves PNG files");
     let count = reader.info().animation_control().map_or(1, |animation| animation.num_frames);
