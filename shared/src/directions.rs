@@ -70,7 +70,7 @@ impl Directions {
         let Some(part) = self.parts.get(draw) else { return };
         for (direction, amount) in shifts.iter().filter(|(direction, _)| *direction < self.count) {
             match part {
-                Part::Values => values[direction] += amount,
+                Part::Values => values.iter_mut().skip(direction).take(1).for_each(|value| *value += amount),
                 Part::Vectors(vectors) => {
                     let vector = &vectors[direction * values.len()..][..values.len()];
                     values.iter_mut().zip(vector).for_each(|(value, part)| *value += amount * part);
