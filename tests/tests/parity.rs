@@ -388,7 +388,7 @@ fn quantization() {
     }
     // Two codes at exactly the same distance: the first.
     let codebook = Tensor::new(&[[9f32, 9.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]], &Device::Cpu).unwrap();
-    let x = Tensor::zeros((1, 2, 1, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let x = Tensor::zeros((1, 2, 1, 1), DType::F32, &Device::Cpu).unwrap();
     check!(gpu, "a tie", vec![x], |b, x| b.quantize(&x[0], &codebook));
 }
 

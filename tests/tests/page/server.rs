@@ -208,9 +208,9 @@ impl Site {
         const PACKET: usize = 4096;
         for packet in bytes.chunks(PACKET) {
             let mut line = lock(&self.line);
-            line.free = line.free.max(Instant::now());
-            line.free += Duration::from_secs_f64(packet.len() as f64 / line.bytes_per_second);
-            let sent = line.free;
+            let seconds = packet.len() as f64 / line.bytes_per_second;
+            let sent = line.free.max(Instant::now()) + Duration::from_secs_f64(seconds);
+            line.free = sent;
             drop(line);
             thread::sleep(sent.saturating_duration_since(Instant::now()));
             stream.write_all(packet)?;
