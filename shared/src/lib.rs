@@ -28,6 +28,7 @@ pub mod compare;
 pub mod config;
 pub mod cost;
 pub mod diffusion;
+pub mod directions;
 pub mod error;
 pub mod graph;
 pub mod haar;
@@ -47,6 +48,7 @@ pub use config::{
     ModelConfig,
 };
 pub use cost::Cost;
+pub use directions::Directions;
 pub use error::{Error, Result};
 pub use graph::{Graph, Recorder};
 pub use model_file::{Direction, ModelFile, Provenance};

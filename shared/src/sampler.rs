@@ -1,5 +1,6 @@
 //! From a seed to an image: the T denoising steps and the decoder, over any backend.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Device, Tensor};
@@ -7,6 +8,7 @@ use candle_core::{Device, Tensor};
 use crate::backend::{Backend, CandleBackend};
 use crate::config::ModelConfig;
 use crate::diffusion::{PosteriorCoefficients, Schedule};
+use crate::directions::Directions;
 use crate::error::Result;
 use crate::graph::{Graph, Recorder};
 use crate::layers::{Conv2d, ConvGeometry};
@@ -27,6 +29,7 @@ pub struct Model {
     pub schedule: Schedule,
     /// The t of the latents on the way to an image, T, …, 0; see [`Self::set_steps`].
     levels: Vec<usize>,
+    directions: Directions,
     /// Multiplies each channel of a latent by its scale: a diagonal 1x1 convolution.
     unscale: Conv2d,
     /// Where the weights are.
@@ -71,17 +74,34 @@ impl Model {
         let weight = Tensor::from_vec(weight, (channels, channels, 1, 1), device)?;
         let unscale = Conv2d { weight, bias: None, geometry: ConvGeometry::same(1) };
         let schedule = Schedule::new(&config.diffusion)?;
+        let directions = Directions::modes(config.generator.gaussian_modes, &format!("z/{}", schedule.steps() - 1));
         static MODELS: AtomicU64 = AtomicU64::new(1);
         Ok(Self {
             id: MODELS.fetch_add(1, Ordering::Relaxed),
             levels: schedule.levels(schedule.steps())?,
             schedule,
+            directions,
             config,
             generator,
             decoder,
             unscale,
             device: device.clone(),
         })
+    }
+
+    /// With the directions in the tensors of a file, if it has some; `file` is for errors.
+    pub(crate) fn with_directions(mut self, tensors: &TensorMap, file: &str) -> Result<Self> {
+        if !tensors.is_empty() {
+            let draws: BTreeMap<_, _> =
+                self.input_shapes(1).into_iter().map(|(name, shape)| (name, shape[1..].to_vec())).collect();
+            self.directions = Directions::read(tensors, &draws, file)?;
+        }
+        Ok(self)
+    }
+
+    /// What its images can be moved along.
+    pub fn directions(&self) -> &Directions {
+        &self.directions
     }
 
     /// Tells this model from all others of this program, of the same weights or not.
@@ -109,14 +129,11 @@ impl Model {
     /// that leads from x_{t+1}, the last without noise.
     pub fn draw<R: Copy + Into<Recipe>>(&self, recipes: &[R]) -> Vec<NamedNoise> {
         let recipes: Vec<Recipe> = recipes.iter().map(|&recipe| recipe.into()).collect();
-        let first = format!("z/{}", self.schedule.steps() - 1);
         let input = |(name, shape): (String, Vec<usize>)| {
             let count = shape[1..].iter().product();
             let draw = |recipe: &Recipe| {
                 let mut values = recipe.draw(&name, count);
-                if name == first {
-                    recipe.shifts.apply(&mut values);
-                }
+                self.directions.apply(&name, &recipe.shifts, &mut values);
                 values
             };
             let values = recipes.iter().flat_map(draw).collect();
