@@ -29,6 +29,7 @@ pub mod compare;
 pub mod config;
 pub mod cost;
 pub mod diffusion;
+pub mod directions;
 pub mod error;
 pub mod executor;
 pub mod graph;
@@ -51,6 +52,7 @@ pub use config::{
     ModelConfig,
 };
 pub use cost::Cost;
+pub use directions::Directions;
 pub use error::{Error, Result};
 pub use executor::{Compiler, Executor};
 pub use graph::{Graph, Recorder};

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::config::{FileConfig, ModelConfig};
+use crate::directions;
 use crate::error::{Error, Result};
 use crate::hash::hex;
 use crate::networks::{Decoder, Encoder, Generator, Network, NetworkName};
@@ -37,12 +38,12 @@ pub struct Provenance {
     pub metrics: BTreeMap<String, f64>,
     /// Git revision of the trainer.
     pub revision: String,
-    /// What the principal modes are called that images can be moved along, see [`crate::Shifts`].
+    /// What the directions are called that images can be moved along, see [`crate::Shifts`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub directions: Vec<Direction>,
 }
 
-/// A mode, and in a word what it changes.
+/// A direction, and in a word what it changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Direction {
     /// Its number, from the strongest on.
@@ -88,7 +89,7 @@ struct Metadata {
 }
 
 /// A model file in memory. Tensors are named after their networks: `generator.…`, `decoder.…`, `encoder.…`,
-/// `discriminator.…`.
+/// `discriminator.…`; what images can be moved along is `directions.…`, see [`crate::Directions`].
 #[derive(Debug, Clone)]
 pub struct ModelFile {
     /// What rebuilds the networks.
@@ -164,7 +165,9 @@ impl ModelFile {
             latent_scale: self.config.latent_scale.clone(),
         };
         config.validate()?;
-        let weights = Weights::new(self.tensors.clone());
+        let (directions, networks): (TensorMap, TensorMap) =
+            self.tensors.clone().into_iter().partition(|(name, _)| name.starts_with(directions::PREFIX));
+        let weights = Weights::new(networks);
         let vb = weights.var_builder(device);
         let generator = Generator::new(vb.pp("generator"), &config.generator)?;
         let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder)?;
@@ -172,7 +175,7 @@ impl ModelFile {
             Encoder::new(vb.pp("encoder"), &config.autoencoder)?;
         }
         weights.finish(file)?;
-        Model::new(config, generator, decoder, device)
+        Model::new(config, generator, decoder, device)?.with_directions(&directions, file)
     }
 
     /// Builds encoder and decoder.

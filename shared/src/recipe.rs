@@ -81,9 +81,10 @@ impl FromStr for Truncation {
     }
 }
 
-/// How far an image is moved along directions: what is added to values of z at the first step. Where the generator starts
-/// from the normal distribution of the data ([`crate::networks::Gaussian`]), value k of z there is how many standard
-/// deviations the image is from the mean along principal mode k of the data.
+/// How far an image is moved along directions in its random numbers, in their standard deviations. Where the generator starts
+/// from the normal distribution of the data ([`crate::networks::Gaussian`]), direction k is value k of z at the first step:
+/// how many standard deviations the image is from the mean along principal mode k of the data. Other models have those
+/// directions that were found for them and stand in their files, see [`crate::Directions`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Shifts([(usize, f32); Shifts::MOST]);
 
@@ -120,15 +121,6 @@ impl Shifts {
     pub fn iter(&self) -> impl Iterator<Item = (usize, f32)> {
         self.0.into_iter().filter(|(_, amount)| *amount != 0.0)
     }
-
-    /// Moves z of the first step.
-    pub(crate) fn apply(&self, z: &mut [f32]) {
-        for (mode, amount) in self.iter() {
-            if let Some(value) = z.get_mut(mode) {
-                *value += amount;
-            }
-        }
-    }
 }
 
 /// `MODE=AMOUNT`, by commas.
@@ -150,7 +142,7 @@ pub struct Recipe {
     pub z_step: Option<usize>,
     /// Values of z larger than this are drawn again.
     pub truncation: Option<f32>,
-    /// Added to z of the first step.
+    /// How far it is moved.
     pub shifts: Shifts,
 }
 
@@ -270,9 +262,6 @@ mod tests {
         }
         assert_eq!((shifts.get(3), shifts.get(0)), (0.5, 0.0));
         assert_eq!(shifts.to_string(), "3=0.5,7=0.25,200=1");
-        let mut z = [1.0; 8];
-        shifts.apply(&mut z);
-        assert_eq!(z, [1.0, 1.0, 1.0, 1.5, 1.0, 1.0, 1.0, 1.25]);
         assert!([f32::NAN, 5.1, -5.1].iter().all(|&amount| shifts.set(1, amount).is_err()));
         assert!((10..15).all(|mode| shifts.set(mode, 1.0).is_ok()));
         assert!(shifts.set(20, 1.0).unwrap_err().contains("8 directions at most"));

@@ -1,5 +1,6 @@
 //! From a seed to an image: the T denoising steps and the decoder, over any backend.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Device, Tensor};
@@ -7,6 +8,7 @@ use candle_core::{Device, Tensor};
 use crate::backend::{Backend, CandleBackend};
 use crate::config::ModelConfig;
 use crate::diffusion::{PosteriorCoefficients, Schedule};
+use crate::directions::Directions;
 use crate::error::Result;
 use crate::graph::{Graph, Recorder};
 use crate::layers::{Conv2d, ConvGeometry};
@@ -31,6 +33,7 @@ pub struct Model {
     pub schedule: Schedule,
     /// The t of the latents on the way to an image, T, …, 0; see [`Self::set_steps`].
     levels: Vec<usize>,
+    directions: Directions,
     /// Multiplies each channel of a latent by its scale: a diagonal 1x1 convolution.
     unscale: Conv2d,
     /// Where the weights are.
@@ -82,17 +85,38 @@ impl Model {
         let weight = Tensor::from_vec(weight, (channels, channels, 1, 1), device)?;
         let unscale = Conv2d { weight, bias: None, geometry: ConvGeometry::same(1) };
         let schedule = Schedule::new(&config.diffusion)?;
+        let directions =
+            Directions::modes(config.generator.gaussian_modes, &Stage::Z(schedule.steps() - 1).to_string());
         static MODELS: AtomicU64 = AtomicU64::new(1);
         Ok(Self {
             id: MODELS.fetch_add(1, Ordering::Relaxed),
             levels: schedule.levels(schedule.steps())?,
             schedule,
+            directions,
             config,
             generator,
             decoder,
             unscale,
             device: device.clone(),
         })
+    }
+
+    /// With the directions in the tensors of a file, if it has some; `file` is for errors.
+    pub(crate) fn with_directions(mut self, tensors: &TensorMap, file: &str) -> Result<Self> {
+        if !tensors.is_empty() {
+            let draws: BTreeMap<_, _> = self
+                .input_shapes(1)
+                .into_iter()
+                .map(|(stage, shape)| (stage.to_string(), shape[1..].to_vec()))
+                .collect();
+            self.directions = Directions::read(tensors, &draws, file)?;
+        }
+        Ok(self)
+    }
+
+    /// What its images can be moved along.
+    pub fn directions(&self) -> &Directions {
+        &self.directions
     }
 
     /// Tells this model from all others of this program, of the same weights or not.
@@ -120,14 +144,11 @@ impl Model {
     /// for each step, the last without noise.
     pub fn draw<R: Copy + Into<Recipe>>(&self, recipes: &[R]) -> Vec<NamedNoise> {
         let recipes: Vec<Recipe> = recipes.iter().map(|&recipe| recipe.into()).collect();
-        let first = Stage::Z(self.schedule.steps() - 1);
         let input = |(stage, shape): (Stage, Vec<usize>)| {
             let count = shape[1..].iter().product();
             let draw = |recipe: &Recipe| {
                 let mut values = recipe.draw(stage, count);
-                if stage == first {
-                    recipe.shifts.apply(&mut values);
-                }
+                self.directions.apply(&stage.to_string(), &recipe.shifts, &mut values);
                 values
             };
             let values = recipes.iter().flat_map(draw).collect();

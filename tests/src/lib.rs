@@ -172,6 +172,17 @@ pub fn random_model_file(config: &FileConfig, seed: u64) -> lddgan::Result<Model
     ModelFile::from_bytes(&file.to_bytes(DType::F16)?, "random.safetensors")
 }
 
+/// Directions in x, in noise and in z of one step, as a file of [`tiny_config`] holds them: so many.
+pub fn directions(count: usize) -> TensorMap {
+    let draws = [("x", [3, 4, 4].as_slice()), ("noise/2", &[3, 4, 4]), ("z/1", &[10])];
+    let tensors = draws.map(|(draw, shape)| {
+        let name = format!("{}{draw}", lddgan::directions::PREFIX);
+        let tensor = normal(&name, &[&[count], shape].concat());
+        (name, tensor)
+    });
+    tensors.into()
+}
+
 /// Makes all parameters random, so that every part of a network influences its output.
 pub fn randomize(parameters: &Parameters, seed: u64) -> lddgan::Result<()> {
     for (name, var) in parameters.vars() {

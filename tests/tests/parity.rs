@@ -2,7 +2,7 @@
 //!
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
 use lddgan::diffusion::Schedule;
 use lddgan::graph::{NodeId, Recorder};
@@ -10,8 +10,10 @@ use lddgan::layers::{Conv2d, ConvGeometry, GroupNorm, Linear};
 use lddgan::networks::Discriminator;
 use lddgan::parameters::Parameters;
 use lddgan::sampler::constants;
-use lddgan::{DiffusionConfig, DiscriminatorConfig, FileConfig, Graph, Model, Trajectory};
-use lddgan_tests::{Tolerance, configs, gaussian, normal, not_run, random_model_file, randomize, values};
+use lddgan::{DiffusionConfig, DiscriminatorConfig, FileConfig, Graph, Model, ModelFile, Recipe, Shifts, Trajectory};
+use lddgan_tests::{
+    Tolerance, configs, directions, gaussian, normal, not_run, random_model_file, randomize, tiny_config, values,
+};
 use lddgan_webgpu::{Executor, Gpu};
 
 /// What the executors may differ by, everywhere.
@@ -386,7 +388,7 @@ fn quantization() {
     }
     // Two codes at exactly the same distance: the first.
     let codebook = Tensor::new(&[[9f32, 9.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]], &Device::Cpu).unwrap();
-    let x = Tensor::zeros((1, 2, 1, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let x = Tensor::zeros((1, 2, 1, 1), DType::F32, &Device::Cpu).unwrap();
     check!(gpu, "a tie", vec![x], |b, x| b.quantize(&x[0], &codebook));
 }
 
@@ -529,19 +531,38 @@ fn encoder_and_decoder() {
 fn whole_sampling() {
     let gpu = gpu();
     for (name, config) in configs() {
-        let model = model(&config);
-        let seeds = [11, 12];
-        let expected = model.sample_seeds(&seeds, &Device::Cpu).unwrap();
-        let graph = model.record(seeds.len()).unwrap();
-        let noise = model.draw(&seeds);
-        let inputs = || noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice()));
-        let executor = pollster::block_on(Executor::new(&gpu, &graph)).unwrap();
-        executor.run(inputs()).unwrap();
-        check_trajectory(&model, &expected, |output| read(&executor, output), name);
-        let mut executor = lddgan_cpu::Executor::new(&graph).unwrap();
-        executor.run(inputs()).unwrap();
-        check_trajectory(&model, &expected, |output| executor.read(output).unwrap(), &format!("{name} on CPU"));
+        check_sampling(&gpu, &model(&config), [11, 12].map(Recipe::from), name);
     }
+}
+
+#[test]
+fn images_are_moved_along_the_directions_of_a_file() {
+    let mut file = random_model_file(&tiny_config(), 5).unwrap();
+    file.tensors.extend(directions(3));
+    let bytes = file.to_bytes(DType::F16).unwrap();
+    let model = ModelFile::from_bytes(&bytes, "moved").unwrap().model("moved", &Device::Cpu).unwrap();
+    let mut shifts = Shifts::default();
+    shifts.set(0, 1.5).unwrap();
+    shifts.set(2, -0.5).unwrap();
+    let recipes = [11, 12].map(|seed| Recipe { shifts, ..seed.into() });
+    check_sampling(&gpu(), &model, recipes, "moved");
+    for (moved, plain) in model.draw(&recipes).into_iter().zip(model.draw(&[11u64, 12])) {
+        let changes = ["x", "noise/2", "z/1"].contains(&plain.name.as_str());
+        assert_eq!(moved.values != plain.values, changes, "{}", plain.name);
+    }
+}
+
+fn check_sampling(gpu: &Gpu, model: &Model, recipes: [Recipe; 2], name: &str) {
+    let expected = model.sample_seeds(&recipes, &Device::Cpu).unwrap();
+    let graph = model.record(recipes.len()).unwrap();
+    let noise = model.draw(&recipes);
+    let inputs = || noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice()));
+    let executor = pollster::block_on(Executor::new(gpu, &graph)).unwrap();
+    executor.run(inputs()).unwrap();
+    check_trajectory(model, &expected, |output| read(&executor, output), name);
+    let mut executor = lddgan_cpu::Executor::new(&graph).unwrap();
+    executor.run(inputs()).unwrap();
+    check_trajectory(model, &expected, |output| executor.read(output).unwrap(), &format!("{name} on CPU"));
 }
 
 fn check_trajectory(model: &Model, expected: &Trajectory<Tensor>, read: impl Fn(&str) -> Vec<f32>, name: &str) {

@@ -9,6 +9,7 @@ pub mod backend;
 pub mod bench;
 pub mod checkpoint;
 pub mod data;
+pub mod directions;
 pub mod distributed;
 pub mod eval;
 pub mod export;

@@ -40,6 +40,8 @@ enum Command {
     Average(commands::Average),
     /// Put another decoder under the generator of a model: one that went on learning
     ReplaceDecoder(commands::ReplaceDecoder),
+    /// Find directions that a model's images can be moved along, and write them into its file
+    Directions(commands::Directions),
     /// Write names into a model file, for the directions that its images can be moved along
     NameDirections(commands::NameDirections),
     /// Turn the authors' PyTorch checkpoints into a model file
@@ -107,6 +109,7 @@ fn run(command: &Command) -> Result<Ended> {
         Command::Neighbours(options) => commands::neighbours(options),
         Command::Average(options) => commands::average(options),
         Command::ReplaceDecoder(options) => commands::replace_decoder(options),
+        Command::Directions(options) => commands::directions(options),
         Command::NameDirections(options) => commands::name_directions(options),
         Command::Import(options) => commands::import(options),
         Command::Export(options) => commands::export(options),

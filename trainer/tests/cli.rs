@@ -149,7 +149,6 @@ fn an_image_says_what_it_is() {
     }
 }
 
-/// Every image is there as soon as it is made, so that a program that is killed leaves those.
 /// A name is another word for its mode, and images moved along it differ from those that are not.
 #[test]
 fn images_are_moved_along_directions() {
@@ -163,7 +162,7 @@ fn images_are_moved_along_directions() {
         }
         command.arg("--out").arg(&named).output().unwrap()
     };
-    fail(&name(&["hair=256"]), &["hair=256", "modes 0 to 255"]);
+    fail(&name(&["hair=256"]), &["hair=256", "directions 0 to 255"]);
     fail(&name(&["3=3"]), &["needs a name"]);
     succeed(&name(&["hair=3", "pose=1"]));
     let shown = succeed(&program(&["info", "--model"]).arg(&named).output().unwrap());
@@ -189,12 +188,44 @@ fn images_are_moved_along_directions() {
     let pixels = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().into_rgb8();
     assert_ne!(pixels(&picture("faces256-0.png")), pixels(&by_name));
 
-    fail(&sample(&["nose=1"]), &["nose=1", "directions hair, pose and 0 to 255"]);
+    fail(&sample(&["nose=1"]), &["nose=1", "directions hair, pose, 0 to 255"]);
     fail(&sample(&["256=1"]), &["256=1"]);
     fail(&sample(&["hair"]), &["NAME=AMOUNT"]);
     fail(&sample(&["hair=9"]), &["-5 to 5"]);
 }
 
+#[test]
+fn directions_are_found_and_images_moved_along_them() {
+    let folder = Folder::new();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
+    let moved = folder.path("moved.safetensors");
+    let find = |model: &str| {
+        let mut command = program(&["directions", "--model", model, "--count", "2", "--images", "64"]);
+        command.arg("--out").arg(&moved).output().unwrap()
+    };
+    let gaussian = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces256.safetensors");
+    fail(&find(gaussian), &["faces256.safetensors", "principal modes are its directions"]);
+    let found = succeed(&find(model));
+    assert!(found.contains("directions.noise/") && found.contains("with 2 directions"), "{found}");
+    let sample = |backend: &str, direction: &str| {
+        let mut command =
+            program(&["sample", "--count", "1", "--direction", direction, "--backend", backend, "--model"]);
+        command.arg(&moved).arg("--out").arg(folder.path(backend)).output().unwrap()
+    };
+    fail(&sample("cpu", "2=1"), &["2=1", "the directions 0 to 1"]);
+    let picture = |backend: &str, amount: i32| {
+        succeed(&sample(backend, &format!("1={amount}")));
+        let path = folder.path(backend).join(format!("faces64-0-directions-1={amount}.png"));
+        image::open(path).unwrap().into_rgb8()
+    };
+    let far =
+        |a: &image::RgbImage, b: &image::RgbImage| a.iter().zip(b.iter()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    let one = picture("cpu", 4);
+    assert!(far(&one, &picture("candle", 4)) <= 2);
+    assert!(far(&one, &picture("cpu", -4)) > 50);
+}
+
+/// Every image is there as soon as it is made, so that a program that is killed leaves those.
 #[test]
 fn images_are_written_one_after_the_other() {
     let folder = Folder::new();

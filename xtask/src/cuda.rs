@@ -18,12 +18,21 @@ use std::process::Command;
 )]
 pub struct Options {
     /// Compute capability of the GPU to build for, without the point; 90 is Hopper
-    #[arg(long, default_value = "90")]
+    #[arg(long, default_value = HOPPER)]
     pub compute_cap: String,
     /// Build for several GPUs at once; the program then needs NCCL where it runs
     #[arg(long)]
     pub nccl: bool,
 }
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { compute_cap: HOPPER.to_string(), nccl: false }
+    }
+}
+
+/// The compute capability of H100 and H200.
+const HOPPER: &str = "90";
 
 /// CUDA 13.0: what links with these also runs beside PyTorch 2.11 for CUDA 13.0, and a driver refuses what a later
 /// compiler made.

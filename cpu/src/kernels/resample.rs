@@ -37,20 +37,6 @@ pub struct Fir {
     pub x: Shape,
 }
 
-impl Fir {
-    /// The first of the pixels that a result is made of, and the weights of that and the next ones.
-    #[inline(always)]
-    fn taps(&self, place: usize) -> (isize, &'static [f32]) {
-        let place = place as isize;
-        match self.mode {
-            FirMode::Upsample if place % 2 == 0 => (place / 2 - 1, &[0.25, 0.75]),
-            FirMode::Upsample => (place / 2, &[0.75, 0.25]),
-            FirMode::Downsample => (2 * place - 1, &[0.125, 0.375, 0.375, 0.125]),
-            FirMode::Smooth => (place - 2, &[0.125, 0.375, 0.375, 0.125]),
-        }
-    }
-}
-
 impl Kernel for Fir {
     fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         let (arch, pixels) = (workers.arch, self.x.pixels());
@@ -79,7 +65,7 @@ impl WithSimd for FirPlane<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Shape { height, width, .. } = self.fir.x;
         for (i, y) in self.y.chunks_exact_mut(self.fir.mode.output(width)).enumerate() {
-            let (first, weights) = self.fir.taps(i);
+            let (first, weights) = self.fir.mode.taps(i);
             self.row.fill(Block::zeroed());
             for (i, weight) in (first..).zip(weights).filter(|(i, _)| (0..height as isize).contains(i)) {
                 for (sum, x) in self.row.iter_mut().zip(&self.x[i as usize * width..]) {
@@ -87,7 +73,7 @@ impl WithSimd for FirPlane<'_> {
                 }
             }
             for (j, y) in y.iter_mut().enumerate() {
-                let (first, weights) = self.fir.taps(j);
+                let (first, weights) = self.fir.mode.taps(j);
                 *y = Block::zeroed();
                 for (j, weight) in (first..).zip(weights).filter(|(j, _)| (0..width as isize).contains(j)) {
                     add(simd, y, &self.row[j as usize], *weight);

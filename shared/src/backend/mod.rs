@@ -48,6 +48,25 @@ pub enum FirMode {
 }
 
 impl FirMode {
+    /// The kernel.
+    pub const TAPS: [f32; 4] = [0.125, 0.375, 0.375, 0.125];
+
+    /// The first of the pixels that output `i` of one dimension is made of, and the weights of that and the next ones; some
+    /// may lie outside the image.
+    #[inline(always)]
+    pub fn taps(self, i: usize) -> (isize, &'static [f32]) {
+        /// Every other weight, of as many zeros between the pixels.
+        const EVEN: [f32; 2] = [2.0 * FirMode::TAPS[0], 2.0 * FirMode::TAPS[2]];
+        const ODD: [f32; 2] = [2.0 * FirMode::TAPS[1], 2.0 * FirMode::TAPS[3]];
+        let i = i as isize;
+        match self {
+            Self::Upsample if i % 2 == 0 => (i / 2 - 1, &EVEN),
+            Self::Upsample => (i / 2, &ODD),
+            Self::Downsample => (2 * i - 1, &Self::TAPS),
+            Self::Smooth => (i - 2, &Self::TAPS),
+        }
+    }
+
     /// Output size of one dimension.
     pub fn output(self, size: usize) -> usize {
         match self {

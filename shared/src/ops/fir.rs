@@ -59,23 +59,22 @@ impl Resample {
         }
     }
 
-    /// The (at most four) inputs and weights that output `i` of one dimension is made of; inputs may lie outside.
-    fn taps(self, i: usize) -> [(isize, f64); 4] {
-        let i = i as isize;
-        let kernel = |first: isize| [(first, 0.125), (first + 1, 0.375), (first + 2, 0.375), (first + 3, 0.125)];
+    /// See [`FirMode::taps`].
+    fn taps(self, i: usize) -> (isize, &'static [f32]) {
         match self {
-            Self::Mode(FirMode::Upsample) if i % 2 == 0 => [(i / 2 - 1, 0.25), (i / 2, 0.75), (-1, 0.0), (-1, 0.0)],
-            Self::Mode(FirMode::Upsample) => [(i / 2, 0.75), (i / 2 + 1, 0.25), (-1, 0.0), (-1, 0.0)],
-            Self::Mode(FirMode::Downsample) => kernel(2 * i - 1),
-            Self::Mode(FirMode::Smooth) => kernel(i - 2),
-            Self::SmoothAdjoint => kernel(i - 1),
+            Self::Mode(mode) => mode.taps(i),
+            Self::SmoothAdjoint => (i as isize - 1, &FirMode::TAPS),
         }
     }
 
     /// Taps of every output of a dimension, those outside of it left out.
     fn table<T: WithDType>(self, size: usize) -> Vec<Vec<(usize, T)>> {
-        let inside = |&(at, weight): &(isize, f64)| (0..size as isize).contains(&at) && weight != 0.0;
-        let taps = |i| self.taps(i).into_iter().filter(inside).map(|(at, w)| (at as usize, T::from_f64(w))).collect();
+        let inside = |&(at, _): &(isize, _)| (0..size as isize).contains(&at);
+        let taps = |i| {
+            let (first, weights) = self.taps(i);
+            let placed = (first..).zip(weights).filter(inside);
+            placed.map(|(at, &weight)| (at as usize, T::from_f64(weight.into()))).collect()
+        };
         (0..self.output(size)).map(taps).collect()
     }
 }

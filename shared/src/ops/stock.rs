@@ -43,7 +43,7 @@ pub fn fir(x: &Tensor, mode: FirMode) -> Result<Tensor> {
             (pad(&spread.reshape((n * c, 1, 2 * h, 2 * w))?, 2, 1)?, 1, 4.0)
         }
     };
-    let taps = [1.0, 3.0, 3.0, 1.0].map(|tap: f64| tap / 8.0);
+    let taps = FirMode::TAPS.map(f64::from);
     let kernel: Vec<f64> = taps.iter().flat_map(|a| taps.map(|b| a * b * gain)).collect();
     let kernel = Tensor::from_vec(kernel, (1, 1, 4, 4), &candle_core::Device::Cpu)?;
     let kernel = kernel.to_dtype(x.dtype())?.to_device(x.device())?;

@@ -11,12 +11,16 @@ use super::shipped_model;
 
 /// The file alone in a folder, as on somebody's stick.
 fn open(query: &str) -> (Page, TempDir) {
+    open_in(Browser::start(), query)
+}
+
+fn open_in(browser: Browser, query: &str) -> (Page, TempDir) {
     let folder = tempfile::tempdir().expect("there is room for a temporary folder");
     let file = folder.path().join("lddgan offline.html");
     let copied = fs::copy(workspace().join("target/lddgan-offline.html"), &file);
     copied.unwrap_or_else(|error| panic!("no single file ({error}): `cargo xtask test` makes it"));
     let address = url::Url::from_file_path(&file).expect("the path is absolute");
-    (Page::at(Browser::start(), &format!("{address}{query}"), "faces64", &shipped_model("faces64")), folder)
+    (Page::at(browser, &format!("{address}{query}"), "faces64", &shipped_model("faces64")), folder)
 }
 
 #[test]
@@ -39,6 +43,30 @@ fn the_single_file_makes_the_faces_of_the_native_program_and_requests_nothing() 
         let policy = page.browser.run(policy).as_str().unwrap_or_default().to_owned();
         assert!(policy.starts_with("default-src 'none';") && !policy.contains("connect-src"), "{policy}");
     }
+}
+
+/// The window starts them, since a worker of a file may not.
+#[test]
+fn several_workers_make_the_faces_of_the_single_file() {
+    let browser = Browser::start();
+    // Workers see three processors. What they run is in a blob.
+    browser.in_every_page(
+        "const processors = `Object.defineProperty(WorkerNavigator.prototype, 'hardwareConcurrency', { get: () => 3 });`;
+         globalThis.Blob = class extends Blob {
+           constructor(parts, options) {
+             super(options?.type === 'text/javascript' ? [processors, ...parts] : parts, options);
+           }
+         };",
+    );
+    let (page, _folder) = open_in(browser, "?seed=0&count=16&model=faces64&executor=cpu");
+    page.finish();
+    // By the first grid all of them may be made before the workers are ready.
+    page.browser.click("#new");
+    page.finish();
+    page.browser.wait("workers", || page.browser.text("#executor").contains("in 2 workers"));
+    let seed = page.address_seed();
+    page.assert_faces(seed..seed + 16);
+    assert_eq!(page.browser.errors(), [""; 0]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use candle_core::DType;
 use image::RgbImage;
 use lddgan::{Direction, Mix, Recipe, Shifts};
-use lddgan_tests::{gaussian_config, random_model_file, tiny_config};
+use lddgan_tests::{directions, gaussian_config, random_model_file, tiny_config};
 
 use crate::page::{Page, assert_different, assert_same};
 
@@ -82,6 +82,18 @@ fn sliders_move_the_faces_along_directions() {
 }
 
 #[test]
+fn directions_that_stand_in_the_file_move_the_faces() {
+    let mut file = random_model_file(&tiny_config(), 1).expect("the configuration is valid");
+    file.tensors.extend(directions(2));
+    let bytes = file.to_bytes(DType::F16).expect("tensors can be written to memory");
+    let page = Page::with_model("tiny", &bytes, "?seed=2&count=4&direction=1=-2&model=tiny&executor=cpu");
+    page.finish();
+    page.assert_grid(moved(&[(1, -2.0)]));
+    page.open_panels();
+    assert_eq!(page.browser.run("return document.querySelectorAll('#sliders input').length"), 2);
+}
+
+#[test]
 fn a_model_without_directions_offers_none() {
     let page = Page::open("?seed=2&count=4&direction=0=1&model=tiny&executor=cpu");
     page.finish();
@@ -115,6 +127,24 @@ fn the_way_between_two_faces_is_saved_as_an_animation() {
         let native = page.native(Mix { from: 2, to: 8, share });
         assert_same(&frames[frame], &native, &format!("frame {frame}"));
     }
+}
+
+#[test]
+fn the_faces_on_the_way_are_counted() {
+    let page = Page::open("?seed=2&count=1&model=tiny&executor=cpu");
+    page.finish();
+    page.open_panels();
+    page.browser.run(
+        "const status = document.querySelector('#between-status');
+         globalThis.said = [];
+         new MutationObserver(() => said.push(status.textContent)).observe(status, { childList: true });",
+    );
+    page.browser.click("#open-between");
+    page.browser.wait("the faces on the way", || page.browser.text("#between-status").starts_with("All faces"));
+    let said: Vec<String> = serde_json::from_value(page.browser.run("return said")).expect("texts");
+    let counts = (1..=33).map(|made| format!("Making the faces on the way: {made} of 33…"));
+    let all = ["Making the faces on the way…".to_owned()].into_iter().chain(counts);
+    assert_eq!(said, all.chain(["All faces on the way are here.".to_owned()]).collect::<Vec<_>>());
 }
 
 fn frames(file: &[u8]) -> Vec<RgbImage> {

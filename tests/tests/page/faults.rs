@@ -186,13 +186,17 @@ fn a_download_that_stands_still_goes_on_by_itself() {
     page.assert_faces(0..1);
 }
 
-#[test]
-fn a_program_that_stands_still_says_so_and_can_be_tried_again() {
-    let server = Server::start([("models/tiny.safetensors".to_owned(), tiny(1))].into());
+/// The name of the page's program.
+fn program() -> String {
     let files = fs::read_dir(workspace().join("dist")).expect("the page was built");
-    let names = files.map(|file| file.expect("the folder can be read").file_name().to_string_lossy().into_owned());
-    let program = names.into_iter().find(|name| name.ends_with(".wasm")).expect("the page has a program");
-    server.stall(&program, 1_000_000);
+    let mut names = files.map(|file| file.expect("the folder can be read").file_name().to_string_lossy().into_owned());
+    names.find(|name| name.ends_with(".wasm")).expect("the page has a program")
+}
+
+/// A page of whose program this file stands still after so many bytes.
+fn assert_stall_is_noticed(file: &str, after: usize) {
+    let server = Server::start([("models/tiny.safetensors".to_owned(), tiny(1))].into());
+    server.stall(file, after);
     let address = format!("{}?seed=0&count=1&model=tiny&executor=cpu", server.address);
     let page = Page::at(Browser::start(), &address, "tiny", &tiny(1));
     shows(&page, "#error", "Nothing of the program comes any more");
@@ -200,6 +204,16 @@ fn a_program_that_stands_still_says_so_and_can_be_tried_again() {
     page.finish();
     page.assert_faces(0..1);
     assert!(page.browser.run("return document.querySelector('#retry').hidden") == true);
+}
+
+#[test]
+fn a_program_that_stands_still_says_so_and_can_be_tried_again() {
+    assert_stall_is_noticed(&program(), 1_000_000);
+}
+
+#[test]
+fn a_script_that_stands_still_says_so_and_can_be_tried_again() {
+    assert_stall_is_noticed(&program().replace("_bg.wasm", ".js"), 1000);
 }
 
 /// A device with three processors, one of which the page needs, and `memory` in gigabytes.

@@ -96,6 +96,32 @@ fn a_slow_connection_gets_the_smaller_model_first() {
     assert_eq!(server.requests(LARGE), [""]);
 }
 
+/// What a visitor sees, and when, whose line takes 1.6 Mbit/s. The seconds are printed, not tested.
+#[test]
+fn a_slow_line_has_recorded_faces_before_live_ones() {
+    let server = serve();
+    server.compress();
+    server.slow_down(1.6e6 / 8.0);
+    let browser = saving();
+    browser.in_every_page(
+        "globalThis.seconds = {};
+         const look = () => {
+           const picture = document.querySelector('#recorded img');
+           if (picture?.complete && picture.naturalWidth) seconds.recorded ??= performance.now() / 1000;
+           if (document.querySelector('.face.shown')) seconds.live ??= performance.now() / 1000;
+           else requestAnimationFrame(look);
+         };
+         addEventListener('DOMContentLoaded', look);",
+    );
+    let address = format!("{}?count=1&executor=cpu", server.address);
+    let page = Page::at(browser, &address, "faces64", &shipped_model("faces64"));
+    page.finish();
+    let seconds = |event: &str| page.browser.run(&format!("return seconds.{event}")).as_f64().expect("it was seen");
+    let (recorded, live) = (seconds("recorded"), seconds("live"));
+    println!("recorded faces after {recorded:.1} s, a live one of faces64 after {live:.1} s");
+    assert!(recorded < live);
+}
+
 /// An address without a model names faces of the default.
 #[test]
 fn a_slow_connection_gets_the_faces_that_the_address_names() {

@@ -60,7 +60,7 @@ fn the_card_of_a_shipped_model_tells_what_it_is() {
     page.browser.click("#open-card");
     page.browser.wait("the card", || page.browser.text("#card-text").contains("How it was trained"));
     let facts = page.browser.text("#card-facts");
-    for fact in ["64 × 64 pixels, in 4 denoising steps", "5.8 MB, SHA-256", "16 × 16 × 4", "do not exist"] {
+    for fact in ["64 × 64 pixels, in 4 denoising steps", "5.9 MB, SHA-256", "16 × 16 × 4", "do not exist"] {
         assert!(facts.contains(fact), "{fact}: {facts}");
     }
     let pictures = "return [...document.querySelectorAll('#card img')].map((image) => image.naturalWidth > 0)";

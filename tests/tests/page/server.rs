@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use flate2::{Compression, write::GzEncoder};
@@ -35,6 +36,7 @@ impl Server {
             folder: folder.to_path_buf(),
             under,
             files: files.into(),
+            line: Line { bytes_per_second: f64::INFINITY, free: Instant::now() }.into(),
             requests: Mutex::default(),
             breaks: Mutex::default(),
             stalls: Mutex::default(),
@@ -94,6 +96,11 @@ impl Server {
         self.site.ignores_ranges.store(true, Ordering::SeqCst);
     }
 
+    /// Sends so many bytes a second from now on, to all that ask together.
+    pub fn slow_down(&self, bytes: f64) {
+        lock(&self.site.line).bytes_per_second = bytes;
+    }
+
     /// For each request for this file, what part of it was asked for: `bytes=<first>-`, or empty for all of it.
     pub fn requests(&self, path: &str) -> Vec<String> {
         let requests = lock(&self.site.requests);
@@ -120,10 +127,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What all files are sent over.
+struct Line {
+    bytes_per_second: f64,
+    /// When all that is on its way has been sent.
+    free: Instant,
+}
+
 struct Site {
     folder: PathBuf,
     under: &'static str,
     files: Mutex<HashMap<String, Vec<u8>>>,
+    line: Mutex<Line>,
     /// Path and range.
     requests: Mutex<Vec<(String, String)>>,
     breaks: Mutex<Vec<(String, usize)>>,
@@ -181,11 +196,26 @@ impl Site {
         let encoding = if compresses { "Content-Encoding: gzip\r\n" } else { "" };
         write!(stream, "HTTP/1.1 {status}\r\n{encoding}{head}\r\n\r\n")?;
         if let Some(end) = Self::take(&self.stalls, path) {
-            stream.write_all(&body[..end.min(length)])?;
+            self.send(&mut stream, &body[..end.min(length)])?;
             // The browser hangs up when it has waited long enough.
             return stream.read(&mut [0]).map(drop);
         }
-        stream.write_all(&body[..Self::take(&self.breaks, path).unwrap_or(length).min(length)])
+        self.send(&mut stream, &body[..Self::take(&self.breaks, path).unwrap_or(length).min(length)])
+    }
+
+    /// The files take turns, packet by packet.
+    fn send(&self, stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+        const PACKET: usize = 4096;
+        for packet in bytes.chunks(PACKET) {
+            let mut line = lock(&self.line);
+            let seconds = packet.len() as f64 / line.bytes_per_second;
+            let sent = line.free.max(Instant::now()) + Duration::from_secs_f64(seconds);
+            line.free = sent;
+            drop(line);
+            thread::sleep(sent.saturating_duration_since(Instant::now()));
+            stream.write_all(packet)?;
+        }
+        Ok(())
     }
 
     fn file(&self, path: &str) -> Option<Vec<u8>> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use lddgan::{Mix, ModelFile, Recipe, Shifts, Truncation};
+use lddgan::{Mix, Provenance, Recipe, Shifts, Truncation};
 use lddgan_trainer::backend::{BackendName, Dtype};
 use lddgan_trainer::files::read_model;
 use lddgan_trainer::progress::Progress;
@@ -55,7 +55,7 @@ pub struct Sample {
     /// With `--x-of`, let z differ at the step from x_t alone
     #[arg(long, value_name = "T", requires = "x_of")]
     z_step: Option<usize>,
-    /// Move the images along a direction, a name in the model file or the number of a mode, by so many standard deviations.
+    /// Move the images along a direction, a name in the model file or its number, by so many standard deviations.
     /// Can be given for several (`lddgan info` shows the names)
     #[arg(long = "direction", value_name = "NAME=AMOUNT")]
     directions: Vec<String>,
@@ -123,10 +123,10 @@ impl Sample {
     }
 
     /// How far the images are moved.
-    fn shifts(&self, model: &ModelFile) -> Result<Shifts> {
+    fn shifts(&self, model: &Provenance, directions: usize) -> Result<Shifts> {
         let mut shifts = Shifts::default();
         for text in &self.directions {
-            let (mode, amount) = shift(text, model)?;
+            let (mode, amount) = shift(text, model, directions)?;
             shifts.set(mode, amount).map_err(|reason| anyhow::anyhow!("--direction {text}: {reason}"))?;
         }
         Ok(shifts)
@@ -167,7 +167,7 @@ pub fn sample(options: &Sample) -> Result<()> {
         sampler.tune(batch)?;
     }
     let truncation = options.truncation.unwrap_or_default().limit(&sampler.model.config.generator);
-    let shifts = options.shifts(&file)?;
+    let shifts = options.shifts(&file.provenance, sampler.model.directions().count())?;
     let settings = options.settings(&shifts);
     let suffix = |(keyword, value): &(&str, String)| format!("-{}-{value}", keyword.to_lowercase().replace(' ', "-"));
     let suffix: String = settings.iter().map(suffix).collect();

@@ -202,10 +202,10 @@ impl Lowering<'_> {
 
     /// A depthwise convolution, transposed where it upsamples.
     fn fir(&mut self, name: &str, x: &str, mode: FirMode, shape: &[usize]) -> Result<String> {
-        let taps = [1.0, 3.0, 3.0, 1.0].map(|tap: f32| tap / 8.0);
         // Zeros between the pixels take three quarters of the sum.
         let gain = if mode == FirMode::Upsample { 4.0 } else { 1.0 };
-        let kernel: Vec<f32> = taps.iter().flat_map(|row| taps.map(|column| row * column * gain)).collect();
+        let kernel: Vec<f32> =
+            FirMode::TAPS.iter().flat_map(|row| FirMode::TAPS.map(|column| row * column * gain)).collect();
         let channels = sizes(shape)[1];
         let kernel = Tensor::from_vec(kernel, (1, 1, 4, 4), &Device::Cpu)?.repeat((channels as usize, 1, 1, 1))?;
         let weight = self.b.tensor(&format!("{name}/weight"), &kernel)?;

@@ -45,6 +45,23 @@ fn a_page_that_would_take_for_ever_is_an_error() {
     fail(&folder.prepare("endless.parquet", &["--size", "4"], "set.safetensors"), &["endless.parquet", "row 0"]);
 }
 
+/// What the list of booleans says in its header: there are 2^31 - 1, for which the library needs no more bytes.
+#[test]
+fn a_footer_that_would_take_for_ever_is_an_error() {
+    let folder = Folder::new();
+    let honest = row(&[("binary image", &png(&picture(1, 8, 8)))]);
+    let (metadata, tail) = honest.split_at(honest.len() - 8);
+    // A field that nobody knows, before the end of the outermost struct.
+    let booleans = [0xf9, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x07, 0];
+    let length = u32::from_le_bytes(tail[..4].try_into().unwrap()) + booleans.len() as u32 - 1;
+    let hostile = [&metadata[..metadata.len() - 1], &booleans, &length.to_le_bytes(), &tail[4..]].concat();
+    folder.write("booleans.parquet", &hostile);
+    fail(
+        &folder.prepare("booleans.parquet", &["--size", "4"], "set.safetensors"),
+        &["booleans.parquet", "collection of booleans"],
+    );
+}
+
 /// A Parquet file of one row with these columns, of type and content.
 fn row(columns: &[(&str, &[u8])]) -> Vec<u8> {
     let fields: String = columns.iter().map(|(field, _)| format!("required {field}; ")).collect();

@@ -18,14 +18,22 @@ const start = async (program, files, folder) => {
 };
 
 if (!globalThis.document) {
-  onmessage = ({ data: [program, ...rest] }) => {
-    // For the program in this one.
+  onmessage = ({ data: { module, files, folder, starter } }) => {
+    // A worker of a file on a disk may start no other. So the window does, and the two talk through a channel.
     globalThis.startWorker = (module) => {
-      const worker = new Worker(location.href);
-      worker.postMessage([module, ...rest]);
-      return worker;
+      const { port1, port2 } = new MessageChannel();
+      postMessage({ module, starter: port2 }, [port2]);
+      port1.terminate = () => port1.postMessage("terminate");
+      return port1;
     };
-    start(program, ...rest);
+    if (starter) {
+      globalThis.postMessage = (...message) => starter.postMessage(...message);
+      starter.onmessage = ({ data }) => {
+        if (data === "terminate") close();
+        else dispatchEvent(new MessageEvent("message", { data }));
+      };
+    }
+    start(module, files, folder);
   };
   // A program that has stopped cannot say so itself.
   onerror = (message) => {
@@ -51,9 +59,14 @@ if (!globalThis.document) {
     const files = new Map(await Promise.all(parts.map(unpack)));
     const program = await files.get("program.wasm").arrayBuffer();
     files.delete("program.wasm");
-    globalThis.startWorker = (module) => {
+    globalThis.startWorker = (module, starter) => {
       const worker = new Worker(code);
-      worker.postMessage([module, files, folder]);
+      worker.postMessage({ module, files, folder, starter }, starter ? [starter] : []);
+      worker.addEventListener("message", (event) => {
+        if (!event.data.starter) return;
+        event.stopImmediatePropagation();
+        startWorker(event.data.module, event.data.starter);
+      });
       return worker;
     };
     globalThis.wasmBindings = wasm_bindgen;

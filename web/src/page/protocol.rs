@@ -154,6 +154,8 @@ pub struct ModelInfo {
     pub image_size: usize,
     /// The denoising steps that it was trained for.
     pub steps: usize,
+    /// Along how many directions its faces can be moved.
+    pub directions: usize,
     pub config: FileConfig,
     pub provenance: Provenance,
 }

@@ -49,30 +49,35 @@
     retry.onclick = stalled ? () => location.reload() : null;
   };
 
-  // To be called whenever something of the program has come, and whether there is more to wait for.
-  const watchProgram = () => {
-    const PATIENCE = 10_000;
-    let timer;
-    let stalled = false;
-    return (waits) => {
-      clearTimeout(timer);
-      if (stalled) setStalled(stalled = false);
-      if (waits) timer = setTimeout(() => setStalled(stalled = true), PATIENCE);
-    };
+  // To be called whenever something of a file of the program has come, and whether there is more of it to wait for.
+  const PATIENCE = 10_000;
+  const waited = new Set();
+  let patience;
+  let stalled = false;
+  const watch = (file, waits) => {
+    waited[waits ? "add" : "delete"](file);
+    clearTimeout(patience);
+    if (stalled) setStalled(stalled = false);
+    if (waited.size > 0) patience = setTimeout(() => setStalled(stalled = true), PATIENCE);
+  };
+
+  const loadGlue = () => {
+    const url = address("glue");
+    watch(url, true);
+    return import(url).finally(() => watch(url, false));
   };
 
   const loadProgram = async () => {
     const url = address("program");
-    const watch = watchProgram();
-    watch(true);
-    const response = await fetch(url).finally(() => watch(false));
-    watch(true);
+    watch(url, true);
+    const response = await fetch(url).finally(() => watch(url, false));
+    watch(url, true);
     const unpacked = response.headers.has("content-encoding") ? undefined : response.headers.get("content-length");
     let bytes = 0;
     const count = new TransformStream({
-      flush: () => watch(false),
+      flush: () => watch(url, false),
       transform(chunk, output) {
-        watch(true);
+        watch(url, true);
         show("program", bytes += chunk.length, record(url).bytes ?? (Number(unpacked) || undefined));
         output.enqueue(chunk);
       },
@@ -121,7 +126,7 @@
 
   const start = async () => {
     const program = loadProgram();
-    const [bindings] = await Promise.all([import(address("glue")), loadModel()]);
+    const [bindings] = await Promise.all([loadGlue(), loadModel()]);
     await bindings.default({ module_or_path: program });
     globalThis.wasmBindings = bindings;
     bindings.start();

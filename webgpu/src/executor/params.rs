@@ -12,6 +12,14 @@ macro_rules! params {
                 $(pub $field: $type,)*
             }
         )*
+
+        /// Of each struct its name, and of its fields name, type, offset and size in bytes.
+        #[cfg(test)]
+        const LAYOUTS: &[(&str, &[(&str, &str, usize, usize)])] = &[$(
+            (stringify!($name), &[$(
+                (stringify!($field), stringify!($type), std::mem::offset_of!($name, $field), size_of::<$type>()),
+            )*]),
+        )*];
     };
 }
 
@@ -63,5 +71,64 @@ pub fn fir_code(mode: FirMode) -> u32 {
         FirMode::Upsample => 0,
         FirMode::Downsample => 1,
         FirMode::Smooth => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use naga::{Scalar, ScalarKind, TypeInner};
+    use std::path::Path;
+
+    /// `AddPerChannel` as the file is named: `add_per_channel`.
+    fn snake_case(name: &str) -> String {
+        let letter = |(i, c): (usize, char)| match c {
+            c if c.is_uppercase() && i > 0 => format!("_{}", c.to_lowercase()),
+            c => c.to_lowercase().to_string(),
+        };
+        name.chars().enumerate().map(letter).collect()
+    }
+
+    /// Name, type and offset of each field of the `Params` of a kernel, by a WGSL compiler.
+    fn fields(kernel: &str) -> Vec<(String, &'static str, usize)> {
+        let start = kernel.find("struct Params {").expect("a kernel has parameters");
+        let end = start + kernel[start..].find('}').expect("a struct ends");
+        let module = naga::front::wgsl::parse_str(&kernel[start..=end]).expect("a struct alone is WGSL");
+        let members = module.types.iter().find_map(|(_, declared)| match &declared.inner {
+            TypeInner::Struct { members, .. } => Some(members),
+            _ => None,
+        });
+        let field = |member: &naga::StructMember| {
+            let kind = match module.types[member.ty].inner {
+                TypeInner::Scalar(Scalar { kind: ScalarKind::Uint, width: 4 }) => "u32",
+                TypeInner::Scalar(Scalar { kind: ScalarKind::Float, width: 4 }) => "f32",
+                ref other => panic!("{other:?}"),
+            };
+            (member.name.clone().unwrap_or_default(), kind, member.offset as usize)
+        };
+        members.expect("it is a struct").iter().map(field).collect()
+    }
+
+    /// Where an array stands here, the kernel has a field for each element.
+    #[test]
+    fn params_are_laid_out_as_the_kernels_read_them() {
+        let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/executor/kernels");
+        for (name, layout) in LAYOUTS {
+            let file = if *name == "Conv" { "conv_common".to_string() } else { snake_case(name) };
+            let kernel = std::fs::read_to_string(kernels.join(&file).with_extension("wgsl")).unwrap();
+            let mut found = fields(&kernel).into_iter();
+            for &(field, kind, offset, size) in *layout {
+                for element in 0..size / 4 {
+                    let (theirs, type_, at) = found.next().unwrap_or_else(|| panic!("{file}: no {field}"));
+                    assert_eq!(
+                        (type_, at),
+                        (kind.trim_matches(['[', ']']).split(';').next().unwrap(), offset + 4 * element),
+                        "{file}: {field}"
+                    );
+                    assert!(theirs == field || size > 4, "{file}: {theirs} is {field} here");
+                }
+            }
+            assert_eq!(found.next(), None, "{file} has more");
+        }
     }
 }

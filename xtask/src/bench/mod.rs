@@ -1,5 +1,7 @@
 //! `cargo xtask bench web`: our executors and ONNX Runtime's in one browser, on the same network.
 
+#[cfg(target_os = "linux")]
+mod launches;
 mod server;
 
 use crate::command::{command, run};
@@ -17,6 +19,9 @@ use std::process::{Child, Command, Stdio};
 pub enum Options {
     /// Generator and decoder in a headless Chromium: ours and onnxruntime-web, under WebGPU and in WebAssembly
     Web(Web),
+    /// What a training step asks of an NVIDIA GPU: launches, copies and waits, counted without a GPU
+    #[cfg(target_os = "linux")]
+    Launches(launches::Options),
 }
 
 #[derive(Args)]
@@ -86,6 +91,8 @@ struct Summary {
 pub fn bench(options: &Options) -> Result<()> {
     match options {
         Options::Web(options) => web(options),
+        #[cfg(target_os = "linux")]
+        Options::Launches(options) => launches::launches(options),
     }
 }
 

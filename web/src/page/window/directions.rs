@@ -33,15 +33,14 @@ impl Directions {
     /// Offers those of a model that have names, and then the strongest others.
     pub fn offer(&self, info: &ModelInfo) -> Result<(), JsValue> {
         self.sliders.set_text_content(None);
-        let modes = modes(info);
         let named: Vec<usize> = info.provenance.directions.iter().map(|direction| direction.mode).collect();
-        let others = (0..modes).filter(|mode| !named.contains(mode));
-        for mode in named.iter().copied().chain(others).filter(|&mode| mode < modes).take(Shifts::MOST) {
+        let others = (0..info.directions).filter(|mode| !named.contains(mode));
+        for mode in named.iter().copied().chain(others).filter(|&mode| mode < info.directions).take(Shifts::MOST) {
             let name = info.provenance.directions.iter().find(|direction| direction.mode == mode);
             let name = name.map(|direction| capitalised(&direction.name.replace('-', " ")));
             self.append(mode, &name.unwrap_or_else(|| format!("Direction {mode}")))?;
         }
-        self.form.set_hidden(modes == 0);
+        self.form.set_hidden(info.directions == 0);
         Ok(())
     }
 
@@ -76,11 +75,6 @@ impl Directions {
         }
         Ok(())
     }
-}
-
-/// Along how many directions the images of a model can be moved.
-pub fn modes(info: &ModelInfo) -> usize {
-    info.config.generator.as_ref().map_or(0, |generator| generator.gaussian_modes)
 }
 
 fn mode(slider: &HtmlInputElement) -> Option<usize> {

@@ -176,7 +176,7 @@ impl App {
         self.view.offer_steps(info.steps)?;
         self.directions.offer(&info)?;
         let mut problems = self.settings.borrow_mut().limit_steps(info.steps);
-        problems.extend(self.settings.borrow_mut().limit_shifts(directions::modes(&info)));
+        problems.extend(self.settings.borrow_mut().limit_shifts(info.directions));
         let truncation = info.config.generator.as_ref().and_then(GeneratorConfig::truncation);
         self.settings.borrow_mut().model_truncation = truncation;
         self.view.show_problems(&problems);

@@ -141,6 +141,7 @@ fn read(file: &str, bytes: &[u8]) -> lddgan::Result<(ModelInfo, Model)> {
         sha256: hash::sha256(bytes),
         image_size: model.config.autoencoder.image_size,
         steps: model.schedule.steps(),
+        directions: model.directions().count(),
         config: read.config,
         provenance: read.provenance,
     };

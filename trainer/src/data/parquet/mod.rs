@@ -1,14 +1,16 @@
 //! Images in a column of a Parquet file: encoded files as plain bytes or, as image data sets usually have them, in a
 //! struct with the fields `bytes` and `path`.
 
+mod checked;
+mod format;
+mod thrift;
+
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::PathBuf;
 
-use bytes::Bytes;
+use checked::Checked;
 use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
-use parquet::errors::Result as ParquetResult;
-use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::{Type, TypePtr};
@@ -29,10 +31,10 @@ pub(super) struct Parquet {
 }
 
 impl Parquet {
-    fn open(&self) -> Result<SerializedFileReader<Finite>, DataError> {
+    fn open(&self) -> Result<SerializedFileReader<Checked>, DataError> {
         let file = File::open(&self.path).map_err(|error| self.fail(error))?;
-        SerializedFileReader::new(Finite(file))
-            .map_err(|error| self.fail(format!("no readable Parquet file ({error})")))
+        let reader = Checked::new(file).and_then(SerializedFileReader::new);
+        reader.map_err(|error| self.fail(format!("no readable Parquet file ({error})")))
     }
 
     fn fail(&self, reason: impl ToString) -> DataError {
@@ -67,45 +69,6 @@ impl Reader for Parquet {
             sink.image(&name.unwrap_or_else(|| format!("row {number}")), content)?;
         }
         Ok(())
-    }
-}
-
-/// A file that has an end. The library passes over what it does not know in the header of a page as if bytes after the end were
-/// there, for as many as the header says: that may take for ever.
-struct Finite(File);
-
-impl Length for Finite {
-    fn len(&self) -> u64 {
-        Length::len(&self.0)
-    }
-}
-
-impl ChunkReader for Finite {
-    type T = UntilEnd<BufReader<File>>;
-
-    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        Ok(UntilEnd { reader: self.0.get_read(start)?, has_ended: false })
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        self.0.get_bytes(start, length)
-    }
-}
-
-/// Says once that there is no more; to read on is an error.
-struct UntilEnd<R> {
-    reader: R,
-    has_ended: bool,
-}
-
-impl<R: Read> Read for UntilEnd<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.reader.read(buffer)?;
-        let is_end = read == 0 && !buffer.is_empty();
-        if is_end && std::mem::replace(&mut self.has_ended, true) {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        Ok(read)
     }
 }
 
