@@ -119,7 +119,7 @@ fn steps(t: &Tensor) -> Result<Vec<u32>> {
 /// What computes networks. What is compiled is kept for inputs of the same shapes.
 enum Place {
     Candle,
-    Cpu(Compiled<lddgan_cpu::Compiler>),
+    Cpu(Box<Compiled<lddgan_cpu::Compiler>>),
     Wgpu(Box<Compiled<lddgan_webgpu::Compiler>>),
 }
 
@@ -127,7 +127,7 @@ impl Place {
     fn new(backend: BackendName) -> Result<Self> {
         Ok(match backend {
             BackendName::Candle | BackendName::Cuda => Self::Candle,
-            BackendName::Cpu => Self::Cpu(Compiled { compiler: Default::default(), last: None }),
+            BackendName::Cpu => Self::Cpu(Box::new(Compiled { compiler: Default::default(), last: None })),
             BackendName::Wgpu => Self::Wgpu(Box::new(Compiled { compiler: webgpu_compiler()?, last: None })),
         })
     }

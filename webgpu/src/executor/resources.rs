@@ -154,6 +154,10 @@ fn values(gpu: &Gpu, program: &Program) -> Result<(Vec<Region>, u64)> {
 }
 
 /// The constants on the device: uploads those that are not there, packed into as few buffers as possible.
+#[allow(
+    clippy::arc_with_non_send_sync,
+    reason = "in a browser, which has one thread, devices and buffers are not `Send`"
+)]
 fn constants(gpu: &Gpu, constants: &[Constant], shared: &mut Shared) -> Result<Vec<Arc<Uploaded>>> {
     let limit = largest_binding(gpu);
     let alignment = u64::from(gpu.device().limits().min_storage_buffer_offset_alignment);
