@@ -6,6 +6,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::layout::{BLOCK, Block};
+use crate::simd::dispatch;
 
 /// Two matrices to multiply.
 #[derive(Clone, Copy)]
@@ -31,7 +32,7 @@ impl Product<'_> {
         assert!(depth > 0 && pixels.len() >= (depth - 1) * self.stride + rows, "pixels end early");
         assert!(weights.len() == panels * BLOCK * depth, "a panel is incomplete");
         assert!(out.len() >= (panels - 1) * stride + rows, "the result has no place");
-        arch.dispatch(Tiles { product: self, panels, out: out.as_mut_ptr().cast(), out_stride: stride * BLOCK });
+        dispatch(arch, Tiles { product: self, panels, out: out.as_mut_ptr().cast(), out_stride: stride * BLOCK });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Vectors within blocks, and functions of them.
 
 use lddgan::Activation;
-use pulp::{Arch, Simd};
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::layout::{BLOCK, Block};
 
@@ -69,6 +69,17 @@ pub fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> S::f32s
     }
 }
 
+/// Computes with the vectors of an instruction set. In WebAssembly there is one, known when the program is built, so that
+/// it holds no code for others.
+#[inline(always)]
+pub fn dispatch<Op: WithSimd>(arch: Arch, op: Op) -> Op::Output {
+    #[cfg(target_family = "wasm")]
+    if let Some(simd) = pulp::wasm::Simd128::try_new() {
+        return Simd::vectorize(simd, op);
+    }
+    arch.dispatch(op)
+}
+
 /// The instruction sets that this machine has vectors of, the widest first, and numbers one by one, which is the last.
 pub fn instruction_sets() -> Vec<Arch> {
     let mut sets = Vec::new();
@@ -87,8 +98,6 @@ pub fn instruction_sets() -> Vec<Arch> {
 
 #[cfg(test)]
 mod tests {
-    use pulp::WithSimd;
-
     use super::*;
 
     /// A function of blocks.
@@ -120,7 +129,7 @@ mod tests {
     fn each(arch: Arch, activation: Option<Activation>, check: impl Fn(f32, f32)) {
         let arguments = arguments();
         let mut values = arguments.clone();
-        arch.dispatch(Map { activation, values: &mut values });
+        dispatch(arch, Map { activation, values: &mut values });
         let numbers = |blocks: Vec<Block>| blocks.into_iter().flat_map(|block| block.0);
         numbers(arguments).zip(numbers(values)).for_each(|(x, y)| check(x, y));
     }
@@ -146,7 +155,7 @@ mod tests {
     fn very_negative_numbers_come_to_nothing() {
         for arch in instruction_sets() {
             let mut values = [Block([-1e30; BLOCK]), Block([f32::MIN; BLOCK])];
-            arch.dispatch(Map { activation: Some(Activation::Silu), values: &mut values });
+            dispatch(arch, Map { activation: Some(Activation::Silu), values: &mut values });
             assert!(values.iter().all(|block| block.0.iter().all(|value| value.abs() < 1e-30)), "{arch:?}");
         }
     }
@@ -156,7 +165,7 @@ mod tests {
         for arch in instruction_sets() {
             for activation in [Activation::Silu, Activation::Tanh] {
                 let mut values = [Block([f32::NAN; BLOCK])];
-                arch.dispatch(Map { activation: Some(activation), values: &mut values });
+                dispatch(arch, Map { activation: Some(activation), values: &mut values });
                 assert!(values[0].0.iter().all(|value| value.is_nan()), "{activation:?}, {arch:?}");
             }
         }

@@ -8,6 +8,7 @@ use pulp::{Simd, WithSimd};
 use super::{ConvLayer, Division, Task};
 use crate::layout::{BLOCK, Block};
 use crate::product::Product;
+use crate::simd::dispatch;
 use crate::workers::Workers;
 
 /// Blocks that gathered pixels should take at most, so that they stay in the cache.
@@ -45,13 +46,13 @@ pub fn compute(task: Task, workers: &mut Workers) {
         let (pixels, stride) = if is_in_place(layer) {
             (&task.x[rows.start..], layer.x.plane())
         } else {
-            arch.dispatch(Gather { task: &task, rows: rows.clone(), gathered });
+            dispatch(arch, Gather { task: &task, rows: rows.clone(), gathered });
             (&*gathered, rows.len())
         };
         let weights = &task.weights[panels.start * size..panels.end * size];
         let product = Product { pixels, stride, rows: rows.len(), depth: depth(layer), weights };
         product.write(arch, sums, rows.len());
-        arch.dispatch(Finish { task: &task, rows, panels, sums });
+        dispatch(arch, Finish { task: &task, rows, panels, sums });
     });
 }
 

@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 use super::{ConvLayer, Division, Task};
 use crate::layout::{BLOCK, Block, pack_weights};
 use crate::product::Product;
-use crate::simd::{of, of_mut, vectors};
+use crate::simd::{dispatch, of, of_mut, vectors};
 use crate::workers::Workers;
 
 /// The transforms of one dimension, from `SEEN` pixels to `MADE` results.
@@ -135,14 +135,14 @@ pub fn compute<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize>(
     workers.run(division.parts(), |i, memory| {
         let (tiles, range) = division.part(i);
         let (pixels, sums) = memory.split_at_mut(SEEN * SEEN * depth * tiles.len());
-        arch.dispatch(Pixels { transform, task: &task, tiles: tiles.clone(), out: pixels });
+        dispatch(arch, Pixels { transform, task: &task, tiles: tiles.clone(), out: pixels });
         for (place, pixels) in pixels.chunks_exact(depth * tiles.len()).enumerate() {
             let weights = &task.weights[(place * panels + range.start) * depth * BLOCK..];
             let weights = &weights[..range.len() * depth * BLOCK];
             let product = Product { pixels, stride: tiles.len(), rows: tiles.len(), depth, weights };
             product.write(arch, &mut sums[place * range.len() * tiles.len()..], tiles.len());
         }
-        arch.dispatch(Results { transform, task: &task, tiles, panels: range, sums });
+        dispatch(arch, Results { transform, task: &task, tiles, panels: range, sums });
     });
 }
 

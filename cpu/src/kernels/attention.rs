@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 use super::Kernel;
 use crate::layout::{BLOCK, Block, Shape};
 use crate::product::Product;
-use crate::simd::{exp, of, of_mut};
+use crate::simd::{dispatch, exp, of, of_mut};
 use crate::workers::{Parts, Workers, share};
 
 /// softmax(qᵀk / sqrt(C)) v. Reads q, k and v.
@@ -83,7 +83,7 @@ impl Kernel for Attention {
                 let query = &q[sample * pixels + queries.start..];
                 let product = Product { pixels: query, stride: batch * pixels, rows, depth, weights: keys };
                 product.write(arch, weights, rows);
-                arch.dispatch(Softmax { weights, rows, positions: pixels, scale: (channels as f32).powf(-0.5) });
+                dispatch(arch, Softmax { weights, rows, positions: pixels, scale: (channels as f32).powf(-0.5) });
                 let product = Product { pixels: weights, stride: rows, rows, depth: positions, weights: values };
                 product.write(arch, sums, rows);
                 for (block, sums) in sums.chunks_exact(rows).take(depth).enumerate() {

@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 
 use super::Kernel;
 use crate::layout::{BLOCK, Block, Shape};
-use crate::simd::{activate, of, of_mut, vectors};
+use crate::simd::{activate, dispatch, of, of_mut, vectors};
 use crate::workers::{Parts, Workers};
 
 /// Group norm, then a factor and a term for each channel, then the activation. Reads images and vectors with factors
@@ -59,7 +59,7 @@ impl Kernel for Norm {
             for plane in planes_of(i) {
                 // SAFETY: each plane belongs to one part.
                 let out = unsafe { places.get(2 * plane..2 * plane + 2) };
-                arch.dispatch(Moments { x: &x[plane * pixels..][..pixels], out });
+                dispatch(arch, Moments { x: &x[plane * pixels..][..pixels], out });
             }
         });
         (0..self.shape.batch).for_each(|sample| self.factors(vectors, sample, &mut moments));
@@ -69,7 +69,7 @@ impl Kernel for Norm {
                 let range = plane * pixels..(plane + 1) * pixels;
                 // SAFETY: each plane belongs to one part.
                 let y = unsafe { y.get(range.clone()) };
-                arch.dispatch(Apply { x: &x[range], factors: &moments[plane], activation: self.activation, y });
+                dispatch(arch, Apply { x: &x[range], factors: &moments[plane], activation: self.activation, y });
             }
         });
     }

@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 
 use super::Kernel;
 use crate::layout::{Block, Shape};
-use crate::simd::{activate, of, of_mut};
+use crate::simd::{activate, dispatch, of, of_mut};
 use crate::workers::{Parts, Workers, share};
 
 /// Operations that a block of numbers counts as, most of which are waiting for memory.
@@ -34,7 +34,7 @@ pub struct WeightedSum {
 impl Kernel for WeightedSum {
     fn run(&self, workers: &mut Workers, reads: &[&[Block]], y: &mut [Block]) {
         let arch = workers.arch;
-        in_ranges(workers, y, |range, y| arch.dispatch(Sum { sum: self, reads, range, y }));
+        in_ranges(workers, y, |range, y| dispatch(arch, Sum { sum: self, reads, range, y }));
     }
 }
 

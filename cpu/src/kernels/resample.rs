@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::Kernel;
 use crate::layout::{BLOCK, Block, Shape};
-use crate::simd::{of, of_mut};
+use crate::simd::{dispatch, of, of_mut};
 use crate::workers::{Parts, Workers, share};
 
 /// Operations that a block counts as.
@@ -42,7 +42,7 @@ impl Kernel for Fir {
         let (arch, pixels) = (workers.arch, self.x.pixels());
         in_planes(workers, y, self.x.blocks() * self.x.batch, |plane, y, memory| {
             let row = &mut memory[..self.x.width];
-            arch.dispatch(FirPlane { fir: self, x: &reads[0][plane * pixels..][..pixels], row, y });
+            dispatch(arch, FirPlane { fir: self, x: &reads[0][plane * pixels..][..pixels], row, y });
         });
     }
 

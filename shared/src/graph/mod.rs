@@ -23,18 +23,18 @@ use crate::layers::{Conv2d, GroupNorm, Linear};
 /// Index of a node, and of the value that it computes.
 pub type NodeId = usize;
 
-/// An operation; see the method of the same name of [`Backend`](crate::Backend).
+/// An operation; see the method of the same name of [`Backend`].
 #[derive(Debug, Clone)]
 pub enum Op {
     /// Given at every run, by name.
     Input(String),
-    /// [`Backend::constant`](crate::Backend::constant)
+    /// [`Backend::constant`]
     Constant(Tensor),
-    /// [`Backend::conv2d`](crate::Backend::conv2d)
+    /// [`Backend::conv2d`]
     Conv2d(Conv2d),
-    /// [`Backend::linear`](crate::Backend::linear)
+    /// [`Backend::linear`]
     Linear(Linear, Activation),
-    /// [`Backend::group_norm`](crate::Backend::group_norm)
+    /// [`Backend::group_norm`]
     GroupNorm(GroupNorm, Activation),
     /// Inputs: image, style.
     AdaptiveGroupNorm {
@@ -43,11 +43,11 @@ pub enum Op {
         /// Applied to the result.
         activation: Activation,
     },
-    /// [`Backend::activate`](crate::Backend::activate)
+    /// [`Backend::activate`]
     Activate(Activation),
-    /// [`Backend::pixel_norm`](crate::Backend::pixel_norm)
+    /// [`Backend::pixel_norm`]
     PixelNorm,
-    /// [`Backend::fir`](crate::Backend::fir)
+    /// [`Backend::fir`]
     Fir(FirMode),
     /// By this factor.
     UpsampleNearest(usize),
@@ -69,9 +69,9 @@ pub enum Op {
     Attention,
     /// The codebook, (codes, C).
     Quantize(Tensor),
-    /// [`Backend::minibatch_stddev`](crate::Backend::minibatch_stddev)
+    /// [`Backend::minibatch_stddev`]
     MinibatchStddev,
-    /// [`Backend::sum_pixels`](crate::Backend::sum_pixels)
+    /// [`Backend::sum_pixels`]
     SumPixels,
 }
 
