@@ -158,7 +158,7 @@ impl App {
                 picture.close();
             }
             Reply::Done { place, run, seconds } => self.end_run(place, run, seconds)?,
-            Reply::Developed { run } if run == self.speaker.run() => self.begin_birth(&bytes(&attachment)),
+            Reply::Developed { run } if run == self.speaker.run() => self.begin_birth(&bytes(&attachment))?,
             Reply::Developed { run } => self.show_developed(run, &bytes(&attachment))?,
             Reply::Speed(speed) => speed::show(&self.view.speed, &speed, self.settings.borrow().dtype)?,
             Reply::Checked { report, last } => self.show_report(&report, last)?,

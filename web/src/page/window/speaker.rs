@@ -159,12 +159,13 @@ impl App {
         self.send(&Request::Develop { run, recipe, steps, dtype })
     }
 
-    /// The pictures that were asked for are here.
-    pub fn begin_birth(&self, pixels: &[u8]) {
-        let (speaker, Some(size)) = (&self.speaker, self.image_size()) else { return };
+    /// The pictures that were asked for are here. The first is drawn at once, so that no title stands over another face.
+    pub fn begin_birth(&self, pixels: &[u8]) -> Result<(), JsValue> {
+        let (speaker, Some(size)) = (&self.speaker, self.image_size()) else { return Ok(()) };
         let images: Vec<Vec<u8>> = pixels.chunks_exact(4 * size * size).map(<[u8]>::to_vec).collect();
         speaker.title.set_text_content(Some(&format!("Face {}", speaker.seed.get())));
         speaker.birth.replace((!images.is_empty()).then(|| Birth { images, start: now(), drawn: None }));
+        speaker.draw(now(), self.prefers_stillness()?)
     }
 
     /// Draws frame after frame while the screen is filled.
