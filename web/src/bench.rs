@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use lddgan::networks::Input;
 use lddgan::noise::Stream;
 use lddgan::parameters::TensorMap;
-use lddgan::{FileConfig, Model, ModelFile, Network, NetworkName};
+use lddgan::{FileConfig, Graph, Model, ModelFile, Network, NetworkName};
 use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -83,9 +83,8 @@ impl Bench {
 
     /// Compiles a network for WebGPU: pipelines, weights and buffers.
     pub async fn compile(&mut self, network: &str, batch: usize) -> Result<()> {
-        let recorded = self.network(network)?;
-        let graph = recorded.record(&recorded.shapes(&self.config, batch)?)?;
-        self.executors.insert((network.to_string(), batch), Executor::new(&self.gpu, &graph).await?);
+        let executor = Executor::new(&self.gpu, &self.record(network, batch)?).await?;
+        self.executors.insert((network.to_string(), batch), executor);
         Ok(())
     }
 
@@ -100,9 +99,8 @@ impl Bench {
 
     /// Compiles a network for the CPU.
     pub fn compile_for_cpu(&mut self, network: &str, batch: usize) -> Result<()> {
-        let recorded = self.network(network)?;
-        let graph = recorded.record(&recorded.shapes(&self.config, batch)?)?;
-        self.on_cpu.insert((network.to_string(), batch), lddgan_cpu::Executor::new(&graph)?);
+        let executor = lddgan_cpu::Executor::new(&self.record(network, batch)?)?;
+        self.on_cpu.insert((network.to_string(), batch), executor);
         Ok(())
     }
 
@@ -141,6 +139,11 @@ impl Bench {
     fn network(&self, name: &str) -> Result<&Network> {
         let network = self.networks.get(&name.parse::<NetworkName>()?);
         network.ok_or_else(|| JsError::new("generator and decoder are timed"))
+    }
+
+    fn record(&self, network: &str, batch: usize) -> Result<Graph> {
+        let network = self.network(network)?;
+        Ok(network.record(&network.shapes(&self.config, batch)?)?)
     }
 
     /// All that a network takes.

@@ -38,7 +38,7 @@ pub fn sizes(site: &Files) -> [Size; 2] {
 /// comparison of the first faces, 26 KB together; from 1,080,000 for directions, the screen for an audience, the workers of the
 /// fallback and the options of the package, 35 KB together; from 1,100,000 for directions that stand in model files and the
 /// registry of networks, 7 KB together; from 1,105,000 for the CPU executor, which makes the faces where there is no WebGPU,
-/// twice as fast as Candle, 106 KB.
+/// 106 KB.
 const PAGE: u64 = 1_215_000;
 const DEFAULT_MODEL: &str = "models/faces256.safetensors";
 
