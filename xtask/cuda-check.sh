@@ -43,21 +43,31 @@ fi
 step faces64 ./lddgan check --model faces64.safetensors --backend cuda --json "$out/check.json"
 step faces ./lddgan sample --model faces64.safetensors --backend cuda --count 64 --grid "$out/faces64.png"
 
-# The network that is trained here first: what a step takes with each batch tells which one to train with. By the end of
-# the warm-up both halves of a step are recorded, with and without the penalty.
-for batch in 64 16 32 128 256; do
-    step "train-faces256-tf32-$batch" ./lddgan bench train --preset faces256 --backend cuda --precision tf32 \
-        --batch $batch --warm-up 24 --seconds 7 --json "$out/train-faces256-tf32-$batch.json"
+# What is trained here first: what a step takes with each batch tells which one to train with. By the end of the warm-up
+# both halves of a step are recorded, with and without the penalty.
+time_training() { # PRESET PRECISION BATCH
+    step "train-$1-$2-$3" ./lddgan bench train --preset "$1" --backend cuda --precision "$2" --batch "$3" --warm-up 24 \
+        --seconds 4 --json "$out/train-$1-$2-$3.json"
+}
+time_sampling() { # PRESET
+    step "sample-$1" ./lddgan bench sample --preset "$1" --backend cuda --batch 100 --seconds 4 --json "$out/sample-$1.json"
+}
+for batch in 64 128 32; do
+    time_training faces256 tf32 $batch
 done
-for preset in faces256 cifar10 celebahq256 church256; do
-    step "sample-$preset" ./lddgan bench sample --preset $preset --backend cuda --batch 100 --seconds 6 \
-        --json "$out/sample-$preset.json"
+time_training faces256 bf16 64
+time_sampling faces256
+time_training cifar10 tf32 64
+time_training celebahq256 tf32 64
+time_sampling cifar10
+for preset in celebahq256 church256; do
+    time_sampling $preset
 done
-for precision in f32 bf16 tf32; do
-    for preset in faces256 cifar10 celebahq256; do
-        step "train-$preset-$precision" ./lddgan bench train --preset $preset --backend cuda --precision $precision \
-            --batch 64 --warm-up 24 --seconds 7 --json "$out/train-$preset-$precision.json"
-    done
+for preset in cifar10 celebahq256; do
+    time_training $preset bf16 64
+done
+for preset in faces256 cifar10 celebahq256; do
+    time_training $preset f32 64
 done
 [ $failed = 0 ] && echo "all checks passed; figures are in $out"
 exit $failed

@@ -178,14 +178,21 @@ impl Model {
 
     /// Makes images from noise.
     pub fn sample<B: Backend>(&self, b: &mut B, inputs: &SampleInputs<B::Value>) -> Result<Trajectory<B::Value>> {
+        let mut latents = vec![inputs.x.clone()];
+        for index in 0..self.steps().count() {
+            latents.push(self.step(b, &latents[index], inputs, index)?);
+        }
+        let image = self.decode(b, &latents[self.steps().count()])?;
+        Ok(Trajectory { latents, image })
+    }
+
+    /// Makes latents from noise, as the decoder takes them: not scaled, and not quantised.
+    pub fn sample_latents<B: Backend>(&self, b: &mut B, inputs: &SampleInputs<B::Value>) -> Result<B::Value> {
         let mut x = inputs.x.clone();
-        let mut latents = vec![x.clone()];
         for index in 0..self.steps().count() {
             x = self.step(b, &x, inputs, index)?;
-            latents.push(x.clone());
         }
-        let image = self.decode(b, &x)?;
-        Ok(Trajectory { latents, image })
+        b.conv2d(&x, &self.unscale)
     }
 
     /// The latent after the denoising step of this index, the first being 0, from the latent before it.

@@ -96,12 +96,25 @@ fn a_decoder_learns_on_and_is_put_under_a_generator() {
     let counts = parts.map(|part| losses(&folder.path("whole")).iter().filter(|line| line.get(part).is_some()).count());
     assert_eq!(counts, [4, 4, 2]);
 
+    // Samples beside reconstructions: the decoder becomes another one, and what they are does not depend on where a run began.
+    let model = folder.path("gan/model.safetensors");
+    let samples = [&start[..], &["--generator", model.to_str().unwrap()]].concat();
+    succeed(&train("samples", &samples));
+    succeed(&train("samples_parts", &[&samples[..], &["--images", "8"]].concat()));
+    succeed(&train("samples_parts", &["--resume", "--generator", model.to_str().unwrap()]));
+    assert_same_state(&folder.path("samples"), &folder.path("samples_parts"));
+    assert_ne!(bits(&folder.path("samples").join(AUTOENCODER)), bits(&folder.path("whole").join(AUTOENCODER)));
+    fail(&train("samples_parts", &["--resume"]), &["generator"]);
+    fail(
+        &train("none", &[&start[..], &["--generator", first.to_str().unwrap()]].concat()),
+        &[AUTOENCODER, "generator"],
+    );
+
     let put = |model: &Path, out: &str| {
         let mut command = program(&["replace-decoder", "--autoencoder"]);
         command.arg(folder.path("whole").join(AUTOENCODER)).arg("--model").arg(model);
         command.arg("--out").arg(folder.path(out)).output().unwrap()
     };
-    let model = folder.path("gan/model.safetensors");
     succeed(&put(&model, "model.safetensors"));
     let [before, after] = [model, folder.path("model.safetensors")].map(|path| bits(&path));
     assert_eq!(before.len(), after.len());

@@ -17,7 +17,7 @@ PEER_NUMBERS = {"eager": "TF32, eager", "compile": "TF32, torch.compile", "bf16"
 
 def timing(path, report):
     """A row of `lddgan bench sample` or `bench train`, whose numbers are in the file's name."""
-    numbers = re.search(r"-(tf32|bf16|f16|f32)(--tune)?$", path.stem)
+    numbers = re.search(r"-(tf32|bf16|f16|f32)(?:-\d+)?(--tune)?$", path.stem)
     runtime = "lddgan, CUDA" if report["device"].startswith("Cuda") else f"lddgan, WebGPU on {report['device']}"
     seconds = report["seconds"]
     kind = (numbers[1] + (", tuned" if numbers[2] else "")) if numbers else "f32"

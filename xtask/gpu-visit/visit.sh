@@ -67,7 +67,7 @@ part check "$check" ./check.sh "$results/check"
 # The scripts need a few seconds more than they are told.
 part webgpu "$webgpu" ./webgpu.sh --seconds $((webgpu - 4)) "$results/webgpu"
 part pytorch "$pytorch" python3 -u pytorch_gpu.py --budget $((pytorch - 4)) --json "$results/pytorch.json" \
-    --presets presets/cifar10.toml presets/faces256.toml presets/celebahq256.toml presets/church256.toml
+    --presets presets/faces256.toml presets/cifar10.toml presets/celebahq256.toml presets/church256.toml
 
 training CONT
 if [ -x train.sh ]; then

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Correctness and speed of sampling with WebGPU on this machine's GPU, the most valuable first. It needs the program
-# `lddgan` and the models beside it, a Vulkan driver and its loader (Debian: libvulkan1), and nothing else.
+# `lddgan` and the models beside it, and a Vulkan driver with its loader (Debian: libvulkan1, and for NVIDIA's driver libegl1 and
+# libgl1).
 #   ./webgpu.sh [--seconds ALL STEPS TOGETHER] [FOLDER FOR THE RESULTS]
 set -u
 cd "$(dirname "$0")" || exit 1
@@ -47,6 +48,7 @@ step() {
     [ $status -eq 0 ] || { failed=1; result="FAILED: $(tail -n 1 "$out/$name.log")"; }
     [ $status -ne 124 ] || result="FAILED: not done after $limit s"
     echo "$name ($(($(date +%s) - begun)) s): $result"
+    case $result in *'no WebGPU adapter'*) exit 1 ;; esac
 }
 
 # Models that are not here are left out.

@@ -162,8 +162,9 @@ impl CustomOp2 for Depthwise {
         s2: &candle_core::CudaStorage,
         l2: &Layout,
     ) -> Result<(candle_core::CudaStorage, Shape)> {
-        let (n, c, h, w) = self.shape(l1)?;
-        let ((x_h, x_w), (y_h, y_w), count) = (self.image, self.output(), n * c * h * w);
+        let shape = Shape::from(self.shape(l1)?);
+        let (_, c, _, _) = shape.dims4()?;
+        let ((x_h, x_w), (y_h, y_w), count) = (self.image, self.output(), shape.elem_count());
         let ConvGeometry { kernel, stride, pad_before, .. } = self.geometry;
         let sizes = [c, x_h, x_w, y_h, y_w, kernel, stride, pad_before].map(|size| size as i32);
         let [c, x_h, x_w, y_h, y_w, kernel, stride, pad] = &sizes;
@@ -175,7 +176,7 @@ impl CustomOp2 for Depthwise {
             &[&cuda::view(s1, l1)?, &cuda::view(s2, l2)?],
             &[&count, c, x_h, x_w, y_h, y_w, kernel, stride, pad],
         )?);
-        Ok((storage, (n, c, h, w).into()))
+        Ok((storage, shape))
     }
 
     fn bwd(&self, _: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {

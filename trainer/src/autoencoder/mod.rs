@@ -6,6 +6,7 @@ mod kmeans;
 mod lattice;
 mod pca;
 mod projected;
+mod samples;
 mod step;
 mod structure;
 mod train;

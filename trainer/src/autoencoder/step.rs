@@ -162,6 +162,13 @@ impl View {
     fn detach(&self) -> Self {
         Self { images: self.images.detach(), features: self.features.iter().map(Tensor::detach).collect() }
     }
+
+    /// The first `count` images.
+    fn first(&self, count: usize) -> Result<Self> {
+        let first = |tensor: &Tensor| tensor.narrow(0, 0, count);
+        let features = self.features.iter().map(first).collect::<candle_core::Result<_>>()?;
+        Ok(Self { images: first(&self.images)?, features })
+    }
 }
 
 /// Standard normal noise of the shape of `like`, a value for each of the training samples numbered `samples`.
@@ -250,10 +257,21 @@ impl Trainer {
         self.discriminator_optimizer.anneal(progress);
     }
 
-    /// One iteration, number `number`, on images (N, C, H, W), the training samples numbered `samples`, after so many images.
-    pub fn step(&mut self, images: &Tensor, samples: &[u64], number: u64, seen: u64) -> Result<Losses> {
+    /// One iteration, number `number`, on images (N, C, H, W), the training samples numbered `samples`, after so many images. The
+    /// discriminators, and the decoder through them, see images of the `generated` latents too, if there are some.
+    pub fn step(
+        &mut self,
+        images: &Tensor,
+        generated: Option<&Tensor>,
+        samples: &[u64],
+        number: u64,
+        seen: u64,
+    ) -> Result<Losses> {
         let mut losses = Losses::default();
-        let (latent, quantization) = self.latent(images, samples, number)?;
+        let (mut latent, quantization) = self.latent(images, samples, number)?;
+        if let Some(generated) = generated {
+            latent = Tensor::cat(&[&latent, &self.decoder.quantize(&mut CandleBackend, generated)?.detach()], 0)?;
+        }
         let restored = self.decoder.forward(&mut CandleBackend, &self.precision.of(&latent)?)?.to_dtype(DType::F32)?;
         let real = self.view(images)?;
         // A graph of its own: it ends at the image.
@@ -310,7 +328,8 @@ impl Trainer {
     /// The gradient of the losses on the reconstructed image. The adversarial parts are scaled to `adversarial` and `projected`
     /// times the norm of the others (VQGAN's adaptive weight, which it takes at the last layer's weights).
     fn image_gradient(&self, fake: &View, real: &View, seen: u64, losses: &mut Losses) -> Result<Tensor> {
-        let reconstruction = gradient(&self.reconstruction_loss(fake, real, losses)?, &fake.images)?;
+        let restored = fake.first(real.images.dim(0)?)?;
+        let reconstruction = gradient(&self.reconstruction_loss(&restored, real, losses)?, &fake.images)?;
         let mut sum = reconstruction.clone();
         if self.patches_count(seen) {
             let verdict = self.judge(&fake.images)?.mean_all()?.neg()?;

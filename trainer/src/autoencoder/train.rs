@@ -14,6 +14,7 @@ use lddgan::parameters::TensorMap;
 use lddgan::{FileConfig, ModelFile, Provenance};
 
 use super::backbone::Backbone;
+use super::samples::Samples;
 use super::step::{Given, Setup, Trainer, scalar};
 use crate::checkpoint::{Metric, Position, Score, Stage};
 use crate::data::{DataOptions, ImageSet, prefetch};
@@ -55,6 +56,10 @@ pub struct Options {
     /// Train the decoder alone; latents stay what they are, so a generator trained on them stays valid
     #[arg(long)]
     pub hold_encoder: bool,
+    /// Show the discriminators samples of this model's generator beside reconstructions, so that the decoder learns to make
+    /// both look real; the generator must have been trained on latents of this encoder
+    #[arg(long, value_name = "FILE", requires = "hold_encoder")]
+    pub generator: Option<PathBuf>,
 }
 
 /// What goes into a checkpoint.
@@ -158,7 +163,7 @@ fn probe(preset: &Preset, precision: Precision, images: &Tensor, count: usize) -
     let setup = Setup { preset, seed: 0, hold_encoder: false, precision, device, processes };
     let mut trainer = Trainer::new(&setup, Given::default())?;
     let started = Instant::now();
-    trainer.step(&images.narrow(0, 0, count)?, &(0..count as u64).collect::<Vec<_>>(), 0, u64::MAX)?;
+    trainer.step(&images.narrow(0, 0, count)?, None, &(0..count as u64).collect::<Vec<_>>(), 0, u64::MAX)?;
     Ok(started.elapsed().as_secs_f64())
 }
 
@@ -191,7 +196,8 @@ fn start_from(trainer: &Trainer, preset: &Preset, path: &Path) -> Result<()> {
 pub fn train(options: &Options) -> Result<Ended> {
     if options.run.dry_run {
         return options.run.print_memory(BATCH_FIELD, |preset, precision| {
-            Ok((memory::Estimate::of_autoencoder(preset, precision)?, preset.autoencoder_training()?.batch))
+            let estimate = memory::Estimate::of_autoencoder(preset, precision, options.generator.is_some())?;
+            Ok((estimate, preset.autoencoder_training()?.batch))
         });
     }
     let device = options.run.device()?;
@@ -219,6 +225,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
         ("lpips", if options.lpips.is_empty() { "not given" } else { "given" }.to_string()),
         ("features", if options.features.is_none() { "not given" } else { "given" }.to_string()),
         ("hold-encoder", options.hold_encoder.to_string()),
+        ("generator", if options.generator.is_none() { "not given" } else { "given" }.to_string()),
     ];
     run.accept(inputs)?;
     let count = processes.share()(0..batch as u64).len();
@@ -230,6 +237,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let given = given(options, &preset, device)?;
     let setup = Setup { preset: &preset, seed, hold_encoder: options.hold_encoder, precision, device, processes };
     let mut trainer = Trainer::new(&setup, given)?;
+    let samples = options.generator.as_ref().map(|path| Samples::load(path, &preset, device)).transpose()?;
     match (checkpoint, &options.autoencoder) {
         (Some((checkpoint, path)), _) => trainer.load(&checkpoint, &path.display().to_string())?,
         (None, Some(path)) => start_from(&trainer, &preset, path)?,
@@ -241,17 +249,18 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
 
     let total = options.run.images.unwrap_or(training.images);
     processes.check_same(&format!("{:?} {total} {} {}", run.position, images.len(), options.hold_encoder))?;
-    let memory = memory::Estimate::of_autoencoder(&preset, precision)?;
+    let memory = memory::Estimate::of_autoencoder(&preset, precision, samples.is_some())?;
     let batches = prefetch(batches(images, training, &run.position, processes));
-    let mut training = Autoencoder { trainer, batch, batches, validation, data: &options.data, memory, device };
+    let data = &options.data;
+    let mut training = Autoencoder { trainer, training, samples, batches, validation, data, memory, device };
     crate::run::train(&mut run, &mut training, total)
 }
 
 /// The autoencoder, and what it is trained with.
 struct Autoencoder<'a, B> {
     trainer: Trainer,
-    /// Samples of a batch, of all processes.
-    batch: usize,
+    training: &'a AutoencoderTraining,
+    samples: Option<Samples>,
     batches: B,
     validation: Validation,
     data: &'a DataOptions,
@@ -259,9 +268,20 @@ struct Autoencoder<'a, B> {
     device: &'a Device,
 }
 
+impl<B> Autoencoder<'_, B> {
+    /// As many generated latents as there are samples, of the size of a crop.
+    fn generated(&mut self, samples: &[u64], position: &Position) -> Result<Option<Tensor>> {
+        let Some(generator) = &mut self.samples else { return Ok(None) };
+        let latents = generator.latents(samples, self.training.batch)?;
+        let Some(crop) = self.training.crop else { return Ok(Some(latents)) };
+        let mut stream = Stream::new(position.seed, position.step, "generated_crop");
+        Ok(Some(random_crop(&latents, crop / position.preset.autoencoder.factor(), &mut stream)?))
+    }
+}
+
 impl<B: Iterator<Item = Result<Batch>>> Training for Autoencoder<'_, B> {
     fn batch(&self) -> usize {
-        self.batch
+        self.training.batch
     }
 
     fn step(&mut self, position: &Position, total: u64) -> Result<Taken> {
@@ -269,7 +289,8 @@ impl<B: Iterator<Item = Result<Batch>>> Training for Autoencoder<'_, B> {
         let Batch { samples, indices, images } = batch?;
         let batch = images.to_device(self.device)?;
         self.trainer.anneal(position.images as f64 / total as f64);
-        let losses = self.trainer.step(&batch, &samples, position.step, position.images);
+        let generated = self.generated(&samples, position)?;
+        let losses = self.trainer.step(&batch, generated.as_ref(), &samples, position.step, position.images);
         let losses = losses.map_err(|error| self.memory.explain(error.into(), BATCH_FIELD, samples.len()))?;
         let shown = losses.named();
         let logged = shown.iter().copied().chain(self.trainer.gradient_norms()?);

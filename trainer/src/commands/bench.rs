@@ -13,6 +13,7 @@ use lddgan::sampler::NamedNoise;
 use lddgan::{Model, ModelConfig};
 use lddgan_trainer::backend::{BackendName, Dtype, adapter, device, needs_wgpu, webgpu_compiler};
 use lddgan_trainer::bench::{Protocol, Timing};
+use lddgan_trainer::data::prefetch;
 use lddgan_trainer::distributed::Processes;
 use lddgan_trainer::files::read_model;
 use lddgan_trainer::gan::{Moments, Setup, Step, Trainer};
@@ -189,10 +190,13 @@ fn train(options: &Train) -> Result<()> {
     let latents = Stream::new(0, 0, "latents").normals(shape.0 * shape.1 * shape.2 * shape.3);
     let latents = Tensor::from_vec(latents, shape, &device)?;
     let samples: Vec<u64> = (0..options.protocol.batch() as u64).collect();
+    let drawing = trainer.drawing(0);
+    let mut drawn = prefetch((0..).map(move |_: u64| drawing.draw(&samples)));
     let mut number = 0;
     let seconds = options.protocol.time(|| {
         let step = Step { penalty: number % preset.train_gan.lazy_reg == 0, reconstruction_weight: 0.5 };
-        trainer.step(&latents, 0, &samples, step)?;
+        let [d, g] = drawn.next().context("the thread that draws random numbers gave up")??;
+        trainer.step_with(&latents, &d, &g, step)?;
         number += 1;
         Ok(())
     })?;

@@ -15,5 +15,5 @@ pub use encode::{EncodeOptions, encode};
 pub use gaussian::Moments;
 pub use latent_cache::{Cache, encoded};
 pub use latents::{Encoded, Latents};
-pub use step::{Draws, Losses, Setup, Step, Trainer, gradient_penalty, reconstruction_weight, softplus_mean};
+pub use step::{Drawing, Draws, Losses, Setup, Step, Trainer, gradient_penalty, reconstruction_weight, softplus_mean};
 pub use train::{Options, train};

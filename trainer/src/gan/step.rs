@@ -23,7 +23,7 @@ use crate::second_order;
 /// Adam's betas for both networks.
 const BETAS: (f64, f64) = (0.5, 0.9);
 
-/// The random draws of one half of an iteration.
+/// The random draws of one half of an iteration, on any device.
 pub struct Draws {
     /// One step per sample, 0..T.
     pub t: Vec<u32>,
@@ -39,28 +39,34 @@ pub struct Draws {
     pub shifts: Vec<[i64; 2]>,
 }
 
-/// What draws depend on besides the latents' shape.
-struct Sizes {
+/// How draws are made. Apart from the trainer, so that those of the next iteration can be made during the present one.
+#[derive(Debug, Clone)]
+pub struct Drawing {
+    seed: u64,
     steps: usize,
     z_dim: usize,
     translation: u32,
+    /// Of a latent: (C, H, W).
+    shape: [usize; 3],
 }
 
-impl Draws {
-    /// The draws of `half` (`d` or `g`) of an iteration for the training samples numbered `samples`, whose latents have
-    /// the shape of `like` and are on its device.
-    fn new(seed: u64, samples: &[u64], half: &str, like: &Tensor, sizes: &Sizes) -> Result<Self> {
-        let shape = &like.dims()[1..];
+impl Drawing {
+    /// The draws of discriminator and generator for the training samples numbered `samples`, on the CPU.
+    pub fn draw(&self, samples: &[u64]) -> Result<[Draws; 2]> {
+        Ok([self.half("d", samples)?, self.half("g", samples)?])
+    }
+
+    fn half(&self, half: &str, samples: &[u64]) -> Result<Draws> {
         let name = |draw: &str| format!("{half}/{draw}");
-        let normal = |draw: &str, shape: &[usize]| normals(seed, samples, &name(draw), shape, like.device());
-        let t = |&sample: &u64| Stream::new(seed, sample, &name("t")).below(sizes.steps as u32);
-        let shift = |&sample: &u64| draw_shift(Stream::new(seed, sample, &name("shift")), sizes.translation);
-        Ok(Self {
+        let normal = |draw: &str, shape: &[usize]| normals(self.seed, samples, &name(draw), shape, &Device::Cpu);
+        let t = |&sample: &u64| Stream::new(self.seed, sample, &name("t")).below(self.steps as u32);
+        let shift = |&sample: &u64| draw_shift(Stream::new(self.seed, sample, &name("shift")), self.translation);
+        Ok(Draws {
             t: samples.iter().map(t).collect(),
-            noise_tp1: normal("noise_tp1", shape)?,
-            noise_t: normal("noise_t", shape)?,
-            z: normal("z", &[sizes.z_dim])?,
-            noise_posterior: normal("noise_posterior", shape)?,
+            noise_tp1: normal("noise_tp1", &self.shape)?,
+            noise_t: normal("noise_t", &self.shape)?,
+            z: normal("z", &[self.z_dim])?,
+            noise_posterior: normal("noise_posterior", &self.shape)?,
             shifts: samples.iter().map(shift).collect(),
         })
     }
@@ -176,14 +182,15 @@ struct Inputs {
 
 impl Inputs {
     fn new(real: &Tensor, draws: &Draws, reconstruction_weight: f64) -> Result<Self> {
+        let device = real.device();
         Ok(Self {
             real: real.clone(),
-            t: Tensor::new(draws.t.as_slice(), real.device())?,
-            noise_tp1: draws.noise_tp1.clone(),
-            noise_t: draws.noise_t.clone(),
-            z: draws.z.clone(),
-            noise_posterior: draws.noise_posterior.clone(),
-            reconstruction_weight: Tensor::new(&[reconstruction_weight as f32], real.device())?,
+            t: Tensor::new(draws.t.as_slice(), device)?,
+            noise_tp1: draws.noise_tp1.to_device(device)?,
+            noise_t: draws.noise_t.to_device(device)?,
+            z: draws.z.to_device(device)?,
+            noise_posterior: draws.noise_posterior.to_device(device)?,
+            reconstruction_weight: Tensor::new(&[reconstruction_weight as f32], device)?,
             shifts: draws.shifts.clone(),
         })
     }
@@ -270,29 +277,48 @@ impl Trainer {
         self.discriminator_optimizer.anneal(progress);
     }
 
+    /// How the draws of a run with this seed are made.
+    pub fn drawing(&self, seed: u64) -> Drawing {
+        let config = self.generator.config();
+        Drawing {
+            seed,
+            steps: self.schedule.steps(),
+            z_dim: config.z_dim,
+            translation: self.options.translation,
+            shape: [config.latent_channels, config.latent_size, config.latent_size],
+        }
+    }
+
     /// One iteration on a batch of scaled latents with the draws of the training samples numbered `samples`.
     pub fn step(&mut self, real: &Tensor, seed: u64, samples: &[u64], step: Step) -> Result<Losses> {
-        let sizes = Sizes {
-            steps: self.schedule.steps(),
-            z_dim: self.generator.config().z_dim,
-            translation: self.options.translation,
-        };
-        let draws = |half: &str| Draws::new(seed, samples, half, real, &sizes);
-        let (d, g) = (draws("d")?, draws("g")?);
+        let [d, g] = self.drawing(seed).draw(samples)?;
         self.step_with(real, &d, &g, step)
     }
 
-    /// One iteration with given draws: first the discriminator, then the generator against the updated discriminator.
-    /// It ends early at a gradient that is not finite, see [`Self::gradient_norms`].
+    /// One iteration with given draws: first the discriminator, then the generator against the updated discriminator. A gradient
+    /// that is not finite changes nothing, see [`Self::gradient_norms`].
     pub fn step_with(&mut self, real: &Tensor, d: &Draws, g: &Draws, step: Step) -> Result<Losses> {
-        let mut losses = self.discriminator_step(real, d, step.penalty)?;
-        if !self.norms[0].is_finite() {
-            return Ok(losses);
-        }
-        (losses.adversarial, losses.reconstruction) = self.generator_step(real, g, step.reconstruction_weight)?;
+        let Step { penalty, reconstruction_weight } = step;
+        self.discriminator_optimizer.prepare()?;
+        let d_numbers = self.half(Half::Discriminator { penalty }, Inputs::new(real, d, 0.0)?)?;
+        self.generator_optimizer.prepare()?;
+        let g_numbers = self.half(Half::Generator, Inputs::new(real, g, reconstruction_weight)?)?;
+        // Read together, when both halves are under way: a GPU is waited for once.
+        let all = read(&numbers(&[&d_numbers, &g_numbers])?)?;
+        let (d_numbers, g_numbers) = all.split_at(d_numbers.elem_count());
+        let (of_loss, logits) = d_numbers.split_at(4);
+        self.norms = [of_loss[3], g_numbers[2]];
         if self.norms[1].is_finite() {
             self.update_ema()?;
         }
+        let mut losses = Losses {
+            real: of_loss[0],
+            fake: of_loss[1],
+            penalty: penalty.then_some(of_loss[2]),
+            adversarial: g_numbers[0],
+            reconstruction: g_numbers[1],
+            ordered: ordered(&d.t, logits.split_at(d.t.len()), self.schedule.steps()),
+        };
         losses.average(&self.processes)?;
         Ok(losses)
     }
@@ -303,34 +329,13 @@ impl Trainer {
         [("gradient_norm/discriminator", discriminator), ("gradient_norm/generator", generator)]
     }
 
-    fn discriminator_step(&mut self, real: &Tensor, draws: &Draws, penalty: bool) -> Result<Losses> {
-        self.discriminator_optimizer.prepare()?;
-        let values = self.half(Half::Discriminator { penalty }, Inputs::new(real, draws, 0.0)?)?;
-        let (losses, logits) = values.split_at(4);
-        self.norms[0] = losses[3];
-        Ok(Losses {
-            real: losses[0],
-            fake: losses[1],
-            penalty: penalty.then_some(losses[2]),
-            ordered: ordered(&draws.t, logits.split_at(draws.t.len()), self.schedule.steps()),
-            ..Default::default()
-        })
-    }
-
-    fn generator_step(&mut self, real: &Tensor, draws: &Draws, reconstruction_weight: f64) -> Result<(f64, f64)> {
-        self.generator_optimizer.prepare()?;
-        let values = self.half(Half::Generator, Inputs::new(real, draws, reconstruction_weight)?)?;
-        self.norms[1] = values[2];
-        Ok((values[0], values[1]))
-    }
-
-    /// Computes a half of an iteration, and reads its numbers: a GPU is waited for once.
-    fn half(&mut self, half: Half, inputs: Inputs) -> Result<Vec<f64>> {
+    /// Computes a half of an iteration. Its numbers stay what they are until the same half is computed again.
+    fn half(&mut self, half: Half, inputs: Inputs) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if inputs.real.device().is_cuda() {
             return self.half_on_cuda(half, inputs);
         }
-        read(&self.pass(half, &inputs)?)
+        self.pass(half, &inputs)
     }
 
     /// The numbers of a half, in one tensor.
@@ -496,7 +501,7 @@ impl Trainer {
 #[cfg(feature = "cuda")]
 impl Trainer {
     /// As [`Self::pass`], recorded once all that it keeps is there.
-    fn half_on_cuda(&mut self, half: Half, inputs: Inputs) -> Result<Vec<f64>> {
+    fn half_on_cuda(&mut self, half: Half, inputs: Inputs) -> Result<Tensor> {
         if self.averages.is_none() && !self.ema.is_empty() {
             let vars = self.generator_parameters.vars().into_iter();
             let pairs = vars.filter_map(|(name, var)| Some((self.ema.get(&name)?.clone(), var.as_tensor().clone())));
@@ -505,7 +510,7 @@ impl Trainer {
         // Shifts are numbers of the host, which a recording would keep as they are; and processes wait for each other.
         let moves = inputs.shifts.iter().any(|shift| *shift != [0, 0]);
         if moves || self.processes.size() > 1 {
-            return read(&self.pass(half, &inputs)?);
+            return self.pass(half, &inputs);
         }
         let device = inputs.real.device().clone();
         let mut recordings = std::mem::take(&mut self.recordings);
@@ -517,7 +522,7 @@ impl Trainer {
             self.pass(half, &Inputs::of(tensors, inputs.shifts.clone()))
         });
         self.recordings = recordings;
-        read(&numbers?)
+        numbers
     }
 }
 

@@ -13,9 +13,9 @@ use lddgan::{AutoencoderKind, FileConfig, ModelFile, NetworkName, Provenance};
 use super::Moments;
 use super::latent_cache::{Cache, encoder_sum};
 use super::latents::{Encoded, Latents};
-use super::step::{Losses, Setup, Step, Trainer};
+use super::step::{Drawing, Draws, Losses, Setup, Step, Trainer};
 use crate::checkpoint::{Before, Metric, Position, Score, Stage};
-use crate::data::{DataOptions, ImageSet};
+use crate::data::{DataOptions, ImageSet, prefetch};
 use crate::distributed::{self, Processes};
 use crate::eval::table::{Row, Table};
 use crate::memory;
@@ -261,6 +261,32 @@ fn logged(trainer: &Trainer, losses: &Losses) -> Vec<(String, f64)> {
     named.map(|(name, value)| (name.to_string(), value)).chain(ordered).collect()
 }
 
+/// What a step takes besides latents.
+struct Drawn {
+    /// The positions of this process's samples in the endless sequence of epochs.
+    samples: Vec<u64>,
+    /// Which latents they are.
+    indices: Vec<u32>,
+    /// Of discriminator and generator.
+    draws: [Draws; 2],
+}
+
+/// What the steps from this position on take, without end; `count` latents are an epoch.
+fn drawn(
+    drawing: Drawing,
+    position: &Position,
+    count: usize,
+    processes: &Processes,
+) -> impl Iterator<Item = Result<Drawn>> + Send + use<> {
+    let (first, batch, share) = (position.images, position.preset.train_gan.batch as u64, processes.share());
+    let mut order = EpochOrder::new(position.seed, count);
+    (0..).map(move |i| {
+        let samples = share(first + i * batch..first + (i + 1) * batch);
+        let (indices, draws) = (order.batch(&samples), drawing.draw(&samples)?);
+        Ok(Drawn { samples, indices, draws })
+    })
+}
+
 /// The seconds of a step with the first `count` of these latents, of a trainer of its own.
 fn probe(preset: &Preset, precision: Precision, latents: &Tensor, count: usize) -> Result<f64> {
     let step = Step { penalty: true, reconstruction_weight: 1.0 };
@@ -330,43 +356,41 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let total = options.run.images.unwrap_or(preset.train_gan.images);
     processes.check_same(&format!("{:?} {total} {:?}", run.position, latents.scale))?;
     let memory = memory::Estimate::of_gan(&preset, precision)?;
-    let order = EpochOrder::new(seed, latents.count());
-    let mut training = Gan { trainer, preset, autoencoder, judge, latents, order, memory, processes, device };
+    let drawn = prefetch(drawn(trainer.drawing(seed), &run.position, latents.count(), processes));
+    let mut training = Gan { trainer, preset, autoencoder, judge, latents, drawn, memory, device };
     crate::run::train(&mut run, &mut training, total)
 }
 
 /// Generator and discriminator, and what they are trained with.
-struct Gan<'a> {
+struct Gan<'a, D> {
     trainer: Trainer,
     preset: Preset,
     /// The file of the autoencoder.
     autoencoder: ModelFile,
     judge: Judge,
     latents: Latents,
-    order: EpochOrder,
+    drawn: D,
     memory: memory::Estimate,
-    processes: &'a Processes,
     device: &'a Device,
 }
 
-impl Training for Gan<'_> {
+impl<D: Iterator<Item = Result<Drawn>>> Training for Gan<'_, D> {
     fn batch(&self) -> usize {
         self.preset.train_gan.batch
     }
 
     fn step(&mut self, position: &Position, total: u64) -> Result<Taken> {
+        let drawn = self.drawn.next().context("the thread that draws random numbers gave up")?;
+        let Drawn { samples, indices, draws: [d, g] } = drawn?;
         let options = &self.preset.train_gan;
-        let seen = position.images;
-        let samples = self.processes.share()(seen..seen + options.batch as u64);
-        let indices = self.order.batch(&samples);
-        let progress = seen as f64 / total as f64;
+        let progress = position.images as f64 / total as f64;
         self.trainer.anneal(progress);
         let step = Step {
             penalty: position.step.is_multiple_of(options.lazy_reg),
             reconstruction_weight: options.reconstruction_weight(progress),
         };
         let batch = self.latents.batch(&indices, position.seed, &samples)?;
-        let losses = self.trainer.step(&batch, position.seed, &samples, step);
+        let losses = self.trainer.step_with(&batch, &d, &g, step);
         let losses = losses.map_err(|error| self.memory.explain(error.into(), BATCH_FIELD, samples.len()))?;
         Ok(Taken { indices, batch, shown: named(&losses), logged: logged(&self.trainer, &losses) })
     }

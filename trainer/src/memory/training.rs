@@ -42,8 +42,9 @@ impl Estimate {
         })
     }
 
-    /// For the autoencoder, without the networks of `--lpips` and `--features`.
-    pub fn of_autoencoder(preset: &Preset, precision: Precision) -> Result<Self> {
+    /// For the autoencoder, with or without generated samples beside the images, and without the networks of `--lpips`,
+    /// `--features` and `--generator`.
+    pub fn of_autoencoder(preset: &Preset, precision: Precision, samples: bool) -> Result<Self> {
         let (config, training) = (&preset.autoencoder, preset.autoencoder_training()?);
         let networks = preset.networks();
         let coders = [Cost::of(NetworkName::Encoder, &networks)?, Cost::of(NetworkName::Decoder, &networks)?];
@@ -51,8 +52,10 @@ impl Estimate {
         let (channels, layers) = (training.discriminator_channels, training.discriminator_layers);
         let discriminator = cost::patch_discriminator(config.image_channels, channels, layers, side)?;
         let cropped = (side as f64 / config.image_size as f64).powi(2);
-        let sample = DIFFERENTIATED * (kept(&coders) * cropped + kept(&[discriminator]));
         let [encoder, decoder] = coders;
+        let image = kept(&coders) * cropped + kept(&[discriminator]);
+        let generated = if samples { kept(&[decoder]) * cropped + kept(&[discriminator]) } else { 0.0 };
+        let sample = DIFFERENTIATED * (image + generated);
         let networks = [encoder, decoder, discriminator].map(|network| numbers(network, TRAINED));
         Ok(Self { networks: networks.iter().sum(), sample: (sample * share_of_f32(precision)) as u64 })
     }

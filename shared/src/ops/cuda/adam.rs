@@ -11,9 +11,13 @@ use super::{THREADS, ptx, view};
 /// A parameter with its moments and its gradient, all f32 of one size on one CUDA device, contiguous. All but the gradient
 /// are changed in place.
 pub struct Slot<'a> {
+    /// The parameter.
     pub value: &'a Tensor,
+    /// The moving average of its gradients.
     pub first: &'a Tensor,
+    /// That of their squares.
     pub second: &'a Tensor,
+    /// Of the loss in the parameter.
     pub gradient: &'a Tensor,
 }
 
@@ -22,10 +26,13 @@ pub struct Slot<'a> {
 pub struct Step {
     /// The learning rate, corrected for the first moment's start at zero.
     pub rate: f64,
+    /// What the first moment keeps of itself.
     pub beta1: f64,
+    /// What the second moment keeps of itself.
     pub beta2: f64,
     /// What the second moment is divided by for its start at zero.
     pub correct2: f64,
+    /// Added to the root of the second moment.
     pub epsilon: f64,
     /// Largest norm of all gradients together.
     pub clip: Option<f64>,
@@ -50,6 +57,7 @@ pub struct FusedAdam {
 }
 
 impl FusedAdam {
+    /// For these parameters, one at least.
     pub fn new(slots: &[Slot]) -> Result<Self> {
         let row = |slot: &Slot| [slot.value, slot.first, slot.second, slot.gradient].map(Tensor::clone).to_vec();
         let rows: Vec<Vec<Tensor>> = slots.iter().map(row).collect();

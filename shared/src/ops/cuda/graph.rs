@@ -41,6 +41,7 @@ pub struct KeptParameters {
 }
 
 impl KeptParameters {
+    /// On this device; nothing changes on others than CUDA's.
     pub fn on(device: &Device) -> Self {
         let Device::Cuda(device) = device else { return Self { _guard: None } };
         Self { _guard: Some(Box::new(device.enable_cuda_graph_htod_cache())) }

@@ -60,6 +60,10 @@ DOES_NOTHING(cuDevicePrimaryCtxRelease_v2)
 MAKES_HANDLE(cuCtxGetCurrent)
 MAKES_HANDLE(cuDevicePrimaryCtxRetain)
 MAKES_HANDLE(cuDeviceGetDefaultMemPool)
+int cuDeviceGetCount(int *count) {
+  *count = 1;
+  return 0;
+}
 int cuDeviceGet(int *device, int number) {
   *device = number;
   return 0;
