@@ -11,6 +11,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lddgan::check::Report;
+
 use common::{fail, program, succeed};
 use folder::{AUTOENCODER, Folder, PRESET, bits};
 
@@ -32,7 +34,7 @@ fn stand_in() -> String {
 fn pack(folder: &Folder) -> PathBuf {
     let call = folder.path("call");
     fs::create_dir_all(call.join("presets")).unwrap();
-    for name in ["visit.sh", "train.sh", "train-generator.sh", "train-decoder.sh"] {
+    for name in ["visit.sh", "webgpu.sh", "train.sh", "train-generator.sh", "train-decoder.sh"] {
         fs::copy(Path::new(SCRIPTS).join(name), call.join(name)).unwrap();
     }
     fs::write(call.join("lddgan"), stand_in()).unwrap();
@@ -50,6 +52,9 @@ fn pack(folder: &Folder) -> PathBuf {
         let from = folder.path("gan").join(format!("{from}.safetensors"));
         fs::copy(from, call.join(format!("{name}.safetensors"))).unwrap();
     }
+    let mut golden = program(&["golden", "--model"]);
+    golden.arg(call.join("faces256.safetensors")).arg("--out").arg(call.join("faces256.golden.safetensors"));
+    succeed(&golden.output().unwrap());
     let mut encode = program(&["data", "encode", "--data"]);
     encode.arg(folder.path("images")).arg("--autoencoder").arg(folder.path("ae").join(AUTOENCODER));
     succeed(&encode.arg("--out").arg(call.join("latents.safetensors")).output().unwrap());
@@ -77,9 +82,16 @@ fn what_a_visit_brings_back_is_trained_on_here() {
     fs::write(run.join("plan"), "4 32\n").unwrap();
     fs::write(run.join("decoder-plan"), "a 24\n").unwrap();
     let mut visit = Command::new(call.join("visit.sh"));
-    visit.arg(&out).args(["--train", "300"]).env("GPU_VISIT_RUN", &run).env("CHECKPOINT_MINUTES", "0");
+    visit
+        .arg(&out)
+        .args(["--webgpu", "16", "--train", "300"])
+        .env("GPU_VISIT_RUN", &run)
+        .env("CHECKPOINT_MINUTES", "0");
     let said = succeed(&visit.env_remove("RUST_BACKTRACE").output().unwrap());
     assert!(said.contains("training starts"), "{said}");
+    // The first thing that is done with WebGPU; the rest is cut off when the seconds are over.
+    let checked = fs::read(run.join("results/webgpu/check-faces256.json")).unwrap();
+    assert!(serde_json::from_slice::<Report>(&checked).unwrap().passed, "{said}");
     for entry in fs::read_dir(&out).unwrap() {
         let entry = entry.unwrap();
         assert!(entry.metadata().unwrap().len() <= FILE_LIMIT, "{:?}", entry.path());

@@ -3,19 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use clap::{Args, Subcommand};
 use lddgan::backend::CandleBackend;
-use lddgan::networks::{Decoder, Generator};
 use lddgan::noise::Stream;
-use lddgan::parameters::Parameters;
 use lddgan::sampler::NamedNoise;
-use lddgan::{Model, ModelConfig};
 use lddgan_trainer::backend::{BackendName, Dtype, adapter, device, needs_wgpu, webgpu_compiler};
 use lddgan_trainer::bench::{Protocol, Timing};
 use lddgan_trainer::data::prefetch;
 use lddgan_trainer::distributed::Processes;
-use lddgan_trainer::files::read_model;
 use lddgan_trainer::gan::{Moments, Setup, Step, Trainer};
 use lddgan_trainer::precision::Precision;
 use lddgan_trainer::preset::Preset;
@@ -27,6 +23,7 @@ use serde::Serialize;
 
 use super::kernels::{Kernels, kernels};
 use super::paper::{Paper, paper};
+use super::source::Source;
 
 #[derive(Subcommand)]
 pub enum Bench {
@@ -58,17 +55,6 @@ pub struct Sample {
     /// File that gets the figures
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-}
-
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-pub struct Source {
-    /// Model file
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
-    /// Preset, whose networks get random weights: a name, or the path of a TOML file
-    #[arg(long)]
-    preset: Option<String>,
 }
 
 #[derive(Args)]
@@ -147,30 +133,6 @@ fn sample(options: &Sample) -> Result<()> {
         }
     };
     report("sample", name, device, seconds, &options.json)
-}
-
-impl Source {
-    /// Its name and the model.
-    pub fn model(&self, device: &Device) -> Result<(String, Model)> {
-        if let Some(path) = &self.model {
-            let (file, name) = read_model(path)?;
-            return Ok((file.provenance.name.clone(), file.model(&name, device)?));
-        }
-        let preset = Preset::load(self.preset.as_deref().context("say what to time: --model or --preset")?)?;
-        let model = random_model(&preset, device)?;
-        Ok((preset.name, model))
-    }
-}
-
-/// The networks of a preset with random weights.
-pub fn random_model(preset: &Preset, device: &Device) -> Result<Model> {
-    let config: ModelConfig = preset.model_config();
-    let moments = Moments::standard(preset)?.constants("generator");
-    let parameters = Parameters::new(0, device).with_constants(&moments)?;
-    let vb = parameters.var_builder();
-    let generator = Generator::new(vb.pp("generator"), &config.generator)?;
-    let decoder = Decoder::new(vb.pp("decoder"), &config.autoencoder)?;
-    Ok(Model::new(config, generator, decoder, device)?)
 }
 
 fn train(options: &Train) -> Result<()> {

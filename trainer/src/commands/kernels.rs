@@ -13,7 +13,7 @@ use lddgan_webgpu::executor::{ConvKernel, ConvLayer, ConvTimes, KernelTime, Opti
 use lddgan_webgpu::{Executor, Gpu};
 use serde::Serialize;
 
-use super::bench::Source;
+use super::source::Source;
 
 #[derive(Args)]
 pub struct Kernels {

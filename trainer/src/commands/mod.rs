@@ -17,6 +17,7 @@ mod reconstruct;
 mod replace_decoder;
 mod run;
 mod sample;
+mod source;
 
 use std::path::{Path, PathBuf};
 

@@ -16,7 +16,7 @@ use lddgan_trainer::{files, revision, say, warn};
 use lddgan_webgpu::{Compiler, Gpu};
 use serde::Serialize;
 
-use super::bench::random_model;
+use super::source::random_model;
 
 #[derive(Args)]
 pub struct Paper {

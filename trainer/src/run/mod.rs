@@ -240,8 +240,8 @@ impl Run {
 
     /// Stops the run if one of the losses or norms of the step under way is no number, with all that went into the step
     /// in a file: a checkpoint with the tensors `indices` (of this process's items of the batch) and `batch`. The
-    /// parameters in it are those before the step, as a gradient that is not finite changes nothing; where the discriminator is updated
-    /// first, its parameters may be those after its part.
+    /// parameters in it are those before the step, as a gradient that is not finite changes nothing; where only one of two networks has
+    /// such a gradient, those of the other are after it.
     pub fn guard(
         &self,
         values: &[(&str, f64)],

@@ -32,9 +32,9 @@ pub struct Speed {
     pub download: Option<f64>,
     /// Reading and verifying it.
     pub read: f64,
-    /// The last compilation: dispatches and pipelines.
+    /// Compiling for batches of this size: dispatches and pipelines.
     pub compile: Option<f64>,
-    /// Buffers and weights of the last compilation.
+    /// Buffers and weights for them.
     pub upload: Option<f64>,
     /// The last batch: noise, sampling, decoding and drawing or reading back.
     pub sampling: f64,

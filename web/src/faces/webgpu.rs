@@ -272,16 +272,14 @@ async fn sample<T>(
     speed: &mut Speed,
     mut finish: impl AsyncFnMut(&Executor) -> lddgan_webgpu::Result<T>,
 ) -> lddgan_webgpu::Result<Vec<T>> {
-    let start = now();
-    let compiled = sampler.prepare(model, recipes.len()).await?.then(|| now() - start);
+    sampler.prepare(model, recipes.len()).await?;
     speed.kernels = Some(timed(sampler));
     let start = now();
     let results = sampler.sample(model, recipes, async |executor| {
         let result = finish(executor).await?;
-        if let Some(milliseconds) = compiled {
-            let upload = executor.upload_seconds() * 1000.0;
-            (speed.compile, speed.upload) = (Some(milliseconds - upload), Some(upload));
-        }
+        // What else is done with the model may have compiled it before.
+        speed.compile = Some(executor.compile_seconds() * 1000.0);
+        speed.upload = Some(executor.upload_seconds() * 1000.0);
         speed.memory = Some([executor.weight_bytes(), executor.activation_bytes()]);
         Ok(result)
     });

@@ -27,6 +27,7 @@ pub struct Executor {
     outputs: BTreeMap<String, Output>,
     /// What each dispatch does.
     work: Vec<Work>,
+    compile_seconds: f64,
 }
 
 impl Executor {
@@ -48,10 +49,13 @@ impl Executor {
         if options.images == Dtype::F16 && !gpu.has_f16() {
             return Err(Error::NoF16(gpu.name().to_string()));
         }
+        let clock = Clock::start();
         let program = lower(graph, options, shared)?;
         let resources = Resources::new(gpu, &program, shared).await?;
+        let compile_seconds = clock.seconds() - resources.upload_seconds;
         let work = program.work();
-        Ok(Self { gpu: gpu.clone(), resources, inputs: program.inputs, outputs: program.outputs, work })
+        let (inputs, outputs) = (program.inputs, program.outputs);
+        Ok(Self { gpu: gpu.clone(), resources, inputs, outputs, work, compile_seconds })
     }
 
     /// Writes the inputs (name, values in the order of the graph's shapes) and submits the whole graph as one command
@@ -145,6 +149,11 @@ impl Executor {
     /// Bytes of weights and other constants, some of them perhaps together with other executors of a compiler.
     pub fn weight_bytes(&self) -> u64 {
         self.resources.constant_bytes
+    }
+
+    /// How long it took to find dispatches and to make pipelines.
+    pub fn compile_seconds(&self) -> f64 {
+        self.compile_seconds
     }
 
     /// How long it took to make the buffers and to fill them with weights.
