@@ -178,21 +178,26 @@ impl Model {
 
     /// Makes images from noise.
     pub fn sample<B: Backend>(&self, b: &mut B, inputs: &SampleInputs<B::Value>) -> Result<Trajectory<B::Value>> {
-        let mut latents = vec![inputs.x.clone()];
-        for index in 0..self.steps().count() {
-            latents.push(self.step(b, &latents[index], inputs, index)?);
-        }
-        let image = self.decode(b, &latents[self.steps().count()])?;
+        let (mut latents, last) = self.denoise(b, inputs)?;
+        let image = self.decode(b, &last)?;
+        latents.push(last);
         Ok(Trajectory { latents, image })
     }
 
     /// Makes latents from noise, as the decoder takes them: not scaled, and not quantised.
     pub fn sample_latents<B: Backend>(&self, b: &mut B, inputs: &SampleInputs<B::Value>) -> Result<B::Value> {
-        let mut x = inputs.x.clone();
+        let (_, last) = self.denoise(b, inputs)?;
+        b.conv2d(&last, &self.unscale)
+    }
+
+    /// The latents of all levels but the last, x_T first, and the last one.
+    fn denoise<B: Backend>(&self, b: &mut B, inputs: &SampleInputs<B::Value>) -> Result<(Vec<B::Value>, B::Value)> {
+        let (mut latents, mut x) = (Vec::new(), inputs.x.clone());
         for index in 0..self.steps().count() {
-            x = self.step(b, &x, inputs, index)?;
+            let next = self.step(b, &x, inputs, index)?;
+            latents.push(std::mem::replace(&mut x, next));
         }
-        b.conv2d(&x, &self.unscale)
+        Ok((latents, x))
     }
 
     /// The latent after the denoising step of this index, the first being 0, from the latent before it.

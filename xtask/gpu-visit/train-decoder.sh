@@ -24,7 +24,6 @@ train() {
         --backend cuda --precision tf32 --out "$out" --images "$images" --checkpoint-minutes "${CHECKPOINT_MINUTES:-0.3}" --keep 100 "$@"
 }
 
-# What is trained starts at once: the rates of the first steps count for all.
 names=''
 for preset in decoder-*.toml; do
     [ -f "$preset" ] || { echo "error: no preset decoder-NAME.toml is here" >&2; exit 1; }
@@ -32,7 +31,7 @@ for preset in decoder-*.toml; do
     names="$names ${name%.toml}"
 done
 
-# The schedule runs over the crops that there is time for, by the rate of a few steps. A plan that was made stays.
+# The schedule runs over the crops that there is time for, by the rate of a few steps of all at the same time. A plan that was made stays.
 trainers=''
 trap 'kill $trainers 2>/dev/null || true' TERM INT
 if [ ! -f "$run/decoder-plan" ]; then

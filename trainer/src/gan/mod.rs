@@ -1,6 +1,7 @@
 //! Training generator and discriminator in the latent space.
 
 mod augment;
+mod draws;
 mod encode;
 mod gaussian;
 mod latent_cache;
@@ -11,9 +12,10 @@ mod rounded;
 mod step;
 mod train;
 
+pub use draws::{Drawing, Draws};
 pub use encode::{EncodeOptions, encode};
 pub use gaussian::Moments;
 pub use latent_cache::{Cache, encoded};
 pub use latents::{Encoded, Latents};
-pub use step::{Drawing, Draws, Losses, Setup, Step, Trainer, gradient_penalty, reconstruction_weight, softplus_mean};
+pub use step::{Losses, Setup, Step, Trainer, gradient_penalty, reconstruction_weight, softplus_mean};
 pub use train::{Options, train};

@@ -4,73 +4,23 @@ use candle_core::{DType, Device, Tensor, Var};
 use lddgan::backend::CandleBackend;
 use lddgan::diffusion::{Coefficients, Schedule};
 use lddgan::networks::{Discriminator, Generator, StepInputs};
-use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{Error, Result};
 
 use super::Moments;
-use super::augment::{draw_shift, translate};
+use super::augment::translate;
+use super::draws::{Drawing, Draws};
 #[cfg(feature = "cuda")]
 use super::recordings::Recordings;
 use crate::adam::{Adam, LearningRate};
 use crate::checkpoint::named;
 use crate::distributed::Processes;
-use crate::noise::normals;
 use crate::precision::Precision;
 use crate::preset::{GanTraining, Preset};
 use crate::second_order;
 
 /// Adam's betas for both networks.
 const BETAS: (f64, f64) = (0.5, 0.9);
-
-/// The random draws of one half of an iteration, on any device.
-pub struct Draws {
-    /// One step per sample, 0..T.
-    pub t: Vec<u32>,
-    /// Noise that takes x_t to x_{t+1}, (N, C, H, W).
-    pub noise_tp1: Tensor,
-    /// Noise that takes x_0 to x_t.
-    pub noise_t: Tensor,
-    /// (N, z_dim)
-    pub z: Tensor,
-    /// Noise of the posterior.
-    pub noise_posterior: Tensor,
-    /// How far the discriminator sees each pair moved, in rows and columns.
-    pub shifts: Vec<[i64; 2]>,
-}
-
-/// How draws are made. Apart from the trainer, so that those of the next iteration can be made during the present one.
-#[derive(Debug, Clone)]
-pub struct Drawing {
-    seed: u64,
-    steps: usize,
-    z_dim: usize,
-    translation: u32,
-    /// Of a latent: (C, H, W).
-    shape: [usize; 3],
-}
-
-impl Drawing {
-    /// The draws of discriminator and generator for the training samples numbered `samples`, on the CPU.
-    pub fn draw(&self, samples: &[u64]) -> Result<[Draws; 2]> {
-        Ok([self.half("d", samples)?, self.half("g", samples)?])
-    }
-
-    fn half(&self, half: &str, samples: &[u64]) -> Result<Draws> {
-        let name = |draw: &str| format!("{half}/{draw}");
-        let normal = |draw: &str, shape: &[usize]| normals(self.seed, samples, &name(draw), shape, &Device::Cpu);
-        let t = |&sample: &u64| Stream::new(self.seed, sample, &name("t")).below(self.steps as u32);
-        let shift = |&sample: &u64| draw_shift(Stream::new(self.seed, sample, &name("shift")), self.translation);
-        Ok(Draws {
-            t: samples.iter().map(t).collect(),
-            noise_tp1: normal("noise_tp1", &self.shape)?,
-            noise_t: normal("noise_t", &self.shape)?,
-            z: normal("z", &[self.z_dim])?,
-            noise_posterior: normal("noise_posterior", &self.shape)?,
-            shifts: samples.iter().map(shift).collect(),
-        })
-    }
-}
 
 /// The losses of one iteration.
 #[derive(Debug, Clone, Default)]
@@ -559,6 +509,7 @@ fn ordered(t: &[u32], logits: (&[f64], &[f64]), steps: usize) -> Vec<Ordered> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lddgan::noise::Stream;
 
     /// The reference's table for 20 epochs starts at 0.9975, passes 0.5 half-way and ends at 0.0025.
     #[test]

@@ -11,9 +11,10 @@ use lddgan::parameters::TensorMap;
 use lddgan::{AutoencoderKind, FileConfig, ModelFile, NetworkName, Provenance};
 
 use super::Moments;
+use super::draws::{Drawing, Draws};
 use super::latent_cache::{Cache, encoder_sum};
 use super::latents::{Encoded, Latents};
-use super::step::{Drawing, Draws, Losses, Setup, Step, Trainer};
+use super::step::{Losses, Setup, Step, Trainer};
 use crate::checkpoint::{Before, Metric, Position, Score, Stage};
 use crate::data::{DataOptions, ImageSet, prefetch};
 use crate::distributed::{self, Processes};
