@@ -157,6 +157,10 @@ pub struct GanTraining {
     /// learn a small data set by heart (DiffAugment).
     #[serde(default)]
     pub translation: u32,
+    /// Whether every image is trained on as its mirror image, too. That doubles the data; where left and right differ, as
+    /// under light from one side, it adds images that the data has none of.
+    #[serde(default = "yes")]
+    pub mirrored: bool,
     /// How latents are scaled for the diffusion.
     pub latent_normalization: LatentNormalization,
     /// Decay of the generator's exponential moving average (`ema_decay`).
@@ -194,6 +198,10 @@ impl GanTraining {
 
 fn one() -> f64 {
     1.0
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Preset {

@@ -72,6 +72,13 @@ impl Latents {
         Ok(Self { means: means.broadcast_div(&divisor)?, deviations, scale })
     }
 
+    /// Those of the images alone. The scale stays, so that a generator that learned on both can learn on.
+    pub fn without_mirrored(self) -> Result<Self> {
+        let own = |latents: &Tensor| latents.narrow(0, 0, latents.dim(0)? / 2);
+        let deviations = self.deviations.as_ref().map(own).transpose()?;
+        Ok(Self { means: own(&self.means)?, deviations, scale: self.scale })
+    }
+
     /// The least and the largest number of all latents.
     pub fn range(&self) -> Result<(f32, f32)> {
         let numbers = self.means.flatten_all()?;
@@ -143,6 +150,19 @@ mod tests {
         assert_eq!(scale(LatentNormalization::Standardize), [3.0, 9.0]);
         let together = scale(LatentNormalization::UnitRms);
         assert!(together[0] == together[1] && (together[0] - 45f32.sqrt()).abs() < 1e-5, "{together:?}");
+    }
+
+    /// Two images, whose mirror images follow them.
+    #[test]
+    fn mirrored_latents_are_left_out() {
+        let tensor = |values: [f32; 4]| Tensor::new(&values, &Device::Cpu).unwrap().reshape((4, 1, 1, 1)).unwrap();
+        let (means, deviations) = (tensor([1.0, 2.0, 3.0, 6.0]), Some(tensor([0.1, 0.2, 0.3, 0.4])));
+        let latents = Latents::new(Encoded { means, deviations }, LatentNormalization::Fixed(2.0)).unwrap();
+        let own = latents.without_mirrored().unwrap();
+        assert_eq!((own.count(), own.scale.as_slice()), (2, [2.0].as_slice()));
+        let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(values(own.means()), [0.5, 1.0]);
+        assert_eq!(values(own.deviations.as_ref().unwrap()), [0.05, 0.1]);
     }
 
     #[test]

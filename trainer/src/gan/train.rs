@@ -327,6 +327,7 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let (encoded, data) = encoded(options, &run, &autoencoder, &file, images.as_ref().zip(data.as_ref()), device)?;
     run.accept(data.map(|data| ("data", data)))?;
     let latents = Latents::new(encoded, preset.train_gan.latent_normalization)?;
+    let latents = if preset.train_gan.mirrored { latents } else { latents.without_mirrored()? };
     check_range(&preset, &latents)?;
     autoencoder.config.latent_scale = latents.scale.clone();
     let judge = match &images {
