@@ -1,6 +1,6 @@
 //! The training latents: every image and its mirror image, encoded once and kept in memory.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use lddgan::backend::CandleBackend;
@@ -72,8 +72,11 @@ impl Latents {
         Ok(Self { means: means.broadcast_div(&divisor)?, deviations, scale })
     }
 
-    /// Those of the images alone. The scale stays, so that a generator that learned on both can learn on.
+    /// Those of the images alone. The scale stays, so that a generator that learned on both can learn on. An error if not
+    /// every image has its mirror image here.
     pub fn without_mirrored(self) -> Result<Self> {
+        let count = self.count();
+        ensure!(count.is_multiple_of(2), "{count} latents cannot be those of images and their mirror images");
         let own = |latents: &Tensor| latents.narrow(0, 0, latents.dim(0)? / 2);
         let deviations = self.deviations.as_ref().map(own).transpose()?;
         Ok(Self { means: own(&self.means)?, deviations, scale: self.scale })
@@ -163,6 +166,10 @@ mod tests {
         let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(values(own.means()), [0.5, 1.0]);
         assert_eq!(values(own.deviations.as_ref().unwrap()), [0.05, 0.1]);
+
+        let means = tensor([1.0, 2.0, 3.0, 6.0]).narrow(0, 0, 1).unwrap();
+        let odd = Latents::new(Encoded { means, deviations: None }, LatentNormalization::Fixed(2.0)).unwrap();
+        assert!(odd.without_mirrored().err().unwrap().to_string().starts_with("1 latents"));
     }
 
     #[test]
