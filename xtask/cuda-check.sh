@@ -39,8 +39,14 @@ if grep -q 'NOT RUN' "$out/operations.log"; then
     echo "FAILED: there was no CUDA device to compare with the CPU"
 fi
 
-# Noise, latents and images of a whole model against the CPU.
-step faces64 ./lddgan check --model faces64.safetensors --backend cuda --json "$out/check.json"
+# Noise, latents and images of whole models against the CPU, in f32, and with fewer bits the images.
+for model in faces64 faces256; do
+    [ -f $model.safetensors ] || continue
+    for precision in f32 tf32 bf16; do
+        step $model-$precision ./lddgan check --model $model.safetensors --backend cuda --precision $precision \
+            --json "$out/check-$model-$precision.json"
+    done
+done
 step faces ./lddgan sample --model faces64.safetensors --backend cuda --count 64 --grid "$out/faces64.png"
 
 # What is trained here first: what a step takes with each batch tells which one to train with. By the end of the warm-up
@@ -49,19 +55,21 @@ time_training() { # PRESET PRECISION BATCH
     step "train-$1-$2-$3" ./lddgan bench train --preset "$1" --backend cuda --precision "$2" --batch "$3" --warm-up 24 \
         --seconds 4 --json "$out/train-$1-$2-$3.json"
 }
-time_sampling() { # PRESET
-    step "sample-$1" ./lddgan bench sample --preset "$1" --backend cuda --batch 100 --seconds 4 --json "$out/sample-$1.json"
+time_sampling() { # PRESET PRECISION
+    step "sample-$1-$2" ./lddgan bench sample --preset "$1" --backend cuda --precision "$2" --batch 100 --seconds 3 \
+        --json "$out/sample-$1-$2.json"
 }
 for batch in 64 128 32; do
     time_training faces256 tf32 $batch
 done
 time_training faces256 bf16 64
-time_sampling faces256
+for precision in f32 tf32 bf16; do
+    time_sampling faces256 $precision
+done
 time_training cifar10 tf32 64
 time_training celebahq256 tf32 64
-time_sampling cifar10
-for preset in celebahq256 church256; do
-    time_sampling $preset
+for preset in cifar10 celebahq256 church256; do
+    time_sampling $preset tf32
 done
 for preset in cifar10 celebahq256; do
     time_training $preset bf16 64

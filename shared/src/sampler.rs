@@ -41,6 +41,7 @@ pub struct Model {
 }
 
 /// The random numbers that a batch of images is made from. Lists have an entry for each step, the first step first.
+#[derive(Clone)]
 pub struct SampleInputs<V> {
     /// The starting noise, (N, latent_channels, H, W).
     pub x: V,

@@ -84,6 +84,19 @@ impl Protocol {
 }
 
 impl Timing {
+    /// Of one of so many calls that each trial made.
+    pub fn of_one(self, calls: u32) -> Self {
+        let calls = f64::from(calls);
+        Self {
+            mean: self.mean / calls,
+            standard_deviation: self.standard_deviation / calls,
+            fastest: self.fastest / calls,
+            median: self.median / calls,
+            images_per_second: self.images_per_second * calls,
+            ..self
+        }
+    }
+
     /// From the seconds of each trial, of which there is at least one.
     fn new(batch: usize, mut seconds: Vec<f64>) -> Self {
         seconds.sort_by(f64::total_cmp);
@@ -111,6 +124,8 @@ mod tests {
         let timing = Timing::new(6, vec![4.0, 1.0, 2.0, 5.0]);
         assert_eq!((timing.mean, timing.fastest, timing.median, timing.images_per_second), (3.0, 1.0, 4.0, 2.0));
         assert!((timing.standard_deviation - 2.5f64.sqrt()).abs() < 1e-12);
+        let one = timing.of_one(2);
+        assert_eq!((one.trials, one.mean, one.fastest, one.median, one.images_per_second), (4, 1.5, 0.5, 2.0, 4.0));
     }
 
     #[test]

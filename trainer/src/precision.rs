@@ -1,6 +1,13 @@
-//! What numbers a training run computes with.
+//! What numbers Candle computes with.
 
+use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
+use lddgan::backend::CandleBackend;
+use lddgan::check::LATENT_TOLERANCE;
+use lddgan::sampler::SampleInputs;
+use lddgan::{Model, Trajectory};
+
+use crate::backend::BackendName;
 
 /// The type of feature maps and of the arithmetic on them. Parameters, their averages, optimiser moments and losses are
 /// always f32.
@@ -25,9 +32,35 @@ impl std::fmt::Display for Precision {
 }
 
 impl Precision {
-    /// Takes effect for the whole process.
-    pub fn set(self) {
+    /// Takes effect for the whole process, which computes with this backend.
+    pub fn set(self, backend: BackendName) -> Result<()> {
+        ensure!(
+            self != Self::Tf32 || backend == BackendName::Cuda,
+            "only CUDA devices have TF32: choose the precision `f32`"
+        );
         lddgan::set_tf32(self == Self::Tf32);
+        Ok(())
+    }
+
+    /// What latents may differ by from those of f32; images alone judge numbers of fewer bits.
+    pub fn latent_tolerance(self) -> f64 {
+        match self {
+            Self::F32 => LATENT_TOLERANCE,
+            Self::Tf32 | Self::Bf16 => f64::MAX,
+        }
+    }
+
+    /// All that comes about on the way from these inputs to images, f32. Feature maps and latents have this precision on
+    /// the way.
+    pub fn sample(self, model: &Model, mut inputs: SampleInputs<Tensor>) -> lddgan::Result<Trajectory<Tensor>> {
+        for latent in std::iter::once(&mut inputs.x).chain(&mut inputs.noise) {
+            *latent = self.of(latent)?;
+        }
+        let mut trajectory = model.sample(&mut CandleBackend, &inputs)?;
+        for tensor in trajectory.latents.iter_mut().chain([&mut trajectory.image]) {
+            *tensor = tensor.to_dtype(DType::F32)?;
+        }
+        Ok(trajectory)
     }
 
     /// A network's input in this precision.

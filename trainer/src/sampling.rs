@@ -11,6 +11,7 @@ use pollster::block_on;
 use crate::backend::{self, BackendName, Dtype, adapter, needs_wgpu, webgpu_compiler};
 use crate::data::ImageSet;
 use crate::eval::bar;
+use crate::precision::Precision;
 use crate::{memory, tuning, warn};
 
 /// A model on a backend.
@@ -26,7 +27,7 @@ pub struct Sampler {
 
 enum Place {
     Cpu(Box<BatchSampler<lddgan_cpu::Compiler>>),
-    Candle(Device),
+    Candle { device: Device, precision: Precision },
     Wgpu(Box<GpuSampler>),
 }
 
@@ -37,7 +38,7 @@ impl Sampler {
         let model = file.model(name, &device)?;
         let place = match backend {
             BackendName::Cpu => Place::Cpu(Box::new(BatchSampler::new(Default::default(), usize::MAX))),
-            BackendName::Candle | BackendName::Cuda => Place::Candle(device),
+            BackendName::Candle | BackendName::Cuda => Place::Candle { device, precision: Precision::F32 },
             BackendName::Wgpu => Place::Wgpu(Box::new(GpuSampler::new(webgpu_compiler()?, usize::MAX))),
         };
         Ok(Self { model, backend, place, fits: 0, batch: 0 })
@@ -47,7 +48,7 @@ impl Sampler {
     pub fn device(&self) -> String {
         match &self.place {
             Place::Cpu(_) => format!("{:?}", Device::Cpu.location()),
-            Place::Candle(device) => format!("{:?}", device.location()),
+            Place::Candle { device, .. } => format!("{:?}", device.location()),
             Place::Wgpu(sampler) => adapter(sampler.compiler().gpu()),
         }
     }
@@ -55,7 +56,7 @@ impl Sampler {
     /// The limits and features of the WebGPU adapter, if there is one.
     pub fn offer(&self) -> (BTreeMap<String, u64>, Vec<String>) {
         match &self.place {
-            Place::Cpu(_) | Place::Candle(_) => Default::default(),
+            Place::Cpu(_) | Place::Candle { .. } => Default::default(),
             Place::Wgpu(sampler) => {
                 let gpu = sampler.compiler().gpu();
                 (gpu.limits(), gpu.features())
@@ -79,17 +80,32 @@ impl Sampler {
                 sampler.compiler_mut().use_images(dtype.webgpu());
                 sampler.forget();
             }
-            Place::Cpu(_) | Place::Candle(_) if dtype == Dtype::F32 => {}
-            Place::Cpu(_) | Place::Candle(_) => bail!(needs_wgpu("--dtype f16")),
+            Place::Cpu(_) | Place::Candle { .. } if dtype == Dtype::F32 => {}
+            Place::Cpu(_) | Place::Candle { .. } => bail!(needs_wgpu("--dtype f16")),
         }
         Ok(())
+    }
+
+    /// Candle computes in this precision from now on; the other backends know f32 alone.
+    pub fn use_precision(&mut self, chosen: Precision) -> Result<()> {
+        match &mut self.place {
+            Place::Candle { precision, .. } => {
+                chosen.set(self.backend)?;
+                *precision = chosen;
+                Ok(())
+            }
+            Place::Cpu(_) | Place::Wgpu(_) if chosen == Precision::F32 => Ok(()),
+            Place::Cpu(_) | Place::Wgpu(_) => bail!("`--precision {chosen}` needs `--backend cuda` or `candle`"),
+        }
     }
 
     /// The images of these seeds or recipes, (N, C, H, W).
     pub fn images<R: Copy + Into<Recipe>>(&mut self, recipes: &[R]) -> Result<Tensor> {
         self.check_memory(recipes.len())?;
         match &mut self.place {
-            Place::Candle(device) => Ok(self.model.sample_seeds(recipes, device)?.image),
+            Place::Candle { device, precision } => {
+                Ok(precision.sample(&self.model, self.model.inputs(recipes, device)?)?.image)
+            }
             Place::Cpu(sampler) => Ok(block_on(sampler.images(&self.model, recipes))?),
             Place::Wgpu(sampler) => {
                 let images = block_on(sampler.images(&self.model, recipes));
@@ -102,7 +118,7 @@ impl Sampler {
     /// Refuses batches that would exhaust the machine's memory, which ends a program without a word. A GPU's own memory is
     /// checked by its driver.
     fn check_memory(&mut self, batch: usize) -> Result<()> {
-        let on_cpu = matches!(self.place, Place::Cpu(_) | Place::Candle(Device::Cpu));
+        let on_cpu = matches!(self.place, Place::Cpu(_) | Place::Candle { device: Device::Cpu, .. });
         if on_cpu && batch > self.fits {
             if let Some(available) = memory::available() {
                 memory::check_batch(&self.model, self.backend, batch, available)?;
@@ -138,7 +154,9 @@ impl Sampler {
     pub fn trajectory(&mut self, seeds: &[u64]) -> Result<Trajectory<Tensor>> {
         self.check_memory(seeds.len())?;
         match &mut self.place {
-            Place::Candle(device) => Ok(self.model.sample_seeds(seeds, device)?),
+            Place::Candle { device, precision } => {
+                Ok(precision.sample(&self.model, self.model.inputs(seeds, device)?)?)
+            }
             Place::Cpu(sampler) => Ok(block_on(sampler.trajectory(&self.model, seeds))?),
             Place::Wgpu(sampler) => {
                 let trajectory = block_on(sampler.trajectory(&self.model, seeds));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use lddgan::ModelFile;
-use lddgan::check::{Golden, Report};
+use lddgan::check::{Golden, LATENT_TOLERANCE, Report};
 
 use common::{fail, program, succeed};
 
@@ -46,6 +46,24 @@ fn this_machine_agrees_with_itself_and_not_with_a_falsified_recording() {
 
     let said = succeed(&program(&["check", "compare"]).arg(&report).arg(&bad).output().unwrap());
     assert!(said.contains("a passed") && said.contains("b FAILED"), "{said}");
+}
+
+/// Latents are far off in numbers of 8 bits (a tenth, where f32 may differ by a thousandth); the image tells.
+#[test]
+fn fewer_bits_are_judged_by_the_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let (golden, path) = (recorded(folder.path()), folder.path().join("report.json"));
+    let check = |backend: &str, precision: &str| {
+        let mut command = program(&["check", "--model", MODEL, "--backend", backend, "--precision", precision]);
+        command.arg("--golden").arg(&golden).arg("--json").arg(&path).output().unwrap()
+    };
+    succeed(&check("candle", "bf16"));
+    let report: Report = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(report.executor, "candle, bf16");
+    let last = report.stages.iter().find(|stage| stage.name == "latent/0").unwrap();
+    assert!(last.passed && last.max_error > LATENT_TOLERANCE, "{last:?}");
+    fail(&check("candle", "tf32"), &["only CUDA devices have TF32"]);
+    fail(&check("cpu", "bf16"), &["`--precision bf16` needs `--backend cuda` or `candle`"]);
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl Backend for CandleBackend {
 
     fn quantize(&mut self, x: &Tensor, codebook: &Tensor) -> Result<Tensor> {
         let (n, c, h, w) = x.dims4()?;
-        let nearest = codebook.detach().index_select(&nearest_codes(x, codebook)?, 0)?;
+        let nearest = codebook.detach().index_select(&nearest_codes(&wide(x)?, codebook)?, 0)?.to_dtype(x.dtype())?;
         Ok(nearest.reshape((n, h, w, c))?.permute((0, 3, 1, 2))?.contiguous()?)
     }
 

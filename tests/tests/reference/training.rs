@@ -99,7 +99,7 @@ fn check_training(name: &str, mut preset: Preset, folder: &Path) {
             check_values(&label(name), &[loss], &values(get(name)), TRAINING);
         }
         if iteration == 0 {
-            let [_, (_, norm)] = trainer.gradient_norms();
+            let [_, norm] = losses.gradient_norms;
             check_values(&label("gradG_total_l2norm"), &[norm], &values(get("gradG_total_l2norm")), TRAINING);
         }
         compare_parameters(&trainer, &format!("it{iteration}"), &io, generator_config);

@@ -284,7 +284,7 @@ impl<B: Iterator<Item = Result<Batch>>> Training for Autoencoder<'_, B> {
         self.training.batch
     }
 
-    fn step(&mut self, position: &Position, total: u64) -> Result<Taken> {
+    fn steps(&mut self, position: &Position, total: u64, _most: usize) -> Result<Vec<Taken>> {
         let batch = self.batches.next().context("the thread that prepares batches gave up")?;
         let Batch { samples, indices, images } = batch?;
         let batch = images.to_device(self.device)?;
@@ -295,7 +295,7 @@ impl<B: Iterator<Item = Result<Batch>>> Training for Autoencoder<'_, B> {
         let shown = losses.named();
         let logged = shown.iter().copied().chain(self.trainer.gradient_norms()?);
         let logged = logged.map(|(name, value)| (name.to_string(), value)).collect();
-        Ok(Taken { indices, batch, shown, logged })
+        Ok(vec![Taken { indices, batch, shown, logged }])
     }
 
     fn state(&self) -> Result<TensorMap> {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use clap::{Args, Subcommand};
-use lddgan::backend::CandleBackend;
 use lddgan::noise::Stream;
 use lddgan::sampler::NamedNoise;
 use lddgan_trainer::backend::{BackendName, Dtype, adapter, device, needs_wgpu, webgpu_compiler};
@@ -50,6 +49,9 @@ pub struct Sample {
     /// Numbers of the images between the kernels of `--backend wgpu`
     #[arg(long, default_value = "f32")]
     dtype: Dtype,
+    /// Type of the numbers that `--backend cuda` or `candle` computes with
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     protocol: Protocol,
     /// File that gets the figures
@@ -68,6 +70,10 @@ pub struct Train {
     /// Type of the numbers that it computes with
     #[arg(long, default_value = "f32")]
     precision: Precision,
+    /// Steps of a trial, whose losses are read together; the times are those of one step. Training on a GPU reads up to
+    /// 50 at once
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    at_once: u32,
     #[command(flatten)]
     protocol: Protocol,
     /// File that gets the figures
@@ -99,6 +105,7 @@ fn sample(options: &Sample) -> Result<()> {
     let wgpu = options.backend == BackendName::Wgpu;
     ensure!(wgpu || !options.tune, needs_wgpu("--tune"));
     ensure!(wgpu || options.dtype == Dtype::F32, needs_wgpu("--dtype f16"));
+    options.precision.set(options.backend)?;
     let device = device(options.backend)?;
     let (name, model) = options.source.model(&device)?;
     let seeds: Vec<u64> = (0..options.protocol.batch() as u64).collect();
@@ -126,7 +133,8 @@ fn sample(options: &Sample) -> Result<()> {
         BackendName::Candle | BackendName::Cuda => {
             let inputs = model.inputs(&seeds, &device)?;
             let call = || {
-                model.sample(&mut CandleBackend, &inputs)?.image.device().synchronize()?;
+                let trajectory = options.precision.sample(&model, inputs.clone())?;
+                trajectory.image.device().synchronize()?;
                 Ok(())
             };
             (place, options.protocol.time(call)?)
@@ -156,12 +164,17 @@ fn train(options: &Train) -> Result<()> {
     let mut drawn = prefetch((0..).map(move |_: u64| drawing.draw(&samples)));
     let mut number = 0;
     let seconds = options.protocol.time(|| {
-        let step = Step { penalty: number % preset.train_gan.lazy_reg == 0, reconstruction_weight: 0.5 };
-        let [d, g] = drawn.next().context("the thread that draws random numbers gave up")??;
-        trainer.step_with(&latents, &d, &g, step)?;
-        number += 1;
+        let mut begun = Vec::new();
+        for _ in 0..options.at_once {
+            let step = Step { penalty: number % preset.train_gan.lazy_reg == 0, reconstruction_weight: 0.5 };
+            let [d, g] = drawn.next().context("the thread that draws random numbers gave up")??;
+            begun.push(trainer.begin(&latents, &d, &g, step)?);
+            number += 1;
+        }
+        trainer.losses(&begun)?;
         Ok(())
     })?;
+    let seconds = seconds.of_one(options.at_once);
     report("train", preset.name, format!("{:?}", device.location()), seconds, &options.json)
 }
 

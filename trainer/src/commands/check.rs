@@ -9,6 +9,7 @@ use lddgan::ModelFile;
 use lddgan::check::{Golden, Report, StageDifference, Subject, stages};
 use lddgan::hash::sha256;
 use lddgan_trainer::backend::BackendName;
+use lddgan_trainer::precision::Precision;
 use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::say;
 use lddgan_trainer::{files, revision};
@@ -52,6 +53,9 @@ struct CheckRun {
     /// Backend that computes
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
+    /// Type of the numbers that `--backend cuda` or `candle` computes with; other than f32 are judged by the image alone
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     /// File that gets the report
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -101,13 +105,15 @@ fn run_check(options: &CheckRun) -> Result<()> {
         golden.subject.model
     );
     let mut sampler = Sampler::new(&file, &name, options.backend)?;
+    sampler.use_precision(options.precision)?;
     let trajectory = sampler.trajectory(&golden.subject.seeds)?;
-    let stages = golden.compare(&stages(&sampler.model, &golden.subject.seeds, &trajectory)?)?;
+    let found = stages(&sampler.model, &golden.subject.seeds, &trajectory)?;
+    let stages = golden.compare(&found, options.precision.latent_tolerance())?;
     let (limits, features) = sampler.offer();
     let report = Report {
         passed: stages.iter().all(|stage| stage.passed),
         subject: golden.subject,
-        executor: options.backend.to_string(),
+        executor: executor(options),
         device: sampler.device(),
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         revision: revision(),
@@ -121,6 +127,14 @@ fn run_check(options: &CheckRun) -> Result<()> {
     }
     ensure!(report.passed, "{} does not make of this model what it should", report.executor);
     Ok(())
+}
+
+/// The backend, and the precision if it is not f32.
+fn executor(options: &CheckRun) -> String {
+    match options.precision {
+        Precision::F32 => options.backend.to_string(),
+        precision => format!("{}, {precision}", options.backend),
+    }
 }
 
 fn print(report: &Report) {

@@ -38,6 +38,8 @@ pub struct Losses {
     /// For each step t the samples of the batch, and those of which the discriminator held the real pair to be more
     /// real than the generated one. A half of them is chance.
     pub ordered: Vec<Ordered>,
+    /// The norms of the gradients of discriminator and generator, before they were clipped.
+    pub gradient_norms: [f64; 2],
 }
 
 /// See [`Losses::ordered`].
@@ -50,7 +52,7 @@ pub struct Ordered {
 impl Losses {
     /// Replaces the losses by their means over the processes.
     fn average(&mut self, processes: &Processes) -> Result<()> {
-        let Self { real, fake, penalty, adversarial, reconstruction, ordered } = self;
+        let Self { real, fake, penalty, adversarial, reconstruction, ordered, gradient_norms: _ } = self;
         let ordered = ordered.iter_mut().flat_map(|Ordered { samples, right }| [samples, right]);
         let losses = [real, fake, adversarial, reconstruction].into_iter().chain(penalty.as_mut());
         let mut values: Vec<&mut f64> = losses.chain(ordered).collect();
@@ -88,8 +90,6 @@ pub struct Trainer {
     steps: [TensorMap; 2],
     options: GanTraining,
     processes: Processes,
-    /// The norms of the last gradients of discriminator and generator.
-    norms: [f64; 2],
     /// Exponential moving average of the generator's parameters; empty before the first step of random ones.
     ema: TensorMap,
     #[cfg(feature = "cuda")]
@@ -107,6 +107,15 @@ pub struct Setup<'a> {
     pub processes: &'a Processes,
     /// Of the latents, where the preset's networks need them.
     pub moments: Option<&'a Moments>,
+}
+
+/// An iteration that was begun.
+pub struct Begun {
+    /// Those of [`Trainer::discriminator_pass`], then those of [`Trainer::generator_pass`].
+    numbers: Tensor,
+    /// The steps of the discriminator's samples.
+    t: Vec<u32>,
+    penalty: bool,
 }
 
 /// A half of an iteration.
@@ -150,10 +159,6 @@ impl Inputs {
 fn numbers(tensors: &[&Tensor]) -> Result<Tensor> {
     let flat = tensors.iter().map(|tensor| Ok(tensor.detach().to_dtype(DType::F32)?.flatten_all()?));
     Ok(Tensor::cat(&flat.collect::<Result<Vec<_>>>()?, 0)?)
-}
-
-fn read(numbers: &Tensor) -> Result<Vec<f64>> {
-    Ok(numbers.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
 }
 
 /// Mean of ln(1 + exp(x)), in the form that does not overflow.
@@ -212,7 +217,6 @@ impl Trainer {
             schedule,
             options,
             processes: setup.processes.clone(),
-            norms: [0.0; 2],
             ema: TensorMap::new(),
             #[cfg(feature = "cuda")]
             averages: None,
@@ -245,38 +249,59 @@ impl Trainer {
         self.step_with(real, &d, &g, step)
     }
 
-    /// One iteration with given draws: first the discriminator, then the generator against the updated discriminator. A gradient
-    /// that is not finite changes nothing, see [`Self::gradient_norms`].
+    /// As [`Self::step`], with given draws.
     pub fn step_with(&mut self, real: &Tensor, d: &Draws, g: &Draws, step: Step) -> Result<Losses> {
+        let begun = self.begin(real, d, g, step)?;
+        self.losses_of(&begun, &begun.numbers.to_vec1()?)
+    }
+
+    /// Begins an iteration with given draws: first the discriminator, then the generator against the updated discriminator.
+    /// A gradient that is not finite changes nothing, see [`Losses::gradient_norms`]. A GPU is not waited for, but in
+    /// the first iteration: several may be begun before [`Self::losses`] reads them.
+    pub fn begin(&mut self, real: &Tensor, d: &Draws, g: &Draws, step: Step) -> Result<Begun> {
         let Step { penalty, reconstruction_weight } = step;
         self.discriminator_optimizer.prepare()?;
         let d_numbers = self.half(Half::Discriminator { penalty }, Inputs::new(real, d, 0.0)?)?;
         self.generator_optimizer.prepare()?;
         let g_numbers = self.half(Half::Generator, Inputs::new(real, g, reconstruction_weight)?)?;
-        // Read together, when both halves are under way: a GPU is waited for once.
-        let all = read(&numbers(&[&d_numbers, &g_numbers])?)?;
-        let (d_numbers, g_numbers) = all.split_at(d_numbers.elem_count());
-        let (of_loss, logits) = d_numbers.split_at(4);
-        self.norms = [of_loss[3], g_numbers[2]];
-        if self.norms[1].is_finite() {
+        if !self.averages_in_pass() && g_numbers.get(2)?.to_scalar::<f32>()?.is_finite() {
             self.update_ema()?;
         }
+        Ok(Begun { numbers: numbers(&[&d_numbers, &g_numbers])?, t: d.t.clone(), penalty })
+    }
+
+    /// What came of these iterations, which had the same number of samples. They are waited for.
+    pub fn losses(&self, begun: &[Begun]) -> Result<Vec<Losses>> {
+        let Some(first) = begun.first() else { return Ok(Vec::new()) };
+        let all: Vec<&Tensor> = begun.iter().map(|begun| &begun.numbers).collect();
+        let all: Vec<f32> = Tensor::cat(&all, 0)?.to_vec1()?;
+        let each = begun.iter().zip(all.chunks(first.numbers.elem_count()));
+        each.map(|(begun, numbers)| self.losses_of(begun, numbers)).collect()
+    }
+
+    fn losses_of(&self, begun: &Begun, numbers: &[f32]) -> Result<Losses> {
+        let numbers: Vec<f64> = numbers.iter().copied().map(f64::from).collect();
+        let (d_numbers, g_numbers) = numbers.split_at(numbers.len() - 3);
+        let (of_loss, logits) = d_numbers.split_at(4);
         let mut losses = Losses {
             real: of_loss[0],
             fake: of_loss[1],
-            penalty: penalty.then_some(of_loss[2]),
+            penalty: begun.penalty.then_some(of_loss[2]),
             adversarial: g_numbers[0],
             reconstruction: g_numbers[1],
-            ordered: ordered(&d.t, logits.split_at(d.t.len()), self.schedule.steps()),
+            ordered: ordered(&begun.t, logits.split_at(begun.t.len()), self.schedule.steps()),
+            gradient_norms: [of_loss[3], g_numbers[2]],
         };
         losses.average(&self.processes)?;
         Ok(losses)
     }
 
-    /// The norms of the last gradients, before they were clipped.
-    pub fn gradient_norms(&self) -> [(&'static str, f64); 2] {
-        let [discriminator, generator] = self.norms;
-        [("gradient_norm/discriminator", discriminator), ("gradient_norm/generator", generator)]
+    /// Whether a generator's pass updates the moving average, too.
+    fn averages_in_pass(&self) -> bool {
+        #[cfg(feature = "cuda")]
+        return self.averages.is_some();
+        #[cfg(not(feature = "cuda"))]
+        false
     }
 
     /// Computes a half of an iteration. Its numbers stay what they are until the same half is computed again.
@@ -368,11 +393,6 @@ impl Trainer {
     fn update_ema(&mut self) -> Result<()> {
         if self.ema.is_empty() {
             return self.start_ema();
-        }
-        #[cfg(feature = "cuda")]
-        if self.averages.is_some() {
-            // Done in the pass.
-            return Ok(());
         }
         let decay = self.options.ema_decay;
         for (name, var) in self.generator_parameters.vars() {
@@ -546,6 +566,33 @@ mod tests {
         let pairs = exact.as_flattened().iter().zip(rounded.as_flattened());
         let largest = pairs.map(|(exact, rounded)| ((exact - rounded) / exact).abs()).fold(0.0, f64::max);
         assert!(largest > 0.0 && largest < 0.05, "{exact:?} {rounded:?}");
+    }
+
+    /// Losses that are read later are those of the steps they came from, whatever was begun since.
+    #[test]
+    fn losses_of_several_steps_can_be_read_at_once() {
+        let preset = Preset::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny.toml")).unwrap();
+        let config = &preset.generator;
+        let shape = [4, config.latent_channels, config.latent_size, config.latent_size];
+        let latents = Stream::new(0, 0, "latents").normals(shape.iter().product());
+        let latents = Tensor::from_vec(latents, &shape, &Device::Cpu).unwrap();
+        let processes = Processes::alone();
+        let (precision, device, moments) = (Precision::F32, &Device::Cpu, None);
+        let setup = Setup { preset: &preset, seed: 0, precision, device, processes: &processes, moments };
+        let [mut one_by_one, mut at_once] = [(); 2].map(|()| Trainer::new(&setup).unwrap());
+        let samples = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]];
+        let step = |number: usize| Step { penalty: number == 1, reconstruction_weight: 0.5 };
+        let begun: Vec<Begun> = (0..3)
+            .map(|i| {
+                let [d, g] = at_once.drawing(0).draw(&samples[i]).unwrap();
+                at_once.begin(&latents, &d, &g, step(i)).unwrap()
+            })
+            .collect();
+        let read = at_once.losses(&begun).unwrap();
+        let expected: Vec<Losses> =
+            (0..3).map(|i| one_by_one.step(&latents, 0, &samples[i], step(i)).unwrap()).collect();
+        assert_eq!(format!("{read:?}"), format!("{expected:?}"));
+        assert!(read[1].penalty.is_some() && read[0].penalty.is_none() && read[0].real != read[2].real);
     }
 
     #[test]

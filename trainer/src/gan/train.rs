@@ -14,7 +14,7 @@ use super::Moments;
 use super::draws::{Drawing, Draws};
 use super::latent_cache::{Cache, encoder_sum};
 use super::latents::{Encoded, Latents};
-use super::step::{Losses, Setup, Step, Trainer};
+use super::step::{Begun, Losses, Setup, Step, Trainer};
 use crate::checkpoint::{Before, Metric, Position, Score, Stage};
 use crate::data::{DataOptions, ImageSet, prefetch};
 use crate::distributed::{self, Processes};
@@ -34,6 +34,8 @@ const SCORED_IMAGES: usize = 256;
 const MIN_SCORED: usize = 4;
 /// What coefficients may exceed their range by.
 const ROUNDING: f32 = 1e-5;
+/// The most steps that a GPU is given before the numbers of the first are read.
+const STEPS_A_READ: usize = 50;
 /// Images made at a time; the pictures are whole batches.
 const BATCH: usize = 16;
 
@@ -254,9 +256,11 @@ fn named(losses: &Losses) -> Vec<(&'static str, f64)> {
 
 /// As [`named`], with what is not shown but logged and watched: the norms of gradients and, for each step t, the share of
 /// pairs that the discriminator ordered right, `ordered/t`.
-fn logged(trainer: &Trainer, losses: &Losses) -> Vec<(String, f64)> {
+fn logged(losses: &Losses) -> Vec<(String, f64)> {
     let penalty = losses.penalty.map(|penalty| ("penalty", penalty));
-    let named = named(losses).into_iter().chain(penalty).chain(trainer.gradient_norms());
+    let [discriminator, generator] = losses.gradient_norms;
+    let norms = [("gradient_norm/discriminator", discriminator), ("gradient_norm/generator", generator)];
+    let named = named(losses).into_iter().chain(penalty).chain(norms);
     let ordered = losses.ordered.iter().enumerate().filter(|(_, ordered)| ordered.samples > 0.0);
     let ordered = ordered.map(|(t, ordered)| (format!("ordered/{t}"), ordered.right / ordered.samples));
     named.map(|(name, value)| (name.to_string(), value)).chain(ordered).collect()
@@ -359,7 +363,8 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     processes.check_same(&format!("{:?} {total} {:?}", run.position, latents.scale))?;
     let memory = memory::Estimate::of_gan(&preset, precision)?;
     let drawn = prefetch(drawn(trainer.drawing(seed), &run.position, latents.count(), processes));
-    let mut training = Gan { trainer, preset, autoencoder, judge, latents, drawn, memory, device };
+    let mut training =
+        Gan { trainer, preset, autoencoder, judge, latents, drawn, memory, device, alone: processes.size() == 1 };
     crate::run::train(&mut run, &mut training, total)
 }
 
@@ -374,6 +379,31 @@ struct Gan<'a, D> {
     drawn: D,
     memory: memory::Estimate,
     device: &'a Device,
+    /// Whether no other process shares the run.
+    alone: bool,
+}
+
+impl<D: Iterator<Item = Result<Drawn>>> Gan<'_, D> {
+    /// Begins the step that is `further` steps after `position`. With the items of its batch, and what they are.
+    fn begin(&mut self, position: &Position, further: u64, total: u64) -> Result<(Begun, (Vec<u32>, Tensor))> {
+        let drawn = self.drawn.next().context("the thread that draws random numbers gave up")?;
+        let Drawn { samples, indices, draws: [d, g] } = drawn?;
+        let options = &self.preset.train_gan;
+        let progress = (position.images + further * options.batch as u64) as f64 / total as f64;
+        self.trainer.anneal(progress);
+        let step = Step {
+            penalty: (position.step + further).is_multiple_of(options.lazy_reg),
+            reconstruction_weight: options.reconstruction_weight(progress),
+        };
+        let batch = self.latents.batch(&indices, position.seed, &samples)?;
+        let begun = self.trainer.begin(&batch, &d, &g, step).map_err(|error| self.explain(error, samples.len()))?;
+        Ok((begun, (indices, batch)))
+    }
+
+    /// Says what to do where memory did not suffice for so many samples.
+    fn explain(&self, error: lddgan::Error, samples: usize) -> anyhow::Error {
+        self.memory.explain(error.into(), BATCH_FIELD, samples)
+    }
 }
 
 impl<D: Iterator<Item = Result<Drawn>>> Training for Gan<'_, D> {
@@ -381,20 +411,15 @@ impl<D: Iterator<Item = Result<Drawn>>> Training for Gan<'_, D> {
         self.preset.train_gan.batch
     }
 
-    fn step(&mut self, position: &Position, total: u64) -> Result<Taken> {
-        let drawn = self.drawn.next().context("the thread that draws random numbers gave up")?;
-        let Drawn { samples, indices, draws: [d, g] } = drawn?;
-        let options = &self.preset.train_gan;
-        let progress = position.images as f64 / total as f64;
-        self.trainer.anneal(progress);
-        let step = Step {
-            penalty: position.step.is_multiple_of(options.lazy_reg),
-            reconstruction_weight: options.reconstruction_weight(progress),
-        };
-        let batch = self.latents.batch(&indices, position.seed, &samples)?;
-        let losses = self.trainer.step_with(&batch, &d, &g, step);
-        let losses = losses.map_err(|error| self.memory.explain(error.into(), BATCH_FIELD, samples.len()))?;
-        Ok(Taken { indices, batch, shown: named(&losses), logged: logged(&self.trainer, &losses) })
+    /// On a GPU, a step begins while the one before is under way, and the numbers of several are read together.
+    fn steps(&mut self, position: &Position, total: u64, most: usize) -> Result<Vec<Taken>> {
+        let count = if self.device.is_cuda() && self.alone { most.min(STEPS_A_READ) } else { 1 };
+        let begun = (0..count).map(|i| self.begin(position, i as u64, total)).collect::<Result<Vec<_>>>()?;
+        let (steps, inputs): (Vec<_>, Vec<_>) = begun.into_iter().unzip();
+        let samples = inputs.first().map_or(0, |(indices, _): &(Vec<u32>, Tensor)| indices.len());
+        let losses = self.trainer.losses(&steps).map_err(|error| self.explain(error, samples))?;
+        let taken = |((indices, batch), losses)| Taken { indices, batch, shown: named(losses), logged: logged(losses) };
+        Ok(inputs.into_iter().zip(&losses).map(taken).collect())
     }
 
     fn state(&self) -> Result<TensorMap> {

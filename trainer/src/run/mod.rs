@@ -29,6 +29,9 @@ use crate::{files, log, say, warn};
 /// How much longer than the last one the last checkpoint of a run with a time limit may take.
 const RESERVE: f64 = 1.5;
 
+/// Seconds that steps may take before anybody looks whether to end.
+const AT_ONCE: f64 = 1.0;
+
 /// A run in progress.
 pub struct Run {
     pub options: RunOptions,
@@ -241,7 +244,7 @@ impl Run {
     /// Stops the run if one of the losses or norms of the step under way is no number, with all that went into the step
     /// in a file: a checkpoint with the tensors `indices` (of this process's items of the batch) and `batch`. The
     /// parameters in it are those before the step, as a gradient that is not finite changes nothing; where only one of two networks has
-    /// such a gradient, those of the other are after it.
+    /// such a gradient, those of the other are after it. Of steps that were taken at once, they are those after the last.
     pub fn guard(
         &self,
         values: &[(&str, f64)],
@@ -269,15 +272,29 @@ impl Run {
         Err(NotFinite { step: self.position.step, what: what.to_string(), value, saved }.into())
     }
 
+    /// How many steps of so many images may be taken before it is time for a checkpoint, or to look whether to end.
+    fn steps_at_once(&self, total: u64, images: usize) -> usize {
+        let of_images = total.saturating_sub(self.position.images).div_ceil(images as u64);
+        let saved = self.saved_step.unwrap_or(self.position.step);
+        let of_checkpoint = self.options.checkpoint_steps.map(|due| (saved + due).saturating_sub(self.position.step));
+        let seconds = self.seconds_left().map_or(AT_ONCE, |left| AT_ONCE.min(left - self.needed()));
+        let of_time = if self.step_seconds > 0.0 { (seconds / self.step_seconds) as u64 } else { 1 };
+        of_images.min(of_checkpoint.unwrap_or(u64::MAX)).min(of_time).max(1) as usize
+    }
+
+    /// Notes how long it took to take so many steps.
+    fn time(&mut self, steps: usize) {
+        // Some steps do more than others; what was expected of the first one does not count any more.
+        let before = if self.position.step > self.first_step { self.step_seconds } else { 0.0 };
+        self.step_seconds = (self.ended.elapsed().as_secs_f64() / steps as f64).max(0.95 * before);
+        self.ended = Instant::now();
+    }
+
     /// Counts a step, and logs its losses and norms.
-    pub fn advance(&mut self, images: usize, values: &[(&str, f64)]) {
+    fn advance(&mut self, images: usize, values: &[(&str, f64)]) {
         self.position.step += 1;
         self.position.images += images as u64;
         self.position.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
-        // Some steps do more than others; what was expected of the first one does not count any more.
-        let before = if self.position.step > self.first_step + 1 { self.step_seconds } else { 0.0 };
-        self.step_seconds = self.ended.elapsed().as_secs_f64().max(0.95 * before);
-        self.ended = Instant::now();
         if self.processes.is_first() {
             let line = self.line(values);
             self.log().step(line);
@@ -432,5 +449,22 @@ mod tests {
             assert_eq!(tries, expected_tries);
             assert_eq!(run.ended(1000).unwrap(), ended, "{seconds:?}");
         }
+    }
+
+    /// As many as take a second, but none after the last image, the next checkpoint or the last minute.
+    #[test]
+    fn no_more_steps_at_once_than_until_something_is_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = run_of_a_minute(folder.path());
+        assert_eq!(run.steps_at_once(1000, 4), 1, "before the first step nothing is known");
+        run.step_seconds = 0.01;
+        assert_eq!(run.steps_at_once(1000, 4), 100);
+        assert_eq!(run.steps_at_once(7, 4), 2);
+        run.saved_step = Some(0);
+        run.position.step = 3;
+        run.options.checkpoint_steps = Some(10);
+        assert_eq!(run.steps_at_once(1000, 4), 7);
+        run.position.checkpoint_seconds = 100.0;
+        assert_eq!(run.steps_at_once(1000, 4), 1);
     }
 }

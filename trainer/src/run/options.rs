@@ -88,9 +88,7 @@ impl RunOptions {
 /// The device to train on with this backend, the GPU of this number; sets the precision for the process.
 pub fn training_device(backend: BackendName, precision: Precision, number: usize) -> Result<Device> {
     ensure!(backend != BackendName::Wgpu, "the WebGPU executor cannot train: choose the backend `cpu` or `cuda`");
-    let tf32_on_cpu = precision == Precision::Tf32 && backend.is_cpu();
-    ensure!(!tf32_on_cpu, "only CUDA devices have TF32: choose the precision `f32`");
-    precision.set();
+    precision.set(backend)?;
     crate::backend::numbered_device(backend, number)
 }
 

@@ -25,8 +25,8 @@ pub trait Training {
     /// Samples of a batch, of all processes.
     fn batch(&self) -> usize;
 
-    /// Takes the step after `position`, in a run of so many images in all.
-    fn step(&mut self, position: &Position, total: u64) -> Result<Taken>;
+    /// Takes one or more steps after `position`, `most` at most, in a run of so many images in all.
+    fn steps(&mut self, position: &Position, total: u64, most: usize) -> Result<Vec<Taken>>;
 
     /// Everything that is needed to go on.
     fn state(&self) -> Result<TensorMap>;
@@ -52,11 +52,14 @@ pub fn train(run: &mut Run, training: &mut impl Training, total: u64) -> Result<
         if let Some(ended) = run.ended(total)? {
             break ended;
         }
-        let Taken { indices, batch, shown, logged } = training.step(&run.position, total)?;
-        let logged: Vec<(&str, f64)> = logged.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-        run.guard(&logged, &indices, &batch, || training.state())?;
-        run.advance(training.batch(), &logged);
-        progress.update(run.position.images, &shown);
+        let taken = training.steps(&run.position, total, run.steps_at_once(total, training.batch()))?;
+        run.time(taken.len());
+        for Taken { indices, batch, shown, logged } in taken {
+            let logged: Vec<(&str, f64)> = logged.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            run.guard(&logged, &indices, &batch, || training.state())?;
+            run.advance(training.batch(), &logged);
+            progress.update(run.position.images, &shown);
+        }
     };
     progress.finish();
     if run.processes.is_first() {

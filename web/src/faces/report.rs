@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use lddgan::Trajectory;
-use lddgan::check::{Golden, Report, Subject, stages};
+use lddgan::check::{Golden, LATENT_TOLERANCE, Report, Subject, stages};
 
 use super::Sampler;
 use crate::time::scope;
@@ -29,7 +29,8 @@ pub fn fill(
     trajectory: &Trajectory<Tensor>,
 ) -> Result<Report, String> {
     let found = stages(sampler.model(), &golden.subject.seeds, trajectory);
-    report.stages = found.and_then(|found| golden.compare(&found)).map_err(|error| error.to_string())?;
+    report.stages =
+        found.and_then(|found| golden.compare(&found, LATENT_TOLERANCE)).map_err(|error| error.to_string())?;
     report.passed = report.stages.iter().all(|stage| stage.passed);
     Ok(report)
 }

@@ -15,7 +15,7 @@ const LIBRARIES: [&str; 6] =
     ["libcuda.so.1", "libcublas.so.13", "libcudart.so.13", "libcudnn.so.9", "libcurand.so.10", "libnvrtc.so.13"];
 /// Steps before those that are counted: by then all that can be recorded is.
 const BEFORE: u64 = 48;
-/// Steps that are counted: two of the rounds that the R1 penalty comes once in.
+/// Steps that are counted, whose losses are read at once: two of the rounds that the R1 penalty comes once in.
 const STEPS: u64 = 16;
 
 #[derive(Args)]
@@ -85,7 +85,8 @@ fn compile(folder: &Path) -> Result<()> {
 fn run_steps(program: &Path, libraries: &Path, preset: &str, recording: &str, steps: u64) -> Result<Counts> {
     let counts = libraries.join("counts.json");
     let mut train = command(program, ["bench", "train", "--backend", "cuda", "--batch", "4", "--warm-up", "0"]);
-    train.args(["--preset", preset, "--trials", &steps.to_string()]);
+    let trials = (steps / STEPS).to_string();
+    train.args(["--preset", preset, "--at-once", &STEPS.to_string(), "--trials", &trials]);
     train.env("LD_LIBRARY_PATH", libraries).env("COUNTS", &counts).env("RECORDING", recording);
     run(&mut train)?;
     let text = fs::read(&counts).with_context(|| format!("cannot read {}", counts.display()))?;
