@@ -40,6 +40,8 @@ enum Command {
     Average(commands::Average),
     /// Put another decoder under the generator of a model: one that went on learning
     ReplaceDecoder(commands::ReplaceDecoder),
+    /// Set the variances of a model's Gaussian start, so that its samples vary as much as the data
+    Calibrate(commands::Calibrate),
     /// Find directions that a model's images can be moved along, and write them into its file
     Directions(commands::Directions),
     /// Write names into a model file, for the directions that its images can be moved along
@@ -109,6 +111,7 @@ fn run(command: &Command) -> Result<Ended> {
         Command::Neighbours(options) => commands::neighbours(options),
         Command::Average(options) => commands::average(options),
         Command::ReplaceDecoder(options) => commands::replace_decoder(options),
+        Command::Calibrate(options) => commands::calibrate(options),
         Command::Directions(options) => commands::directions(options),
         Command::NameDirections(options) => commands::name_directions(options),
         Command::Import(options) => commands::import(options),

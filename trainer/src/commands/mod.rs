@@ -2,6 +2,7 @@
 
 mod average;
 mod bench;
+mod calibrate;
 mod check;
 mod data;
 mod directions;
@@ -31,6 +32,7 @@ use lddgan_trainer::files;
 
 pub use average::{Average, average};
 pub use bench::{Bench, bench};
+pub use calibrate::{Calibrate, calibrate};
 pub use check::{Check, MakeGolden, check, golden};
 pub use data::{Data, data};
 pub use directions::{Directions, directions};

@@ -9,6 +9,9 @@ use super::latents::Latents;
 use crate::preset::Preset;
 use crate::principal::Axes;
 
+/// The most that [`Moments::calibrated`] takes for a lack of variance, rather than for a lack of samples.
+const MAX_FACTOR: f32 = 1e4;
+
 /// Mean, principal directions and variances of scaled latents, as tensors of these names.
 #[derive(Debug, Clone)]
 pub struct Moments(TensorMap);
@@ -61,10 +64,39 @@ impl Moments {
         self.0.iter().map(|(name, tensor)| (format!("{network}.gaussian.{name}"), tensor.clone())).collect()
     }
 
+    /// The variances under which samples should vary as much as the latents of images, along each direction: those there
+    /// are, times how much more these latents vary than `samples`, both (N, C, H, W). The network behind the start makes
+    /// samples narrower than the data; the start makes up for it. An error where samples do not vary.
+    pub fn calibrated(&self, latents: &Tensor, samples: &Tensor) -> Result<Self> {
+        let [wanted, found] = [self.variances_of(latents)?, self.variances_of(samples)?];
+        let mut calibrated = self.clone();
+        let variances = calibrated.0.get_mut("variances").ok_or_else(|| missing("variances"))?;
+        let factors = (wanted / found)?.to_dtype(variances.dtype())?;
+        *variances = variances.mul(&factors)?;
+        let plausible = |factor: &f32| *factor < MAX_FACTOR;
+        if !factors.to_dtype(DType::F32)?.to_vec1::<f32>()?.iter().all(plausible) {
+            let reason = "the samples hardly vary along some of its directions".to_string();
+            return Err(Error::Config { field: "generator.gaussian_modes".to_string(), reason });
+        }
+        Ok(calibrated)
+    }
+
+    /// The variances of latents (N, C, H, W) along the directions, (modes), in f32.
+    pub fn variances_of(&self, latents: &Tensor) -> Result<Tensor> {
+        let directions = self.0.get("directions").ok_or_else(|| missing("directions"))?;
+        let rows = latents.flatten_from(1)?.to_dtype(DType::F32)?;
+        let modes = rows.matmul(&directions.flatten_from(1)?.to_dtype(DType::F32)?.t()?)?;
+        Ok(modes.var(0)?)
+    }
+
     fn new(mean: Tensor, directions: Tensor, variances: Tensor) -> Self {
         let named = [("mean", mean), ("directions", directions), ("variances", variances)];
         Self(named.map(|(name, tensor)| (name.to_string(), tensor)).into())
     }
+}
+
+fn missing(tensor: &str) -> Error {
+    Error::Config { field: format!("generator.gaussian.{tensor}"), reason: "is missing".to_string() }
 }
 
 impl Latents {
@@ -80,6 +112,29 @@ mod tests {
     use lddgan::noise::Stream;
 
     use super::*;
+
+    /// Samples that are half as wide as the data along the first direction and twice as wide along the second.
+    #[test]
+    fn variances_make_up_for_samples_that_are_too_narrow() {
+        let latents = Stream::new(1, 0, "latents").normals(4 * 1000);
+        let of = |values: Vec<f32>| Tensor::from_vec(values, (1000, 1, 2, 2), &Device::Cpu).unwrap();
+        let moments = Moments::new(
+            Tensor::zeros((1, 2, 2), DType::F32, &Device::Cpu).unwrap(),
+            Tensor::new(&[[1f32, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]], &Device::Cpu)
+                .unwrap()
+                .reshape((2, 1, 2, 2))
+                .unwrap(),
+            Tensor::new(&[3f32, 5.0], &Device::Cpu).unwrap(),
+        );
+        let scaled =
+            |factors: [f32; 4]| of(latents.iter().zip(factors.iter().cycle()).map(|(x, f)| x * f + 7.0).collect());
+        let calibrated = moments.calibrated(&of(latents.clone()), &scaled([0.5, 9.0, 2.0, 9.0])).unwrap();
+        let found = calibrated.0["variances"].to_vec1::<f32>().unwrap();
+        assert!((found[0] - 12.0).abs() < 1e-3 && (found[1] - 1.25).abs() < 1e-3, "{found:?}");
+        let error =
+            moments.calibrated(&of(latents.clone()), &scaled([0.0, 1.0, 1.0, 1.0])).err().map(|e| e.to_string());
+        assert!(error.is_some_and(|error| error.contains("hardly vary")));
+    }
 
     /// Independent numbers with the deviations 4, 2, 1 and 0.1, turned by a known rotation in the plane of the first two.
     #[test]

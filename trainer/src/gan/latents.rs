@@ -18,7 +18,7 @@ const BATCH: usize = 32;
 
 /// Latents as the encoder gives them.
 pub struct Encoded {
-    /// (2 x images, C, H, W)
+    /// (images, or twice as many, C, H, W)
     pub means: Tensor,
     /// Of an encoder of the KL kind: the standard deviations of its distributions, as `means`.
     pub deviations: Option<Tensor>,
@@ -27,7 +27,17 @@ pub struct Encoded {
 impl Encoded {
     /// Encodes all images in both flips.
     pub fn new(encoder: &Encoder, images: &ImageSet, device: &Device) -> Result<Self> {
-        let indices: Vec<u32> = (0..2 * images.len() as u32).collect();
+        Self::of(encoder, images, 2 * images.len(), device)
+    }
+
+    /// Encodes all images as they are.
+    pub fn unmirrored(encoder: &Encoder, images: &ImageSet, device: &Device) -> Result<Self> {
+        Self::of(encoder, images, images.len(), device)
+    }
+
+    /// The first `count` of all images and their mirror images.
+    fn of(encoder: &Encoder, images: &ImageSet, count: usize, device: &Device) -> Result<Self> {
+        let indices: Vec<u32> = (0..count as u32).collect();
         let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} latents, {eta} left")?;
         let bar = ProgressBar::new(indices.len() as u64).with_style(style);
         let (mut means, mut deviations) = (Vec::new(), Vec::new());

@@ -3,6 +3,7 @@
 mod adapter;
 mod cpu;
 mod memory;
+mod pixels;
 mod report;
 mod sampler;
 mod screen;

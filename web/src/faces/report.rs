@@ -1,10 +1,9 @@
 //! What a check of an executor found.
 
 use candle_core::Tensor;
-use lddgan::Trajectory;
 use lddgan::check::{Golden, LATENT_TOLERANCE, Report, Subject, stages};
+use lddgan::{Model, Trajectory};
 
-use super::Sampler;
 use crate::time::scope;
 
 /// A report without stages.
@@ -24,11 +23,11 @@ pub fn empty(subject: Subject, executor: &str, device: &str) -> Report {
 
 pub fn fill(
     mut report: Report,
-    sampler: &Sampler,
+    model: &Model,
     golden: &Golden,
     trajectory: &Trajectory<Tensor>,
 ) -> Result<Report, String> {
-    let found = stages(sampler.model(), &golden.subject.seeds, trajectory);
+    let found = stages(model, &golden.subject.seeds, trajectory);
     report.stages =
         found.and_then(|found| golden.compare(&found, LATENT_TOLERANCE)).map_err(|error| error.to_string())?;
     report.passed = report.stages.iter().all(|stage| stage.passed);

@@ -2,11 +2,11 @@
 
 use candle_core::Tensor;
 use lddgan::check::{Golden, Report};
-use lddgan::sampler::to_byte;
 use lddgan::{Model, Recipe, Trajectory};
 use web_sys::ImageBitmap;
 
 use super::cpu::{Cpu, memory};
+use super::pixels::rgba;
 use super::report::empty;
 use super::webgpu::{WebGpu, sentence, webgpu};
 use super::{ExecutorInfo, Speed};
@@ -282,14 +282,4 @@ fn rgba_of(model: &Model, values: &[f32]) -> Vec<Vec<u8>> {
     let config = &model.config.autoencoder;
     let (channels, pixels) = (config.image_channels, config.image_size * config.image_size);
     values.chunks(channels * pixels).map(|image| rgba(image, channels, pixels)).collect()
-}
-
-/// The bytes of a canvas, from one plane of pixels for each channel: red, green and blue, or gray.
-pub fn rgba(planes: &[f32], channels: usize, pixels: usize) -> Vec<u8> {
-    let plane = |color: usize| color.min(channels - 1) * pixels;
-    let pixel = |index| {
-        let color = |color| planes.get(plane(color) + index).copied().map_or(0, to_byte);
-        [color(0), color(1), color(2), u8::MAX]
-    };
-    (0..pixels).flat_map(pixel).collect()
 }

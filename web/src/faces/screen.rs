@@ -5,7 +5,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{ImageBitmap, OffscreenCanvas, OffscreenCanvasRenderingContext2d};
 use wgpu::{CurrentSurfaceTexture, Surface, SurfaceTarget, TextureFormat};
 
-use super::sampler::rgba;
+use super::pixels::rgba;
 use crate::format::describe;
 use lddgan_webgpu::{Error, Executor, Gpu, Painter};
 

@@ -8,7 +8,7 @@ use half::f16;
 use lddgan::graph::SharedConstants;
 
 use super::layout::{Dtype, Shape, pack_weights, phase_weights, winograd_weights};
-use super::resources::Region;
+use super::region::Region;
 use crate::error::{Error, Result};
 
 /// What tells a constant from others; of some, with the type of the images that they are multiplied with.

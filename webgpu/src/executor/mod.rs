@@ -28,6 +28,7 @@ mod params;
 mod parts;
 mod profile;
 mod program;
+mod region;
 mod resources;
 mod tune;
 mod unroll;

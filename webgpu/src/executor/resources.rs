@@ -6,28 +6,10 @@ use std::sync::Arc;
 use super::constants::{Constant, ConstantBuffer, Shared, Uploaded};
 use super::memory;
 use super::program::{Kernel, Operand, Program, Step, Value};
+use super::region::Region;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-
-/// Part of a buffer.
-#[derive(Debug, Clone)]
-pub struct Region {
-    pub buffer: wgpu::Buffer,
-    pub offset: u64,
-    pub bytes: u64,
-}
-
-impl Region {
-    /// The region as what a kernel reads or writes.
-    pub fn binding(&self) -> wgpu::BindingResource<'_> {
-        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: &self.buffer,
-            offset: self.offset,
-            size: wgpu::BufferSize::new(self.bytes),
-        })
-    }
-}
 
 /// A step, ready to be encoded.
 #[derive(Debug)]

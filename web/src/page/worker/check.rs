@@ -40,7 +40,7 @@ impl Worker {
         sampler.set_dtype(Dtype::F32);
         if let Some((report, trajectory)) = sampler.webgpu_check(golden).await {
             let trajectory = trajectory.map_err(|error| error.to_string());
-            let report = trajectory.and_then(|found| fill(report, sampler, golden, &found));
+            let report = trajectory.and_then(|found| fill(report, sampler.model(), golden, &found));
             let failed = report.as_ref().is_ok_and(|report| !report.passed);
             self.conclude("WebGPU", report, false);
             if failed {
@@ -48,11 +48,11 @@ impl Worker {
             }
         }
         let (report, trajectory) = sampler.cpu_check(golden).await;
-        self.conclude("CPU", trajectory.and_then(|found| fill(report, sampler, golden, &found)), false);
+        self.conclude("CPU", trajectory.and_then(|found| fill(report, sampler.model(), golden, &found)), false);
         let found = sampler.model().sample_seeds(&golden.subject.seeds, &Device::Cpu);
         let report = empty(golden.subject.clone(), "candle", CPU);
         let found = found.map_err(|error| error.to_string());
-        self.conclude("Candle", found.and_then(|found| fill(report, sampler, golden, &found)), true);
+        self.conclude("Candle", found.and_then(|found| fill(report, sampler.model(), golden, &found)), true);
     }
 
     fn conclude(&self, executor: &str, report: Result<Report, String>, last: bool) {

@@ -41,7 +41,7 @@ impl Worker {
         sampler.set_steps(usize::MAX).ok()?;
         let reference = self.reference(sampler).await?;
         let (report, found) = sampler.webgpu_check(&reference).await?;
-        fill(report, sampler, &reference, &found.ok()?).ok()
+        fill(report, sampler.model(), &reference, &found.ok()?).ok()
     }
 
     /// One face, from the golden tensors or from Candle.
