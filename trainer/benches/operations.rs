@@ -29,6 +29,11 @@ fn random(shape: &[usize]) -> Tensor {
     Tensor::randn(0f32, 1.0, shape, &Device::Cpu).expect("random numbers")
 }
 
+/// Parameters, which get a gradient.
+fn trained(shape: &[usize]) -> Tensor {
+    Var::from_tensor(&random(shape)).expect("a tensor").as_tensor().clone()
+}
+
 /// 3x3, as many channels as before.
 struct Convolution(Conv2d);
 
@@ -36,8 +41,8 @@ impl Operation for Convolution {
     const NAME: &'static str = "conv2d";
 
     fn new(channels: usize) -> Self {
-        let weight = random(&[channels, channels, 3, 3]);
-        Self(Conv2d { weight, bias: Some(random(&[channels])), geometry: ConvGeometry::same(3) })
+        let weight = trained(&[channels, channels, 3, 3]);
+        Self(Conv2d { weight, bias: Some(trained(&[channels])), geometry: ConvGeometry::same(3) })
     }
 
     fn apply<B: Backend>(&self, b: &mut B, x: &B::Value) -> Result<B::Value> {
@@ -52,7 +57,7 @@ impl Operation for Norm {
     const NAME: &'static str = "group_norm";
 
     fn new(channels: usize) -> Self {
-        Self(GroupNorm { weight: random(&[channels]), bias: random(&[channels]), groups: channels / 4 })
+        Self(GroupNorm { weight: trained(&[channels]), bias: trained(&[channels]), groups: channels / 4 })
     }
 
     fn apply<B: Backend>(&self, b: &mut B, x: &B::Value) -> Result<B::Value> {

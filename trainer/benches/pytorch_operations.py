@@ -19,13 +19,17 @@ BATCH = 16
 MAPS = [(128, 8), (64, 16)]
 
 
+def trained(*shape):
+    return torch.randn(shape, requires_grad=True)
+
+
 def conv2d(channels):
-    weight, bias = torch.randn(channels, channels, 3, 3), torch.randn(channels)
+    weight, bias = trained(channels, channels, 3, 3), trained(channels)
     return lambda x: F.conv2d(x, weight, bias, padding=1)
 
 
 def group_norm(channels):
-    weight, bias = torch.randn(channels), torch.randn(channels)
+    weight, bias = trained(channels), trained(channels)
     return lambda x: F.silu(F.group_norm(x, channels // 4, weight, bias, eps=1e-6))
 
 

@@ -1,6 +1,6 @@
 //! Computes with Candle: training with autograd, the CPU reference, and the fallback in a browser without WebGPU.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::{Activation, Backend, FirMode, MINIBATCH_GROUP, SQUARES_EPSILON};
 use crate::error::{Error, Result};
@@ -138,9 +138,9 @@ impl Backend for CandleBackend {
     fn attention(&mut self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let (n, c, h, w) = q.dims4()?;
         let positions = |x: &Tensor| wide(x)?.reshape((n, c, h * w));
-        let logits = (positions(q)?.transpose(1, 2)?.contiguous()?.matmul(&positions(k)?)? * (c as f64).powf(-0.5))?;
-        let weights = candle_nn::ops::softmax(&logits, D::Minus1)?;
-        let attended = positions(v)?.matmul(&weights.transpose(1, 2)?.contiguous()?)?;
+        let logits = positions(q)?.transpose(1, 2)?.matmul(&positions(k)?)?;
+        let weights = ops::softmax(&logits, (c as f64).powf(-0.5))?;
+        let attended = positions(v)?.matmul(&weights.transpose(1, 2)?)?;
         Ok(attended.reshape((n, c, h, w))?.to_dtype(q.dtype())?)
     }
 

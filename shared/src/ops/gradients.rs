@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::{add_bias, clamp, conv2d, depthwise_conv2d, fir, group_norm, leaky_relu};
+use super::{add_bias, clamp, conv2d, depthwise_conv2d, fir, group_norm, leaky_relu, softmax};
 use crate::backend::FirMode;
 use crate::layers::ConvGeometry;
 use crate::noise::Stream;
@@ -100,6 +100,11 @@ fn normalization() {
             check("group_norm", &arguments, |a| weighted(&group_norm(&a[0], &a[1], &a[2], 2, silu)?));
         }
     }
+}
+
+#[test]
+fn attention_weights() {
+    check("softmax", &[random(&[2, 3, 5], "x")], |a| weighted(&softmax(&a[0], 0.7)?));
 }
 
 /// The gradient of a gradient penalty: second derivatives through everything that a discriminator is made of. Needs

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::float::{Float, sigmoid};
+use super::float::{Float, sigmoid, sum};
 use super::{has_kernel, slice, stock, wider};
 use crate::layers::GROUP_NORM_EPS;
 
@@ -59,18 +59,6 @@ fn moments<T: Float>(x: &[T]) -> (T, T) {
     let mean = sum(x, |x| x) / count;
     let variance = sum(x, |x| (x - mean) * (x - mean)) / count;
     (mean, T::from_f64(1.0 / (variance.to_f64() + GROUP_NORM_EPS).sqrt()))
-}
-
-/// Sum in eight lanes, which the compiler turns into vector instructions.
-fn sum<T: Float>(x: &[T], f: impl Fn(T) -> T) -> T {
-    const LANES: usize = 8;
-    let mut lanes = [T::zero(); LANES];
-    let chunks = x.chunks_exact(LANES);
-    let rest = chunks.remainder().iter().fold(T::zero(), |sum, &x| sum + f(x));
-    for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane += f(x));
-    }
-    lanes.iter().fold(rest, |sum, &lane| sum + lane)
 }
 
 impl Norm {

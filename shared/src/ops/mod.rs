@@ -2,8 +2,8 @@
 //! for other types of numbers, Candle's own operations do the same.
 //!
 //! Bias, convolution, FIR resampling and leaky ReLU are closed under differentiation (the derivative of each is made of the
-//! same family), so second-order gradients such as a gradient penalty's work. Group norm has a first derivative only:
-//! it appears in generator and autoencoder, never in the penalised discriminator. Depthwise convolution, which only networks with
+//! same family), so second-order gradients such as a gradient penalty's work. Group norm and softmax have a first derivative only:
+//! they appear in generator and autoencoder, never in the penalised discriminator. Depthwise convolution, which only networks with
 //! fixed weights have, is not differentiated in its weights.
 
 mod bias;
@@ -18,6 +18,7 @@ mod float;
 mod gradients;
 mod group_norm;
 mod leaky_relu;
+mod softmax;
 mod stock;
 
 pub use bias::add_bias;
@@ -27,6 +28,7 @@ pub use depthwise::depthwise_conv2d;
 pub use fir::fir;
 pub use group_norm::group_norm;
 pub use leaky_relu::leaky_relu;
+pub use softmax::softmax;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
