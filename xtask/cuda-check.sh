@@ -21,13 +21,13 @@ fi
 cat "$out/gpu.csv"
 failed=0
 
-# Prints what is run, keeps its output, and notes a failure without stopping.
+# Keeps a step's output and prints its last line, and notes a failure without stopping.
 step() {
     name=$1
     shift
-    echo "--- $name: $*"
-    "$@" >"$out/$name.log" 2>&1 || { failed=1; echo "FAILED: $name"; }
-    tail -n 8 "$out/$name.log"
+    verdict=''
+    "$@" >"$out/$name.log" 2>&1 || { failed=1; verdict='FAILED: '; }
+    echo "$name: $verdict$(grep -v '^$' "$out/$name.log" | tail -n 1)"
 }
 
 # The tests of second-order gradients need this.

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Trains faces256 on encoded latents in the folder RUN, with the largest batch that the GPU still gains by, for TRAIN_SECONDS
-# seconds, and puts the newest model files into RUN/fetch in parts of 15 MiB (`cat model-N.part? >model-N.safetensors`).
+# seconds, and puts the newest model file into RUN/fetch in parts of 15 MiB (`cat model-N.part? >model-N.safetensors`); at the end also the
+# best one by its distance, if that is another and no decoder needs the room (`cat best.part? >best.safetensors`).
 #   ./train-generator.sh RUN
 # Beside it: lddgan, presets, latents.safetensors of `lddgan data encode`, faces256-autoencoder.safetensors. With
 # faces256.safetensors and faces256-discriminator.safetensors it starts with those networks.
@@ -67,5 +68,11 @@ done
 wait $trainer && status=0 || status=$?
 newest=$(ls -d "$run"/gan/checkpoints/[0-9]* 2>/dev/null | tail -n 1)
 [ -z "$newest" ] || publish "$newest"
+best=$run/gan/model-best.safetensors
+if [ ! -f features.onnx ] && [ -f "$best" ] && ! cmp -s "$best" "$run/gan/model.safetensors"; then
+    split -b 15M -a 1 -d "$best" "$run/best.part"
+    rm -f "$run"/fetch/best.part?
+    mv "$run"/best.part? "$run/fetch"
+fi
 cp "$run/gan/discriminator.safetensors" "$run/fetch" 2>/dev/null || true
 exit $status
