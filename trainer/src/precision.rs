@@ -42,6 +42,15 @@ impl Precision {
         Ok(())
     }
 
+    /// As [`Self::set`], to sample with this backend: executors other than Candle know f32 alone.
+    pub fn set_to_sample(self, backend: BackendName) -> Result<()> {
+        ensure!(
+            self == Self::F32 || matches!(backend, BackendName::Candle | BackendName::Cuda),
+            "`--precision {self}` needs `--backend cuda` or `candle`"
+        );
+        self.set(backend)
+    }
+
     /// What latents may differ by from those of f32; images alone judge numbers of fewer bits.
     pub fn latent_tolerance(self) -> f64 {
         match self {

@@ -88,15 +88,11 @@ impl Sampler {
 
     /// Candle computes in this precision from now on; the other backends know f32 alone.
     pub fn use_precision(&mut self, chosen: Precision) -> Result<()> {
-        match &mut self.place {
-            Place::Candle { precision, .. } => {
-                chosen.set(self.backend)?;
-                *precision = chosen;
-                Ok(())
-            }
-            Place::Cpu(_) | Place::Wgpu(_) if chosen == Precision::F32 => Ok(()),
-            Place::Cpu(_) | Place::Wgpu(_) => bail!("`--precision {chosen}` needs `--backend cuda` or `candle`"),
+        chosen.set_to_sample(self.backend)?;
+        if let Place::Candle { precision, .. } = &mut self.place {
+            *precision = chosen;
         }
+        Ok(())
     }
 
     /// The images of these seeds or recipes, (N, C, H, W).

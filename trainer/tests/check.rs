@@ -63,7 +63,9 @@ fn fewer_bits_are_judged_by_the_image() {
     let last = report.stages.iter().find(|stage| stage.name == "latent/0").unwrap();
     assert!(last.passed && last.max_error > LATENT_TOLERANCE, "{last:?}");
     fail(&check("candle", "tf32"), &["only CUDA devices have TF32"]);
-    fail(&check("cpu", "bf16"), &["`--precision bf16` needs `--backend cuda` or `candle`"]);
+    let needs = ["`--precision bf16` needs `--backend cuda` or `candle`"];
+    fail(&check("cpu", "bf16"), &needs);
+    fail(&program(&["bench", "sample", "--model", MODEL, "--precision", "bf16"]).output().unwrap(), &needs);
 }
 
 #[test]

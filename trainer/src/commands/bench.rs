@@ -105,7 +105,7 @@ fn sample(options: &Sample) -> Result<()> {
     let wgpu = options.backend == BackendName::Wgpu;
     ensure!(wgpu || !options.tune, needs_wgpu("--tune"));
     ensure!(wgpu || options.dtype == Dtype::F32, needs_wgpu("--dtype f16"));
-    options.precision.set(options.backend)?;
+    options.precision.set_to_sample(options.backend)?;
     let device = device(options.backend)?;
     let (name, model) = options.source.model(&device)?;
     let seeds: Vec<u64> = (0..options.protocol.batch() as u64).collect();

@@ -531,6 +531,16 @@ mod tests {
     use super::*;
     use lddgan::noise::Stream;
 
+    /// A preset, and four latents for it.
+    fn tiny() -> (Preset, Tensor) {
+        let preset = Preset::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny.toml")).unwrap();
+        let config = &preset.generator;
+        let shape = [4, config.latent_channels, config.latent_size, config.latent_size];
+        let latents = Stream::new(0, 0, "latents").normals(shape.iter().product());
+        let latents = Tensor::from_vec(latents, &shape, &Device::Cpu).unwrap();
+        (preset, latents)
+    }
+
     /// The reference's table for 20 epochs starts at 0.9975, passes 0.5 half-way and ends at 0.0025.
     #[test]
     fn reconstruction_gives_way_to_the_adversary() {
@@ -543,11 +553,7 @@ mod tests {
     /// go by the sign of gradients, add some more.
     #[test]
     fn bf16_stays_close_to_f32() {
-        let preset = Preset::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny.toml")).unwrap();
-        let config = &preset.generator;
-        let shape = [4, config.latent_channels, config.latent_size, config.latent_size];
-        let latents = Stream::new(0, 0, "latents").normals(shape.iter().product());
-        let latents = Tensor::from_vec(latents, &shape, &Device::Cpu).unwrap();
+        let (preset, latents) = tiny();
         let [exact, rounded] = [Precision::F32, Precision::Bf16].map(|precision| {
             let processes = Processes::alone();
             let setup = Setup {
@@ -571,11 +577,7 @@ mod tests {
     /// Losses that are read later are those of the steps they came from, whatever was begun since.
     #[test]
     fn losses_of_several_steps_can_be_read_at_once() {
-        let preset = Preset::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny.toml")).unwrap();
-        let config = &preset.generator;
-        let shape = [4, config.latent_channels, config.latent_size, config.latent_size];
-        let latents = Stream::new(0, 0, "latents").normals(shape.iter().product());
-        let latents = Tensor::from_vec(latents, &shape, &Device::Cpu).unwrap();
+        let (preset, latents) = tiny();
         let processes = Processes::alone();
         let (precision, device, moments) = (Precision::F32, &Device::Cpu, None);
         let setup = Setup { preset: &preset, seed: 0, precision, device, processes: &processes, moments };
