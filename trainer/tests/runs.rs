@@ -186,6 +186,44 @@ fn latents_alone_train_a_generator_with_a_gaussian_start() {
     fail(&nothing.output().unwrap(), &["--data"]);
 }
 
+/// A file of latents says that it has none of mirror images; only a preset that does without them trains on it. Where the
+/// images are at hand, such a preset encodes no others.
+#[test]
+fn latents_may_be_of_the_images_alone() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &[]));
+    let autoencoder = folder.path("ae").join(AUTOENCODER);
+    let encode = |out: &str, mirrored: &str| {
+        let mut encode = program(&["data", "encode", "--mirrored", mirrored, "--data"]);
+        encode.arg(folder.path("images")).arg("--autoencoder").arg(&autoencoder).arg("--out").arg(folder.path(out));
+        succeed(&encode.output().unwrap())
+    };
+    assert!(encode("both.safetensors", "true").contains("20 latents"));
+    assert!(encode("own.safetensors", "false").contains("10 latents"));
+    let own = std::fs::read_to_string(PRESET).unwrap().replace("[train_gan]\n", "[train_gan]\nmirrored = false\n");
+    std::fs::write(folder.path("own.toml"), own).unwrap();
+    let train = |out: &str, preset: &Path, more: &[&str]| {
+        let mut train = program(&["train", "gan", "--images", "8", "--preset"]);
+        train.arg(preset).arg("--autoencoder").arg(&autoencoder).arg("--out").arg(folder.path(out));
+        train.args(more).current_dir(folder.path("")).output().unwrap()
+    };
+    let (preset, own) = (Path::new(PRESET), folder.path("own.toml"));
+    let latents = ["--latents", "own.safetensors"];
+    fail(&train("none", preset, &latents), &["own.safetensors", "no latents of mirror images", "`mirrored = false`"]);
+    succeed(&train("alone", &own, &latents));
+    succeed(&train("both", &own, &["--latents", "both.safetensors"]));
+
+    let data = ["--data", "images", "--latents", "kept.safetensors"];
+    succeed(&train("data", &own, &data));
+    let said = succeed(&train("again", &own, &data));
+    assert!(said.contains("10 latents, encoded before"), "{said}");
+    assert_same_state(&folder.path("data"), &folder.path("again"));
+    let said = succeed(&train("mirrored", preset, &data));
+    assert!(said.contains("encoding again"), "{said}");
+    let said = succeed(&train("more than needed", &own, &data));
+    assert!(said.contains("20 latents, encoded before"), "{said}");
+}
+
 /// Killed again and again at any moment, be it while it writes, a run ends as if nothing had happened.
 #[cfg(unix)]
 #[test]

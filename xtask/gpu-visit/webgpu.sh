@@ -15,10 +15,8 @@ out=${1:-results}
 mkdir -p "$out" || exit 1
 end=$(($(date +%s) + budget))
 
-# A program with CUDA starts only with CUDA's libraries: those of Python's nvidia wheels, if they are there.
-wheels=$(python3 -c 'import glob, nvidia; print(":".join(d for p in nvidia.__path__ for d in glob.glob(p + "/*/lib")))' \
-    2>/dev/null || true)
-export LD_LIBRARY_PATH="${wheels:+$wheels:}${LD_LIBRARY_PATH:-}"
+# A program with CUDA starts only with CUDA's libraries.
+. ./libraries.sh
 # Containers have the driver where the loader does not look.
 mounted=/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json
 if [ -z "${VK_DRIVER_FILES:-}" ] && [ -f "$mounted" ]; then
@@ -27,7 +25,6 @@ fi
 XDG_CACHE_HOME=$(mktemp -d) || exit 1
 export XDG_CACHE_HOME XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$XDG_CACHE_HOME}"
 trap 'rm -rf "$XDG_CACHE_HOME"' EXIT
-unset RUST_BACKTRACE # errors are whole sentences
 
 failed=0 skipped=''
 

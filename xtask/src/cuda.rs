@@ -14,7 +14,7 @@ use std::process::Command;
     after_help = "Takes the toolkit that CUDA_HOME names, or installs one from Python wheels into target/cuda-toolkit \
     (1 GB to download, 1.7 GB on disk; needs python3 with pip, and a C compiler). The first build compiles Candle's \
     kernels, which takes 10 minutes on two cores. The result in target/cuda/check is a folder to take to a machine \
-    with a GPU, where `./check.sh` runs correctness and speed checks; Rust is not needed there."
+    with a GPU, where `./check.sh` compares results with the CPU's and `./speed.sh` takes times; Rust is not needed there."
 )]
 pub struct Options {
     /// Compute capability of the GPU to build for, without the point; 90 is Hopper
@@ -47,6 +47,9 @@ const WHEELS: [&str; 9] = [
     "nvidia-curand==10.4.0.35",
     "nvidia-cudnn-cu13==9.19.0.56",
 ];
+
+/// What runs on the machine with a GPU.
+const SCRIPTS: [&str; 4] = ["check.sh", "speed.sh", "steps.sh", "libraries.sh"];
 
 const NCCL_WHEEL: &str = "nvidia-nccl-cu13==2.28.9";
 
@@ -158,13 +161,13 @@ fn pack(folder: &Path, program: &Path, tests: &Path) -> Result<()> {
     let files = [
         (program.to_path_buf(), "lddgan"),
         (tests.to_path_buf(), "operations"),
-        (root.join("xtask/cuda-check.sh"), "check.sh"),
         (root.join("web/models/faces64.safetensors"), "faces64.safetensors"),
     ];
-    for (from, name) in files {
+    let scripts = SCRIPTS.map(|name| (root.join("xtask/gpu-visit").join(name), name));
+    for (from, name) in files.into_iter().chain(scripts) {
         let to = folder.join(name);
         fs::copy(&from, &to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
-        if name != "check.sh" && !name.ends_with(".safetensors") {
+        if !name.contains('.') {
             let stripped = command("strip", []).arg(&to).status();
             ensure!(stripped.is_ok_and(|status| status.success()), "cannot strip {}", to.display());
         }

@@ -26,7 +26,7 @@ static CONFIG: LazyLock<AutoencoderConfig> = LazyLock::new(|| {
 static CACHE: LazyLock<Cache> = LazyLock::new(|| {
     let config = FileConfig { autoencoder: Some(CONFIG.clone()), ..Default::default() };
     let file = ModelFile { config, provenance: Provenance::default(), tensors: Default::default() };
-    Cache::new(PathBuf::from("fuzzed.safetensors"), &file, None).expect("an autoencoder")
+    Cache::new(PathBuf::from("fuzzed.safetensors"), &file, None, true).expect("an autoencoder")
 });
 
 fuzz_target!(|bytes: &[u8]| {
@@ -34,7 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
         use_them(encoded);
     }
     if let Ok(tensors) = SafeTensors::deserialize(bytes)
-        && let Ok(encoded) = encoded(&tensors, &CONFIG, &Device::Cpu)
+        && let Ok(encoded) = encoded(&tensors, &CONFIG, false, &Device::Cpu)
     {
         use_them(encoded);
     }
@@ -49,8 +49,7 @@ fn use_them(encoded: Encoded) {
         LatentNormalization::UnitRms,
     ];
     for normalization in normalizations {
-        let encoded = Encoded { means: encoded.means.clone(), deviations: encoded.deviations.clone() };
-        let latents = Latents::new(encoded, normalization).expect("latents of the right shape can be scaled");
+        let latents = Latents::new(encoded.clone(), normalization).expect("latents of the right shape can be scaled");
         let batch = latents.batch(&[0], 0, &[0]).expect("there is one");
         assert_eq!((batch.dims(), batch.dtype()), (&[1, 3, 8, 8][..], DType::F32));
     }

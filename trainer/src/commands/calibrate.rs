@@ -48,7 +48,7 @@ pub fn calibrate(options: &Calibrate) -> Result<()> {
     ensure!(same, "{other_name}: its autoencoder is of another kind or size than that of {name}");
     let images = options.data.load(model.config.autoencoder.as_ref().map_or(0, |config| config.image_size))?;
     ensure!(images.len() >= 2, "there is one image in the data, and variances need two");
-    let latents = Encoded::unmirrored(&autoencoder.encoder(&other_name, &Device::Cpu)?, &images, &Device::Cpu)?.means;
+    let latents = Encoded::new(&autoencoder.encoder(&other_name, &Device::Cpu)?, &images, false, &Device::Cpu)?.means;
     let scale = Tensor::new(model.config.latent_scale.as_slice(), &Device::Cpu)?.reshape((1, (), 1, 1))?;
     let latents = latents.broadcast_div(&scale)?;
 

@@ -1,6 +1,7 @@
 //! A file that keeps encoded images: safetensors with `means` and, of encoders of the KL kind, `deviations`, as the encoder
 //! gives them; or with `means` as 8-bit levels and, for each channel, the number of level 0, `least`, and what a level
-//! adds, `step`. Its metadata say of which encoder and which images they are, and the SHA-256 of the tensors.
+//! adds, `step`. Its metadata say of which encoder and which images they are, whether the mirror images are left out, and
+//! the SHA-256 of the tensors.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -24,6 +25,9 @@ const LEAST: &str = "least";
 const STEP: &str = "step";
 const AUTOENCODER: &str = "autoencoder";
 const IMAGES: &str = "images";
+/// Absent where mirror images are in the file.
+const MIRRORED: &str = "mirrored";
+const WITHOUT: &str = "false";
 const SUM: &str = "sha256";
 
 /// The SHA-256 of an autoencoder's encoder, with its configuration: latents of the same one are the same.
@@ -41,12 +45,14 @@ pub struct Cache {
     encoder: String,
     /// [`crate::data::ImageSet::sha256`] of the images; where they are not at hand, any are taken.
     images: Option<String>,
+    /// Whether the mirror images are to be there; where they are not needed, they are no harm.
+    mirrored: bool,
 }
 
 impl Cache {
-    pub fn new(path: PathBuf, autoencoder: &ModelFile, images: Option<String>) -> Result<Self> {
+    pub fn new(path: PathBuf, autoencoder: &ModelFile, images: Option<String>, mirrored: bool) -> Result<Self> {
         let config = autoencoder.config.autoencoder.clone().context("the file holds no autoencoder")?;
-        Ok(Self { path, config, encoder: encoder_sum(autoencoder)?, images })
+        Ok(Self { path, config, encoder: encoder_sum(autoencoder)?, images, mirrored })
     }
 
     /// The latents in the file, if they are whole and of this encoder and these images; else those of `encode`, which go
@@ -85,6 +91,11 @@ impl Cache {
         ensure!(metadata.get(AUTOENCODER) == Some(&self.encoder), "holds latents of another autoencoder");
         let same_images = self.images.is_none() || metadata.get(IMAGES) == self.images.as_ref();
         ensure!(same_images, "holds latents of other images");
+        let mirrored = metadata.get(MIRRORED).is_none_or(|mirrored| mirrored != WITHOUT);
+        ensure!(
+            mirrored || !self.mirrored,
+            "holds no latents of mirror images; set `mirrored = false` in [train_gan] of the preset to train without them"
+        );
         let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
         match metadata.get(SUM) {
             Some(sum) => {
@@ -93,22 +104,29 @@ impl Cache {
             // Where the images are at hand, nothing is lost by encoding them again.
             None => ensure!(self.images.is_none(), "has no SHA-256, as an earlier version wrote it"),
         }
-        Ok((encoded(&tensors, &self.config, device)?, metadata.get(IMAGES).cloned()))
+        Ok((encoded(&tensors, &self.config, mirrored, device)?, metadata.get(IMAGES).cloned()))
     }
 
     fn write(&self, encoded: &Encoded) -> Result<()> {
         let deviations = encoded.deviations.iter().map(|deviations| (DEVIATIONS, deviations));
-        self.write_tensors(deviations.chain([(MEANS, &encoded.means)]).collect())
+        self.write_tensors(deviations.chain([(MEANS, &encoded.means)]).collect(), encoded.mirrored)
     }
 
-    /// Writes means alone, as 8-bit levels.
-    pub fn write_rounded(&self, rounded: &Rounded) -> Result<()> {
-        self.write_tensors(vec![(MEANS, &rounded.levels), (LEAST, &rounded.least), (STEP, &rounded.step)])
+    /// Writes means alone, as 8-bit levels; `mirrored` as [`Encoded::mirrored`].
+    pub fn write_rounded(&self, rounded: &Rounded, mirrored: bool) -> Result<()> {
+        let channels = [(LEAST, &rounded.least), (STEP, &rounded.step)];
+        self.write_tensors(channels.into_iter().chain([(MEANS, &rounded.levels)]).collect(), mirrored)
     }
 
-    fn write_tensors(&self, tensors: Vec<(&str, &Tensor)>) -> Result<()> {
+    fn write_tensors(&self, tensors: Vec<(&str, &Tensor)>, mirrored: bool) -> Result<()> {
         let sum = tensors_sum(tensors.iter().copied());
-        let source = [(AUTOENCODER, Some(&self.encoder)), (IMAGES, self.images.as_ref()), (SUM, Some(&sum))];
+        let mirrored = (!mirrored).then(|| WITHOUT.to_string());
+        let source = [
+            (AUTOENCODER, Some(&self.encoder)),
+            (IMAGES, self.images.as_ref()),
+            (MIRRORED, mirrored.as_ref()),
+            (SUM, Some(&sum)),
+        ];
         let source = source.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?.clone()))).collect();
         Ok(files::write_atomic(&self.path, &safetensors::serialize(tensors, Some(source))?)?)
     }
@@ -126,8 +144,9 @@ fn tensors_sum<N: AsRef<str>, V: View>(tensors: impl IntoIterator<Item = (N, V)>
     hex(&hasher.finalize())
 }
 
-/// The latents that a file's tensors are, if they have the shape of this autoencoder's and are numbers.
-pub fn encoded(tensors: &SafeTensors, config: &AutoencoderConfig, device: &Device) -> Result<Encoded> {
+/// The latents that a file's tensors are, if they have the shape of this autoencoder's and are numbers; `mirrored` as
+/// [`Encoded::mirrored`].
+pub fn encoded(tensors: &SafeTensors, config: &AutoencoderConfig, mirrored: bool, device: &Device) -> Result<Encoded> {
     let [channels, size] = [config.latent_channels, config.image_size / config.factor()];
     let load = |name: &str, shape: [Option<usize>; 4], dtypes: &[DType]| -> Result<Tensor> {
         let tensor = tensors.tensor(name).map_err(|_| anyhow!("holds no tensor `{name}`"))?;
@@ -142,16 +161,21 @@ pub fn encoded(tensors: &SafeTensors, config: &AutoencoderConfig, device: &Devic
     let of_latents = |count: Option<usize>| [count, Some(channels), Some(size), Some(size)];
     let of_channels = [Some(1), Some(channels), Some(1), Some(1)];
     let means = load(MEANS, of_latents(None), &[DType::F32, DType::U8])?;
+    let count = means.dim(0)?;
+    ensure!(
+        !mirrored || count.is_multiple_of(2),
+        "holds {count} latents, which cannot be those of images and their mirror images"
+    );
     let encoded = match means.dtype() {
         DType::U8 => {
             let [least, step] = [LEAST, STEP].map(|name| load(name, of_channels, &[DType::F32]));
             let rounded = Rounded { levels: means, least: least?, step: step? };
-            Encoded { means: rounded.values()?, deviations: None }
+            Encoded { means: rounded.values()?, deviations: None, mirrored }
         }
         _ => {
-            let shape = of_latents(Some(means.dim(0)?));
+            let shape = of_latents(Some(count));
             let deviations = tensors.tensor(DEVIATIONS).is_ok().then(|| load(DEVIATIONS, shape, &[DType::F32]));
-            Encoded { means, deviations: deviations.transpose()? }
+            Encoded { means, deviations: deviations.transpose()?, mirrored }
         }
     };
     for tensor in encoded.deviations.iter().chain([&encoded.means]) {

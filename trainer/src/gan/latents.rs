@@ -1,6 +1,6 @@
-//! The training latents: every image and its mirror image, encoded once and kept in memory.
+//! The training latents: every image, and mostly its mirror image, encoded once and kept in memory.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use candle_core::{Device, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use lddgan::backend::CandleBackend;
@@ -17,26 +17,20 @@ use crate::say;
 const BATCH: usize = 32;
 
 /// Latents as the encoder gives them.
+#[derive(Clone)]
 pub struct Encoded {
     /// (images, or twice as many, C, H, W)
     pub means: Tensor,
     /// Of an encoder of the KL kind: the standard deviations of its distributions, as `means`.
     pub deviations: Option<Tensor>,
+    /// Whether the mirror images are here too, after all images.
+    pub mirrored: bool,
 }
 
 impl Encoded {
-    /// Encodes all images in both flips.
-    pub fn new(encoder: &Encoder, images: &ImageSet, device: &Device) -> Result<Self> {
-        Self::of(encoder, images, 2 * images.len(), device)
-    }
-
-    /// Encodes all images as they are.
-    pub fn unmirrored(encoder: &Encoder, images: &ImageSet, device: &Device) -> Result<Self> {
-        Self::of(encoder, images, images.len(), device)
-    }
-
-    /// The first `count` of all images and their mirror images.
-    fn of(encoder: &Encoder, images: &ImageSet, count: usize, device: &Device) -> Result<Self> {
+    /// Encodes all images and, if `mirrored`, their mirror images.
+    pub fn new(encoder: &Encoder, images: &ImageSet, mirrored: bool, device: &Device) -> Result<Self> {
+        let count = if mirrored { 2 * images.len() } else { images.len() };
         let indices: Vec<u32> = (0..count as u32).collect();
         let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} latents, {eta} left")?;
         let bar = ProgressBar::new(indices.len() as u64).with_style(style);
@@ -55,7 +49,7 @@ impl Encoded {
         bar.finish_and_clear();
         say!("latents of {} images encoded", images.len());
         let deviations = if deviations.is_empty() { None } else { Some(Tensor::cat(&deviations, 0)?) };
-        Ok(Self { means: Tensor::cat(&means, 0)?, deviations })
+        Ok(Self { means: Tensor::cat(&means, 0)?, deviations, mirrored })
     }
 }
 
@@ -63,12 +57,13 @@ impl Encoded {
 pub struct Latents {
     means: Tensor,
     deviations: Option<Tensor>,
+    mirrored: bool,
     /// What each channel was divided by.
     pub scale: Vec<f32>,
 }
 
 impl Latents {
-    pub fn new(Encoded { means, deviations }: Encoded, normalization: LatentNormalization) -> Result<Self> {
+    pub fn new(Encoded { means, deviations, mirrored }: Encoded, normalization: LatentNormalization) -> Result<Self> {
         let of_all = |scale: f32| Ok::<_, candle_core::Error>(vec![scale; means.dim(1)?]);
         let deviations_of_channels = || channel_deviations(&means, &Processes::alone())?.flatten_all();
         let scale = match normalization {
@@ -79,17 +74,17 @@ impl Latents {
         };
         let divisor = Tensor::from_vec(scale.clone(), (1, scale.len(), 1, 1), means.device())?;
         let deviations = deviations.map(|deviations| deviations.broadcast_div(&divisor)).transpose()?;
-        Ok(Self { means: means.broadcast_div(&divisor)?, deviations, scale })
+        Ok(Self { means: means.broadcast_div(&divisor)?, deviations, mirrored, scale })
     }
 
-    /// Those of the images alone. The scale stays, so that a generator that learned on both can learn on. An error if not
-    /// every image has its mirror image here.
+    /// Those of the images alone. The scale stays, so that a generator that learned on both can learn on.
     pub fn without_mirrored(self) -> Result<Self> {
-        let count = self.count();
-        ensure!(count.is_multiple_of(2), "{count} latents cannot be those of images and their mirror images");
+        if !self.mirrored {
+            return Ok(self);
+        }
         let own = |latents: &Tensor| latents.narrow(0, 0, latents.dim(0)? / 2);
         let deviations = self.deviations.as_ref().map(own).transpose()?;
-        Ok(Self { means: own(&self.means)?, deviations, scale: self.scale })
+        Ok(Self { means: own(&self.means)?, deviations, mirrored: false, scale: self.scale })
     }
 
     /// The least and the largest number of all latents.
@@ -141,7 +136,8 @@ mod tests {
     fn samples_follow_the_encoders_distribution() {
         let tensor = |values: [f32; 2]| Tensor::new(&values, &Device::Cpu).unwrap().reshape((1, 2, 1, 1)).unwrap();
         let log_variance = deviation(&tensor([-100.0, 4f32.ln()])).unwrap();
-        let latents = Latents { means: tensor([3.0, -1.0]), deviations: Some(log_variance), scale: vec![1.0; 2] };
+        let (means, deviations) = (tensor([3.0, -1.0]), Some(log_variance));
+        let latents = Latents { means, deviations, mirrored: false, scale: vec![1.0; 2] };
         let samples = latents.batch(&[0; 4000], 0, &(0..4000).collect::<Vec<_>>()).unwrap();
         let mean = samples.mean(0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let deviations =
@@ -156,7 +152,9 @@ mod tests {
     fn channels_are_scaled_each_or_together() {
         let means = Tensor::new(&[7f32, 1.0, -9.0, 9.0], &Device::Cpu).unwrap().reshape((1, 2, 1, 2)).unwrap();
         let scale = |normalization| {
-            Latents::new(Encoded { means: means.clone(), deviations: None }, normalization).unwrap().scale
+            Latents::new(Encoded { means: means.clone(), deviations: None, mirrored: false }, normalization)
+                .unwrap()
+                .scale
         };
         assert_eq!(scale(LatentNormalization::Fixed(2.5)), [2.5, 2.5]);
         assert_eq!(scale(LatentNormalization::MaxAbs), [9.0, 9.0]);
@@ -170,16 +168,15 @@ mod tests {
     fn mirrored_latents_are_left_out() {
         let tensor = |values: [f32; 4]| Tensor::new(&values, &Device::Cpu).unwrap().reshape((4, 1, 1, 1)).unwrap();
         let (means, deviations) = (tensor([1.0, 2.0, 3.0, 6.0]), Some(tensor([0.1, 0.2, 0.3, 0.4])));
-        let latents = Latents::new(Encoded { means, deviations }, LatentNormalization::Fixed(2.0)).unwrap();
+        let encoded = Encoded { means, deviations, mirrored: true };
+        let latents = Latents::new(encoded, LatentNormalization::Fixed(2.0)).unwrap();
         let own = latents.without_mirrored().unwrap();
         assert_eq!((own.count(), own.scale.as_slice()), (2, [2.0].as_slice()));
         let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(values(own.means()), [0.5, 1.0]);
         assert_eq!(values(own.deviations.as_ref().unwrap()), [0.05, 0.1]);
-
-        let means = tensor([1.0, 2.0, 3.0, 6.0]).narrow(0, 0, 1).unwrap();
-        let odd = Latents::new(Encoded { means, deviations: None }, LatentNormalization::Fixed(2.0)).unwrap();
-        assert!(odd.without_mirrored().err().unwrap().to_string().starts_with("1 latents"));
+        // They are left out once.
+        assert_eq!(own.without_mirrored().unwrap().count(), 2);
     }
 
     #[test]

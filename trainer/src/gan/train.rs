@@ -163,15 +163,16 @@ fn encoded(
     device: &Device,
 ) -> Result<(Encoded, Option<String>)> {
     let learned = autoencoder.config.autoencoder.as_ref().is_some_and(|config| config.kind.is_learned());
+    let mirrored = run.position.preset.train_gan.mirrored;
     let path = options.latents.clone().or_else(|| learned.then(|| run.file("latents.safetensors")));
     let Some((images, sum)) = images else {
         let path = path.context("name the training images with --data, or a file of latents with --latents")?;
-        let cache = Cache::new(path.clone(), autoencoder, None)?;
+        let cache = Cache::new(path.clone(), autoencoder, None, mirrored)?;
         return cache.read(device).with_context(|| format!("{} cannot be trained from", path.display()));
     };
-    let encode = || Encoded::new(&autoencoder.encoder(file, device)?, images, device);
+    let encode = || Encoded::new(&autoencoder.encoder(file, device)?, images, mirrored, device);
     let encoded = match path {
-        Some(path) => Cache::new(path, autoencoder, Some(sum.clone()))?.take(device, encode)?,
+        Some(path) => Cache::new(path, autoencoder, Some(sum.clone()), mirrored)?.take(device, encode)?,
         None => encode()?,
     };
     Ok((encoded, Some(sum.clone())))

@@ -12,7 +12,7 @@ pub const ARCHIVE: &str = "pack.tar.xz";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// Correctness and figures, then training
+    /// Correctness, the start of training, and figures
     First,
     /// Training alone, on the same machine or a new one
     Later,
@@ -29,7 +29,7 @@ impl Call {
     /// What to run there, in the tree's top folder; $OUT is the folder that is brought back.
     pub fn command(self, archive: &Path) -> String {
         let parts = match self {
-            Self::First => "--check 150 --webgpu 120 --pytorch 110 --train 10",
+            Self::First => "--check 70 --speed 70 --webgpu 80 --pytorch 70 --train 10",
             Self::Later => "--train 300",
         };
         let archive = archive.display();
@@ -46,8 +46,8 @@ pub fn contents(call: Call, built: &Path, root: &Path, added: &[PathBuf]) -> Res
     let mut contents = vec![built.join("lddgan"), root.join("trainer/presets")];
     contents.extend(scripts(&root.join("xtask/gpu-visit"))?);
     if call == Call::First {
-        contents.extend(["operations", "check.sh"].map(|name| built.join(name)));
-        let models = ["faces64", "faces64.golden"];
+        contents.push(built.join("operations"));
+        let models = ["faces64", "faces64.golden", "faces256", "faces256.golden"];
         contents.extend(models.map(|name| root.join(format!("web/models/{name}.safetensors"))));
         contents.extend(["pytorch_gpu.py", "pytorch_peer.py"].map(|name| root.join("trainer/benches").join(name)));
     }
@@ -116,11 +116,17 @@ mod tests {
     }
 
     /// Checks that fail, and a training that counts its starts in a file that comes back.
-    fn scripts(root: &Path, built: &Path) {
+    fn scripts(root: &Path) {
         script(&root.join("xtask/gpu-visit/visit.sh"), VISIT);
-        let train = "#!/bin/sh\necho start >>\"$1/log\"\ncp \"$1/log\" \"$1/fetch/log\"\nsleep 30\n";
+        let train = "#!/bin/sh\necho start >>\"$1/log\"\n: >\"$1/planned\"\ncp \"$1/log\" \"$1/fetch/log\"\nsleep 30\n";
         script(&root.join("xtask/gpu-visit/train.sh"), train);
-        script(&built.join("check.sh"), "#!/bin/sh\nmkdir -p \"$1\"\necho sum >\"$1/figures\"\nexit 3\n");
+        // Figures say whether the training waits meanwhile.
+        let speed = "#!/bin/sh\necho training is $(ps -o stat= -p $(cat \"$GPU_VISIT_RUN/train.pid\"))\n";
+        script(&root.join("xtask/gpu-visit/speed.sh"), speed);
+        script(
+            &root.join("xtask/gpu-visit/check.sh"),
+            "#!/bin/sh\nmkdir -p \"$1\"\necho sum >\"$1/figures\"\nexit 3\n",
+        );
     }
 
     fn visit(folder: &Path, out: &Path, run: &Path, options: &str) -> String {
@@ -132,7 +138,7 @@ mod tests {
     fn the_archive_of_a_call_has_all_that_it_names() {
         let folder = tempfile::tempdir().unwrap();
         let (root, built) = (folder.path().join("tree"), folder.path().join("built"));
-        scripts(&root, &built);
+        scripts(&root);
         script(&built.join("lddgan"), "program");
         script(&root.join("trainer/presets/tiny.toml"), "name = 1");
         let added = folder.path().join("latents");
@@ -153,18 +159,23 @@ mod tests {
     fn training_goes_on_between_calls_and_on_another_machine() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        scripts(&at("tree"), &at("pack"));
-        for name in ["visit.sh", "train.sh"] {
+        scripts(&at("tree"));
+        fs::create_dir(at("pack")).unwrap();
+        for name in ["visit.sh", "train.sh", "check.sh", "speed.sh"] {
             fs::copy(at("tree/xtask/gpu-visit").join(name), at("pack").join(name)).unwrap();
         }
-        let first = visit(&at("pack"), &at("out"), &at("run"), "--check 20 --train 1");
-        assert!(first.contains("training starts"), "{first}");
+        let first = visit(&at("pack"), &at("out"), &at("run"), "--check 20 --speed 20 --train 1");
+        let order = ["the check failed", "training starts", "training is T", "done"].map(|said| first.find(said));
+        assert!(order.is_sorted() && order[0].is_some(), "{first}");
         assert_eq!(fs::read_to_string(at("run/results/check.status")).unwrap().trim(), "3");
         assert_eq!(fs::read_to_string(at("run/results/check/figures")).unwrap(), "sum\n");
         assert_eq!(fs::read_to_string(at("out/log")).unwrap(), "start\n");
         assert!(size(&[at("out/results.tar.gz")]).unwrap() > 0);
         let second = visit(&at("pack"), &at("out"), &at("run"), "--train 1");
-        assert!(second.contains("training goes on"), "{second}");
+        assert!(second.contains("training goes on") && !second.contains("training starts"), "{second}");
+        let pid = fs::read_to_string(at("run/train.pid")).unwrap();
+        let state = succeeds(Command::new("ps").args(["-o", "stat=", "-p", pid.trim()]));
+        assert!(!state.starts_with('T'), "it still waits: {state}");
         stop(&at("run"));
         fs::create_dir(at("pack/run")).unwrap();
         fs::copy(at("out/log"), at("pack/run/log")).unwrap();
