@@ -69,11 +69,15 @@ pub fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> S::f32s
     }
 }
 
-/// Computes with the vectors of an instruction set. In WebAssembly there is one, known when the program is built, so that
-/// it holds no code for others.
+/// Computes with the vectors of an instruction set. In WebAssembly there is one, known when the program is built (with the
+/// feature `relaxed-simd`, it has fused multiply-adds), so that it holds no code for others.
 #[inline(always)]
 pub fn dispatch<Op: WithSimd>(arch: Arch, op: Op) -> Op::Output {
-    #[cfg(target_family = "wasm")]
+    #[cfg(all(target_family = "wasm", feature = "relaxed-simd"))]
+    if let Some(simd) = pulp::wasm::RelaxedSimd::try_new() {
+        return Simd::vectorize(simd, op);
+    }
+    #[cfg(all(target_family = "wasm", not(feature = "relaxed-simd")))]
     if let Some(simd) = pulp::wasm::Simd128::try_new() {
         return Simd::vectorize(simd, op);
     }

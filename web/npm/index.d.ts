@@ -8,6 +8,8 @@ export interface LoadOptions {
   worker?: boolean;
   /** Where `program_bg.wasm` is, or what is in it. Bundlers find it by themselves. */
   wasmUrl?: Source;
+  /** The same of `relaxed_bg.wasm`, which runs in its place where the browser knows relaxed SIMD. Not used if `wasmUrl` alone is given. */
+  relaxedWasmUrl?: Source;
   /** Ends the download. The promise is rejected with the signal's reason. */
   signal?: AbortSignal;
 }

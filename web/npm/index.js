@@ -17,12 +17,13 @@ export class Lddgan {
     this.steps = maker.steps;
   }
 
-  static async load(source, { worker = false, wasmUrl, onProgress, signal, ...options } = {}) {
+  static async load(source, { worker = false, wasmUrl, relaxedWasmUrl, onProgress, signal, ...options } = {}) {
     signal?.throwIfAborted();
     const { load } = worker ? remote : local;
-    const [model, program] = [await bytesOrAddress(source), await bytesOrAddress(wasmUrl)];
+    const model = await bytesOrAddress(source);
+    const programs = { wasmUrl: await bytesOrAddress(wasmUrl), relaxedWasmUrl: await bytesOrAddress(relaxedWasmUrl) };
     const tell = onProgress && ((bytes, total) => onProgress({ bytes, total }));
-    const loaded = load(model, { ...options, wasmUrl: program, onProgress: tell, signal });
+    const loaded = load(model, { ...options, ...programs, onProgress: tell, signal });
     return new this(await until(signal, loaded));
   }
 

@@ -1,18 +1,28 @@
 // Makes faces on this thread.
 
-import init, { Program } from "./program.js";
+import { hasRelaxedSimd } from "./has-relaxed-simd.js";
 
-/** Once it was asked for. */
+/** The program, once it was asked for. */
 let ready;
 
-export async function load(model, { wasmUrl, ...options }) {
-  ready ??= init({ module_or_path: wasmUrl });
+export async function load(model, { wasmUrl, relaxedWasmUrl, ...options }) {
+  ready ??= start(wasmUrl, relaxedWasmUrl);
+  // What failed is tried again by the next call.
+  ready.catch(() => { ready = undefined; });
+  const { Program } = await ready;
+  return Program.load(model, options);
+}
+
+async function start(wasmUrl, relaxedWasmUrl) {
+  // Where one program was moved and nobody says where the other is, it was probably moved, too.
+  const isRelaxed = hasRelaxedSimd && (relaxedWasmUrl !== undefined || wasmUrl === undefined);
   try {
-    await ready;
+    const program = await (isRelaxed ? import("./relaxed.js") : import("./program.js"));
+    await program.default({ module_or_path: isRelaxed ? relaxedWasmUrl : wasmUrl });
+    return program;
   } catch (error) {
-    ready = undefined;
-    const words = "The program (program_bg.wasm) cannot be loaded. Where a bundler has moved it, give its address as wasmUrl";
+    const [file, option] = isRelaxed ? ["relaxed_bg.wasm", "relaxedWasmUrl"] : ["program_bg.wasm", "wasmUrl"];
+    const words = `The program (${file}) cannot be loaded. Where a bundler has moved it, give its address as ${option}`;
     throw new Error(`${words}: ${error.message}`, { cause: error });
   }
-  return Program.load(model, options);
 }

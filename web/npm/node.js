@@ -5,11 +5,14 @@ import { readFile } from "node:fs/promises";
 import { Lddgan as InBrowser } from "./index.js";
 
 export class Lddgan extends InBrowser {
-  static async load(source, { worker, wasmUrl, ...options } = {}) {
+  static async load(source, { worker, wasmUrl, relaxedWasmUrl, ...options } = {}) {
     if (worker) throw new Error("worker: true is for browsers; in Node, load the model in a thread of node:worker_threads.");
     await offerWebGpu();
-    const program = await read(wasmUrl ?? new URL("program_bg.wasm", import.meta.url));
-    return super.load(await read(source), { ...options, wasmUrl: program });
+    const beside = (name) => new URL(name, import.meta.url);
+    if (wasmUrl === undefined) relaxedWasmUrl ??= beside("relaxed_bg.wasm");
+    wasmUrl ??= beside("program_bg.wasm");
+    const programs = { wasmUrl: await read(wasmUrl), relaxedWasmUrl: await read(relaxedWasmUrl) };
+    return super.load(await read(source), { ...options, ...programs });
   }
 }
 

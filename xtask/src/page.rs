@@ -9,15 +9,54 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Builds the page in release mode into `dist/`.
+/// Builds the page in release mode into `dist/`, with the program for every browser.
 pub fn build() -> Result<()> {
     install_missing(Purpose::Page, Packages::Name)?;
     run(&mut trunk(["build", "--release"])?)
 }
 
-/// The compiled program of the page that was built last.
-pub fn program() -> PathBuf {
-    workspace::root().join("target").join(WASM_TARGET).join("page/lddgan_web.wasm")
+/// Builds what others get: the page, and its program with relaxed SIMD.
+pub fn build_published() -> Result<()> {
+    build()?;
+    Program::Relaxed.build(&[])
+}
+
+/// The forms that the page's program is built in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// For every browser
+    Baseline,
+    /// With the fused multiply-add of relaxed SIMD, for browsers that know it
+    Relaxed,
+}
+
+impl Program {
+    /// Builds the program without the page.
+    pub fn build(self, features: &[&str]) -> Result<()> {
+        let mut cargo = command("cargo", ["build", "--profile", "page", "--target", WASM_TARGET]);
+        cargo.args(["--package", "lddgan-web", "--target-dir"]).arg(self.target());
+        for feature in features {
+            cargo.args(["--features", feature]);
+        }
+        if self == Self::Relaxed {
+            // Beside the flags of .cargo/config.toml.
+            let flag = format!("target.{WASM_TARGET}.rustflags = [\"-C\", \"target-feature=+relaxed-simd\"]");
+            cargo.args(["--features", "relaxed-simd", "--config", &flag]);
+        }
+        run(&mut cargo)
+    }
+
+    /// Where it was compiled last.
+    pub fn compiled(self) -> PathBuf {
+        self.target().join(WASM_TARGET).join("page/lddgan_web.wasm")
+    }
+
+    fn target(self) -> PathBuf {
+        workspace::root().join(match self {
+            Self::Baseline => "target",
+            Self::Relaxed => "target/relaxed",
+        })
+    }
 }
 
 /// Builds the page and serves it on this machine until the user stops it, with a rebuild when a source changes.

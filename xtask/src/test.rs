@@ -57,7 +57,7 @@ const CHECKS: [Step; 5] = [
 
 /// The page, which some of the tests that span crates open in a browser.
 const PAGE: [Step; 3] = [
-    (Part::Spanning, "page", page::build),
+    (Part::Spanning, "page", page::build_published),
     (Part::Spanning, "page, as it is published", publish::all),
     (Part::Spanning, "size budget", publish::check_budget),
 ];

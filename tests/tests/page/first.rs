@@ -5,6 +5,7 @@ use std::fs;
 
 use crate::browser::Browser;
 use crate::page::{Page, tiny};
+use crate::programs::programs;
 use crate::server::{Server, workspace};
 use crate::shipped_model;
 
@@ -48,13 +49,10 @@ fn recorded_faces_are_shown_until_there_is_a_live_one() {
 #[test]
 fn program_and_model_come_side_by_side_on_one_bar() {
     let server = serve();
-    let files = fs::read_dir(workspace().join("target/site")).expect("the site is whole");
-    let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
-    let program = names.into_iter().find(|name| name.ends_with(".wasm")).expect("the site has a program");
+    let [program, _] = programs().map(|program| program.wasm);
     let bytes = |file: &str| fs::metadata(workspace().join("target/site").join(file)).expect("it is there").len();
     let all = bytes(&program) + bytes(SMALL);
-    // The preload, and whatever else asks for it.
-    (0..3).for_each(|_| server.stall(&program, 1_000_000));
+    server.stall(&program, 1_000_000);
     let browser = Browser::start();
     browser.open(&format!("{}?seed=0&count=1&model=faces64&executor=cpu", server.address));
     let bar = |what: &str| browser.run(&format!("return document.querySelector('#progress').{what}")).as_f64();

@@ -14,6 +14,7 @@ mod models;
 mod others;
 mod package;
 mod page;
+mod programs;
 mod server;
 mod site;
 mod speaker;

@@ -1,5 +1,5 @@
-// Keeps the files of the page, so that it opens without network. The build writes, before this, BUILD: a version, and
-// size and hash of every file.
+// Keeps the files of the page, so that it opens without network. The build writes, before this, BUILD: a version, size and
+// hash of every file, and which files are of the program for every browser and of that with relaxed SIMD.
 
 const OWN = `lddgan ${registration.scope} `;
 const FILES = OWN + BUILD.version;
@@ -20,9 +20,12 @@ addEventListener("fetch", (event) => {
   if (isOurs && !/^models\/[^.]*\.safetensors$/.test(path)) event.respondWith(answer(event.request, path));
 });
 
-// Keeps the page. What belongs to a model is kept when it is used.
+// Keeps the page with the program that this browser runs. What belongs to a model is kept when it is used.
 async function keepAll() {
-  const paths = Object.keys(BUILD.files).filter((path) => !path.startsWith("models/"));
+  const { test, baseline, relaxed } = BUILD.programs;
+  const isRelaxed = WebAssembly.validate(Uint8Array.from(atob(test), (character) => character.charCodeAt(0)));
+  const other = new Set(isRelaxed ? baseline : relaxed);
+  const paths = Object.keys(BUILD.files).filter((path) => !path.startsWith("models/") && !other.has(path));
   await Promise.all(paths.map(keep));
 }
 

@@ -2,7 +2,13 @@
 // asks for that, in a worker.
 {
   const folder = new URL("./", document.baseURI).href;
-  const address = (name) => new URL(document.querySelector(`meta[name=${name}]`).content, folder).href;
+  const meta = (name) => document.querySelector(`meta[name=${name}]`);
+  const address = (name) => new URL(meta(name).content, folder).href;
+
+  // A published page has a faster program for browsers with relaxed SIMD.
+  const bytes = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const test = meta("relaxed-program")?.dataset.test;
+  let kind = test && WebAssembly.validate(bytes(test)) ? "relaxed-" : "";
 
   // What the build recorded of the file at an address: its size and hash. Nothing in a page that was not published.
   const files = JSON.parse(document.getElementById("files")?.textContent ?? "{}");
@@ -17,7 +23,7 @@
     const started = early ?? new Worker("worker.js", { type: "module" });
     early = undefined;
     worker.onmessage = worker.onerror = null;
-    started.postMessage({ glue: address("glue"), module });
+    started.postMessage({ glue: address(`${kind}glue`), module });
     return started;
   };
 
@@ -62,13 +68,13 @@
   };
 
   const loadGlue = () => {
-    const url = address("glue");
+    const url = address(`${kind}glue`);
     watch(url, true);
     return import(url).finally(() => watch(url, false));
   };
 
   const loadProgram = async () => {
-    const url = address("program");
+    const url = address(`${kind}program`);
     watch(url, true);
     const response = await fetch(url).finally(() => watch(url, false));
     watch(url, true);
@@ -124,10 +130,21 @@
     early?.postMessage({ model: url, total });
   };
 
-  const start = async () => {
-    const program = loadProgram();
-    const [bindings] = await Promise.all([loadGlue(), loadModel()]);
+  const loadBindings = async () => {
+    const [bindings, program] = await Promise.all([loadGlue(), loadProgram()]);
     await bindings.default({ module_or_path: program });
+    return bindings;
+  };
+
+  // Without network, a browser that has learned relaxed SIMD since its last visit has kept the other program.
+  const loadKept = (error) => {
+    if (!kind) throw error;
+    kind = "";
+    return loadBindings();
+  };
+
+  const start = async () => {
+    const [bindings] = await Promise.all([loadBindings().catch(loadKept), loadModel()]);
     globalThis.wasmBindings = bindings;
     bindings.start();
   };

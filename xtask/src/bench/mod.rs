@@ -6,8 +6,9 @@ mod server;
 
 use crate::command::{command, run};
 use crate::install::{Packages, install_missing};
-use crate::tools::{Purpose, WASM_TARGET, find_program};
-use crate::{page, workspace};
+use crate::page::Program;
+use crate::tools::{Purpose, find_program};
+use crate::workspace;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
@@ -120,10 +121,9 @@ fn web(options: &Web) -> Result<()> {
 fn prepare(folder: &Path, options: &Web) -> Result<()> {
     fs::create_dir_all(folder)?;
     let at = |name: &str| folder.join(name).display().to_string();
-    let build = format!("build --profile page --target {WASM_TARGET} --package lddgan-web --features bench");
-    run(command("cargo", []).args(build.split_whitespace()))?;
+    Program::Relaxed.build(&["bench"])?;
     let bindgen = find_program("wasm-bindgen").context("wasm-bindgen is not installed")?;
-    let (program, out) = (page::program().display().to_string(), at("lddgan"));
+    let (program, out) = (Program::Relaxed.compiled().display().to_string(), at("lddgan"));
     run(&mut command(bindgen, [program.as_str(), "--target", "web", "--no-typescript", "--out-dir", out.as_str()]))?;
     if !folder.join("node_modules/onnxruntime-web").exists() {
         run(&mut command("npm", ["install", "--no-audit", "--no-fund", "--prefix", &at(""), "onnxruntime-web"]))?;

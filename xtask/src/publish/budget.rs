@@ -28,8 +28,14 @@ pub fn sizes(site: &Files) -> [Size; 2] {
         site.iter().filter(|(path, _)| counts(path)).map(|(_, bytes)| bytes.len() as u64).sum()
     };
     let page = |path: &str| ["html.gz", "css.gz", "js.gz", "wasm.gz"].iter().any(|kind| path.ends_with(kind));
+    // A visitor gets one of two programs: the larger one counts.
+    let relaxed = |path: &str| path.starts_with("relaxed-");
+    let baseline = |path: &str| path.starts_with("lddgan-web-");
+    let programs = [sum(&|path| page(path) && relaxed(path)), sum(&|path| page(path) && baseline(path))];
+    let rest: u64 = sum(&|path| page(path) && !relaxed(path) && !baseline(path));
+    let larger = programs.into_iter().max().unwrap_or_default();
     [
-        Size { what: "page and program, gzip", bytes: sum(&page), budget: PAGE },
+        Size { what: "page and program, gzip", bytes: rest + larger, budget: PAGE },
         Size { what: "default model", bytes: sum(&|path| path == DEFAULT_MODEL), budget: 24_000_000 },
     ]
 }
@@ -38,8 +44,8 @@ pub fn sizes(site: &Files) -> [Size; 2] {
 /// comparison of the first faces, 26 KB together; from 1,080,000 for directions, the screen for an audience, the workers of the
 /// fallback and the options of the package, 35 KB together; from 1,100,000 for directions that stand in model files and the
 /// registry of networks, 7 KB together; from 1,105,000 for the CPU executor, which makes the faces where there is no WebGPU,
-/// 106 KB.
-const PAGE: u64 = 1_215_000;
+/// 106 KB; from 1,215,000 for the program with relaxed SIMD, which is 11 KB larger than the other.
+const PAGE: u64 = 1_228_000;
 const DEFAULT_MODEL: &str = "models/faces256.safetensors";
 
 /// One line for each part.
@@ -61,8 +67,9 @@ mod tests {
         let files = [
             file("index.html.gz", 1000),
             file("index.html", 5_000_000),
-            file("program.wasm.gz", program),
-            file("program.wasm.br", 2_000_000),
+            file("lddgan-web-1_bg.wasm.gz", program),
+            file("lddgan-web-1_bg.wasm.br", 2_000_000),
+            file("relaxed-1_bg.wasm.gz", program / 2),
             file(DEFAULT_MODEL, model),
             file("models/other.safetensors", 30_000_000),
         ];

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::compress::gzip;
 use super::files::{self, Files};
 use super::{bindgen, megabytes};
+use crate::page::Program;
 use crate::workspace;
 
 /// The script that index.html names to load the program, in whose place the program is.
@@ -16,7 +17,7 @@ const START: &str = "web/src/page/start.js";
 
 /// Writes the page with the models that trunk put into `page`.
 pub fn write(page: &Path, out: &Path) -> Result<()> {
-    let program = bindgen::run("no-modules")?;
+    let program = bindgen::run(Program::Baseline, "no-modules", "program")?;
     let read = |path: &str| files::read_file(&workspace::root().join(path));
     let text = |path: &str| files::read_text(&workspace::root().join(path));
     let code = program.get("program.js").context("wasm-bindgen wrote no program.js")?;

@@ -6,6 +6,7 @@ mod bundle;
 mod compress;
 mod files;
 mod package;
+mod relaxed;
 mod site;
 
 use crate::page;
@@ -25,7 +26,7 @@ pub struct Options {
 
 /// `cargo xtask dist`: a folder for any web host.
 pub fn dist(options: &Options) -> Result<()> {
-    page::build()?;
+    page::build_published()?;
     site::write(&page(), &options.out("site"))
 }
 
@@ -37,7 +38,7 @@ pub fn bundle(options: &Options) -> Result<()> {
 
 /// `cargo xtask npm`: the program as a package for other pages.
 pub fn npm(options: &Options) -> Result<()> {
-    page::build()?;
+    page::build_published()?;
     package::write(&options.out("npm"))
 }
 

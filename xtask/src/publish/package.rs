@@ -4,7 +4,8 @@ use anyhow::Result;
 use std::path::Path;
 
 use super::files::{self, Files};
-use super::{bindgen, megabytes};
+use super::{bindgen, megabytes, relaxed};
+use crate::page::Program;
 use crate::workspace;
 
 /// By which an earlier package is known.
@@ -25,9 +26,11 @@ const SOURCES: [(&str, &str); 11] = [
     ("LICENSE-APACHE", "LICENSE-APACHE"),
 ];
 
-/// Writes the package of the program that was built last into `out`.
+/// Writes the package of the programs that were built last into `out`.
 pub fn write(out: &Path) -> Result<()> {
-    let mut package: Files = bindgen::run("web")?;
+    let mut package: Files = bindgen::run(Program::Baseline, "web", "program")?;
+    package.extend(bindgen::run(Program::Relaxed, "web", "relaxed")?);
+    package.insert("has-relaxed-simd.js".to_owned(), relaxed::test_module().into_bytes());
     for (source, name) in SOURCES {
         package.insert(name.to_owned(), files::read_file(&workspace::root().join(source))?);
     }
