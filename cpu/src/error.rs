@@ -1,5 +1,7 @@
 //! The errors of this crate.
 
+use lddgan_kernels::layout::NotAnImage;
+
 /// What can go wrong on the way from a graph to its results.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
@@ -17,6 +19,12 @@ pub enum Error {
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<NotAnImage> for Error {
+    fn from(error: NotAnImage) -> Self {
+        Self::Graph(error.to_string())
+    }
+}
 
 impl From<lddgan::Error> for Error {
     fn from(error: lddgan::Error) -> Self {

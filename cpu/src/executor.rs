@@ -9,11 +9,11 @@ use lddgan::executor;
 use lddgan::graph::liveness::{self, BufferPlan};
 use pulp::Arch;
 
-use crate::conv::{Algorithm, ConvLayer};
 use crate::error::{Error, Result};
-use crate::layout::Block;
 use crate::program::{Constants, Input, Operand, Output, Program, Step, compile};
-use crate::workers::{Workers, on_worker, threads};
+use lddgan_kernels::conv::{Algorithm, ConvLayer};
+use lddgan_kernels::layout::Block;
+use lddgan_kernels::workers::{Workers, on_worker, threads};
 
 /// A graph that was compiled for this machine.
 #[derive(Debug)]

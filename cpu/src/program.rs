@@ -10,13 +10,13 @@ use lddgan::graph::styles::Styles;
 use lddgan::graph::{Graph, Node, NodeId, Op, SharedConstants, fold};
 use lddgan::layers::{Conv2d, ConvGeometry, Linear};
 
-use crate::conv::{Algorithm, ConvLayer};
 use crate::error::{Error, Result};
 use crate::kernels::{
     AddPerChannel, Affine, Attention, Concat, Conv, DepthToSpace, Fir, InverseHaar, Kernel, MinibatchStddev, Multiply,
     Norm, PixelNorm, Pool, Quantize, SumPixels, UpsampleNearest, WeightedSum, codebook_blocks, pack_codebook,
 };
-use crate::layout::{Block, Shape};
+use lddgan_kernels::conv::{Algorithm, ConvLayer};
+use lddgan_kernels::layout::{Block, Shape};
 
 /// Index into [`Program::values`].
 pub type ValueId = usize;
@@ -153,7 +153,7 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn shape(&self, id: NodeId) -> Result<Shape> {
-        Shape::new(&self.graph.nodes[id].shape)
+        Ok(Shape::new(&self.graph.nodes[id].shape)?)
     }
 
     fn value(&mut self, size: usize) -> ValueId {

@@ -6,10 +6,10 @@ use bytemuck::Zeroable;
 use pulp::{Simd, WithSimd};
 
 use super::Kernel;
-use crate::layout::{BLOCK, Block, Shape};
-use crate::product::Product;
-use crate::simd::{dispatch, exp, of, of_mut};
-use crate::workers::{Parts, Workers, share};
+use lddgan_kernels::layout::{BLOCK, Block, Shape};
+use lddgan_kernels::product::Product;
+use lddgan_kernels::simd::{dispatch, exp, of, of_mut};
+use lddgan_kernels::workers::{Parts, Workers, share};
 
 /// softmax(qᵀk / sqrt(C)) v. Reads q, k and v.
 #[derive(Debug, Clone, Copy)]

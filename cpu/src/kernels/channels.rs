@@ -3,8 +3,8 @@
 use bytemuck::Zeroable;
 
 use super::Kernel;
-use crate::layout::{BLOCK, Block, Shape};
-use crate::workers::Workers;
+use lddgan_kernels::layout::{BLOCK, Block, Shape};
+use lddgan_kernels::workers::Workers;
 
 /// Two images' channels, those of one behind those of the other.
 #[derive(Debug, Clone, Copy)]

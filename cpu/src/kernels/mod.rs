@@ -14,9 +14,9 @@ pub use pointwise::{AddPerChannel, Multiply, WeightedSum};
 pub use quantize::{Quantize, codebook_blocks, pack_codebook};
 pub use resample::{DepthToSpace, Fir, InverseHaar, Pool, UpsampleNearest};
 
-use crate::conv::{Algorithm, ConvLayer, Epilogue, Task};
-use crate::layout::Block;
-use crate::workers::{Parts, Workers};
+use lddgan_kernels::conv::{Algorithm, ConvLayer, Epilogue, Task};
+use lddgan_kernels::layout::Block;
+use lddgan_kernels::workers::{Parts, Workers};
 
 /// An operation of known sizes.
 pub trait Kernel: std::fmt::Debug + Send + Sync {

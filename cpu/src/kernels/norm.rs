@@ -6,9 +6,9 @@ use lddgan::layers::GROUP_NORM_EPS;
 use pulp::{Simd, WithSimd};
 
 use super::Kernel;
-use crate::layout::{BLOCK, Block, Shape};
-use crate::simd::{activate, dispatch, of, of_mut, vectors};
-use crate::workers::{Parts, Workers};
+use lddgan_kernels::layout::{BLOCK, Block, Shape};
+use lddgan_kernels::simd::{activate, dispatch, of, of_mut, vectors};
+use lddgan_kernels::workers::{Parts, Workers};
 
 /// Group norm, then a factor and a term for each channel, then the activation. Reads images and vectors with factors
 /// and terms.
@@ -50,7 +50,7 @@ impl Kernel for Norm {
         let (arch, x, vectors) = (workers.arch, reads[0], reads[1]);
         let (planes, pixels) = (self.shape.blocks() * self.shape.batch, self.shape.pixels());
         let parts = Workers::parts(x.len() as u64 * BLOCK_FLOPS, planes);
-        let planes_of = |i: usize| crate::workers::share(planes, parts, i);
+        let planes_of = |i: usize| lddgan_kernels::workers::share(planes, parts, i);
         // Mean and sum of squared differences of each plane's channels; then what they are multiplied with and what is
         // added.
         let mut moments = vec![[Block::zeroed(); 2]; planes];

@@ -6,9 +6,9 @@ use lddgan::Activation;
 use pulp::{Simd, WithSimd};
 
 use super::Kernel;
-use crate::layout::{Block, Shape};
-use crate::simd::{activate, dispatch, of, of_mut};
-use crate::workers::{Parts, Workers, share};
+use lddgan_kernels::layout::{Block, Shape};
+use lddgan_kernels::simd::{activate, dispatch, of, of_mut};
+use lddgan_kernels::workers::{Parts, Workers, share};
 
 /// Operations that a block of numbers counts as, most of which are waiting for memory.
 const BLOCK_FLOPS: u64 = 256;

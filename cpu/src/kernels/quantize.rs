@@ -3,9 +3,9 @@
 use bytemuck::Zeroable;
 
 use super::Kernel;
-use crate::layout::{BLOCK, Block, Shape, pack_weights, packed_weights};
-use crate::product::Product;
-use crate::workers::{Parts, Workers, share};
+use lddgan_kernels::layout::{BLOCK, Block, Shape, pack_weights, packed_weights};
+use lddgan_kernels::product::Product;
+use lddgan_kernels::workers::{Parts, Workers, share};
 
 /// Replaces each pixel by the nearest code. Reads images and what [`pack_codebook`] gives.
 #[derive(Debug, Clone, Copy)]

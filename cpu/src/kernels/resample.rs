@@ -5,9 +5,9 @@ use lddgan::FirMode;
 use pulp::{Simd, WithSimd};
 
 use super::Kernel;
-use crate::layout::{BLOCK, Block, Shape};
-use crate::simd::{dispatch, of, of_mut};
-use crate::workers::{Parts, Workers, share};
+use lddgan_kernels::layout::{BLOCK, Block, Shape};
+use lddgan_kernels::simd::{dispatch, of, of_mut};
+use lddgan_kernels::workers::{Parts, Workers, share};
 
 /// Operations that a block counts as.
 const BLOCK_FLOPS: u64 = 256;

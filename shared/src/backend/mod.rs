@@ -9,24 +9,10 @@ use candle_core::Tensor;
 
 pub use candle::{CandleBackend, nearest_codes};
 
+pub use lddgan_kernels::{Activation, LEAKY_SLOPE};
+
 use crate::error::Result;
 use crate::layers::{Conv2d, GroupNorm, Linear};
-
-/// A pointwise function applied to the result of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// x itself.
-    Identity,
-    /// x * sigmoid(x)
-    Silu,
-    /// tanh(x)
-    Tanh,
-    /// max(x, 0.2 x)
-    LeakyRelu,
-}
-
-/// The factor of negative numbers in [`Activation::LeakyRelu`].
-pub const LEAKY_SLOPE: f64 = 0.2;
 
 /// What is added to a mean of squares before its root is taken or divided by, in [`Backend::pixel_norm`] and
 /// [`Backend::minibatch_stddev`].

@@ -1,7 +1,11 @@
-//! Convolution by im2col and matrix multiplication, as three operations that are each other's derivatives.
+//! Convolution by im2col and matrix multiplication, as three operations that are each other's derivatives. In training, 3x3
+//! convolutions on the CPU are those of [`lddgan_kernels`]; without gradients they are not, so that networks computed by
+//! Candle can be the reference of executors with the same kernels.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
 use gemm::Parallelism;
+#[cfg(not(target_family = "wasm"))]
+use lddgan_kernels::conv::training::Convolution;
 use rayon::prelude::*;
 
 #[cfg(feature = "cuda")]
@@ -33,7 +37,8 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, geometry: ConvGeometry) -> Result<Ten
         let padded = stock::pad(x, geometry.pad_before, geometry.pad_after)?;
         return conv2d(&padded, weight, ConvGeometry { pad_before: 0, pad_after: 0, ..geometry });
     }
-    apply(Pass::Forward, x, weight, geometry, (h, w))
+    let training = x.track_op() || weight.track_op();
+    apply(Conv { pass: Pass::Forward, geometry, image: (h, w), training }, x, weight)
 }
 
 /// A convolution whose kernel covers the image is one matrix product for all samples.
@@ -43,8 +48,8 @@ fn over_whole_image(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     y.reshape((x.dim(0)?, outputs, 1, 1))
 }
 
-fn apply(pass: Pass, a: &Tensor, b: &Tensor, geometry: ConvGeometry, image: (usize, usize)) -> Result<Tensor> {
-    a.contiguous()?.apply_op2(&b.contiguous()?, Conv { pass, geometry, image })
+fn apply(conv: Conv, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    a.contiguous()?.apply_op2(&b.contiguous()?, conv)
 }
 
 /// What is computed from which two arguments.
@@ -63,6 +68,8 @@ struct Conv {
     geometry: ConvGeometry,
     /// Height and width of x, which y's size does not determine.
     image: (usize, usize),
+    /// Whether a gradient is wanted, or this is one.
+    training: bool,
 }
 
 impl CustomOp2 for Conv {
@@ -73,6 +80,8 @@ impl CustomOp2 for Conv {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         match s1 {
             CpuStorage::F64(_) => self.compute::<f64>(slice(s1, l1)?, l1, slice(s2, l2)?, l2),
+            #[cfg(not(target_family = "wasm"))]
+            _ if self.has_training_kernel(l1, l2) => self.compute_training(slice(s1, l1)?, l1, slice(s2, l2)?, l2),
             _ => self.compute::<f32>(slice(s1, l1)?, l1, slice(s2, l2)?, l2),
         }
     }
@@ -105,7 +114,8 @@ impl CustomOp2 for Conv {
     fn bwd(&self, a: &Tensor, b: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         use Pass::*;
         let pass = |tracked: &Tensor, pass, x: &Tensor, y: &Tensor| {
-            let compute = || apply(pass, x, y, self.geometry, self.image);
+            let (geometry, image) = (self.geometry, self.image);
+            let compute = || apply(Conv { pass, geometry, image, training: true }, x, y);
             tracked.track_op().then(compute).transpose()
         };
         match self.pass {
@@ -118,6 +128,29 @@ impl CustomOp2 for Conv {
 
 /// Samples are summed in this many fixed portions, so that a gradient does not depend on the number of threads.
 const PORTIONS: usize = 4;
+
+/// Channels below which the kernels of training, which compute sixteen at a time, waste too much.
+#[cfg(not(target_family = "wasm"))]
+const MIN_CHANNELS: usize = 16;
+
+#[cfg(not(target_family = "wasm"))]
+impl Conv {
+    fn has_training_kernel(&self, a: &Layout, b: &Layout) -> bool {
+        let channels = self.problem(a, b).map(|sizes| sizes.channels.min(sizes.outputs));
+        self.training && self.geometry == ConvGeometry::same(3) && channels.is_ok_and(|least| least >= MIN_CHANNELS)
+    }
+
+    fn compute_training(&self, a: &[f32], la: &Layout, b: &[f32], lb: &Layout) -> Result<(CpuStorage, Shape)> {
+        let Sizes { batch, channels: inputs, outputs, h: height, w: width, .. } = self.problem(la, lb)?;
+        let convolution = Convolution { batch, inputs, outputs, height, width };
+        let (values, shape) = match self.pass {
+            Pass::Forward => (convolution.forward(a, b), (batch, outputs, height, width)),
+            Pass::InputGrad => (convolution.input_gradient(a, b), (batch, inputs, height, width)),
+            Pass::WeightGrad => (convolution.weight_gradient(a, b), (outputs, inputs, 3, 3)),
+        };
+        Ok((CpuStorage::F32(values), shape.into()))
+    }
+}
 
 impl Conv {
     fn compute<T: WithDType>(&self, a: &[T], la: &Layout, b: &[T], lb: &Layout) -> Result<(CpuStorage, Shape)> {

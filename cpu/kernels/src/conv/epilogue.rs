@@ -1,6 +1,6 @@
 //! What follows a convolution: y = activation(scale * (sum + bias) + residual factor * residual).
 
-use lddgan::Activation;
+use crate::Activation;
 use pulp::Simd;
 
 use crate::layout::{Block, Shape};
@@ -11,9 +11,11 @@ use crate::simd::{activate, of, of_mut};
 pub struct Epilogue<'a> {
     /// A block for each block of channels, or for each of them and each sample.
     pub bias: &'a [Block],
+    /// What the sum is multiplied by, after the bias was added.
     pub scale: f32,
     /// Shaped as y.
     pub residual: Option<(f32, &'a [Block])>,
+    /// Comes last.
     pub activation: Activation,
 }
 

@@ -13,7 +13,9 @@ use crate::simd::dispatch;
 pub struct Product<'a> {
     /// (k blocks, rows): `stride` blocks from one block of channels to the next.
     pub pixels: &'a [Block],
+    /// See `pixels`.
     pub stride: usize,
+    /// How many pixels.
     pub rows: usize,
     /// Blocks of channels that are summed over.
     pub depth: usize,

@@ -2,12 +2,16 @@
 
 mod direct;
 mod epilogue;
+#[cfg(not(target_family = "wasm"))]
+pub mod training;
+#[cfg(not(target_family = "wasm"))]
+mod weight_gradient;
 mod winograd;
 
 use std::ops::Range;
 
+use crate::ConvGeometry;
 pub use epilogue::Epilogue;
-use lddgan::layers::ConvGeometry;
 use winograd::{F2, F4};
 
 use crate::layout::{BLOCK, Block, Shape, pack_weights, packed_weights};
@@ -46,14 +50,19 @@ impl Algorithm {
         self == Self::Direct || (layer.geometry.kernel, layer.geometry.stride) == (3, 1)
     }
 
-    /// The one that should be fastest.
+    /// The one that should be fastest with weights that are packed once.
     pub fn estimated(layer: &ConvLayer) -> Self {
-        let fitting = Self::ALL.into_iter().filter(|algorithm| algorithm.fits(layer));
-        fitting.min_by(|a, b| a.cost(layer).total_cmp(&b.cost(layer))).unwrap_or(Self::Direct)
+        // Every weight is read once, which takes as long as multiplying it with this many pixels.
+        Self::cheapest(layer, 6.0)
     }
 
-    /// Multiply-adds of blocks that take as long as a layer.
-    fn cost(self, layer: &ConvLayer) -> f64 {
+    fn cheapest(layer: &ConvLayer, reading: f64) -> Self {
+        let fitting = Self::ALL.into_iter().filter(|algorithm| algorithm.fits(layer));
+        fitting.min_by(|a, b| a.cost(layer, reading).total_cmp(&b.cost(layer, reading))).unwrap_or(Self::Direct)
+    }
+
+    /// Multiply-adds of blocks that take as long as a layer, if reading a weight takes as long as so many of them.
+    fn cost(self, layer: &ConvLayer, reading: f64) -> f64 {
         let ConvLayer { x, y, geometry, .. } = layer;
         let product = (x.blocks() * BLOCK * y.blocks()) as f64;
         let tiles = |size: usize| (y.batch * y.height.div_ceil(size) * y.width.div_ceil(size)) as f64;
@@ -62,22 +71,20 @@ impl Algorithm {
             Self::Winograd2 => (tiles(2), 16.0, 64 * x.blocks() + 48 * y.blocks()),
             Self::Winograd4 => (tiles(4), 36.0, 200 * x.blocks() + 180 * y.blocks()),
         };
-        // Every weight is read once, which takes as long as multiplying it with this many pixels.
-        const READING: f64 = 6.0;
-        factors * product * (rows + READING) + rows * moves as f64
+        factors * product * (rows + reading) + rows * moves as f64
     }
 
     /// Weights (out, in, kernel, kernel) as this algorithm needs them.
-    pub(crate) fn pack(self, weights: &[f32], outputs: usize, inputs: usize, geometry: ConvGeometry) -> Vec<Block> {
+    pub fn pack(self, weights: &[f32], outputs: usize, inputs: usize, geometry: ConvGeometry) -> Vec<Block> {
         match self {
             Self::Direct => pack_weights(weights, outputs, inputs, geometry.kernel.pow(2)),
-            Self::Winograd2 => winograd::pack::<F2, 2, 4>(weights, outputs, inputs),
-            Self::Winograd4 => winograd::pack::<F4, 4, 6>(weights, outputs, inputs),
+            Self::Winograd2 => winograd::pack(F2, weights, outputs, inputs),
+            Self::Winograd4 => winograd::pack(F4, weights, outputs, inputs),
         }
     }
 
     /// The blocks of [`Self::pack`].
-    pub(crate) fn packed(self, outputs: usize, inputs: usize, geometry: ConvGeometry) -> usize {
+    pub fn packed(self, outputs: usize, inputs: usize, geometry: ConvGeometry) -> usize {
         let taps = match self {
             Self::Direct => geometry.kernel.pow(2),
             Self::Winograd2 => 16,
@@ -87,7 +94,7 @@ impl Algorithm {
     }
 
     /// Blocks of memory that a thread needs for a layer.
-    pub(crate) fn memory(self, layer: &ConvLayer) -> usize {
+    pub fn memory(self, layer: &ConvLayer) -> usize {
         match self {
             Self::Direct => direct::memory(layer),
             Self::Winograd2 => winograd::memory::<2, 4>(layer),
@@ -96,7 +103,7 @@ impl Algorithm {
     }
 
     /// Computes a layer with weights of [`Self::pack`].
-    pub(crate) fn compute(self, task: Task, workers: &mut Workers) {
+    pub fn compute(self, task: Task, workers: &mut Workers) {
         assert_eq!(task.x.len(), task.layer.x.size(), "{:?}", task.layer);
         match self {
             Self::Direct => direct::compute(task, workers),
@@ -108,12 +115,16 @@ impl Algorithm {
 
 /// A convolution to compute.
 #[derive(Clone, Copy)]
-pub(crate) struct Task<'a> {
+pub struct Task<'a> {
+    /// Its sizes.
     pub layer: &'a ConvLayer,
+    /// The images.
     pub x: &'a [Block],
     /// As the algorithm needs them.
     pub weights: &'a [Block],
+    /// What follows the sums.
     pub epilogue: &'a Epilogue<'a>,
+    /// Gets the result.
     pub y: Parts<'a>,
 }
 

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use bytemuck::Zeroable;
-use pulp::{Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 
 use super::{ConvLayer, Division, Task};
 use crate::layout::{BLOCK, Block, pack_weights};
@@ -21,8 +21,32 @@ pub trait Transform<const MADE: usize, const SEEN: usize>: Copy + Sync {
     fn pixels<S: Simd>(self, simd: S, x: [S::f32s; SEEN]) -> [S::f32s; SEEN];
     /// Aᵀ x
     fn results<S: Simd>(self, simd: S, x: [S::f32s; SEEN]) -> [S::f32s; MADE];
+    /// A y, the adjoint of [`Self::results`]
+    fn gradients<S: Simd>(self, simd: S, y: [S::f32s; MADE]) -> [S::f32s; SEEN];
     /// G
-    const WEIGHTS: [[f64; 3]; SEEN];
+    const WEIGHTS: [[f32; 3]; SEEN];
+
+    /// G g
+    #[inline(always)]
+    fn weights<S: Simd>(self, simd: S, g: [S::f32s; 3]) -> [S::f32s; SEEN] {
+        let times = |row: [f32; 3]| {
+            let [a, b, c] = row.map(|factor| simd.splat_f32s(factor));
+            simd.mul_add_e_f32s(c, g[2], simd.mul_add_e_f32s(b, g[1], simd.mul_f32s(a, g[0])))
+        };
+        Self::WEIGHTS.map(times)
+    }
+
+    /// Gᵀ w, the adjoint of [`Self::weights`]
+    #[inline(always)]
+    fn weight_gradients<S: Simd>(self, simd: S, w: [S::f32s; SEEN]) -> [S::f32s; 3] {
+        let mut sums = [simd.splat_f32s(0.0); 3];
+        for i in 0..SEEN {
+            for j in 0..3 {
+                sums[j] = simd.mul_add_e_f32s(simd.splat_f32s(Self::WEIGHTS[i][j]), w[i], sums[j]);
+            }
+        }
+        sums
+    }
 }
 
 /// F(2, 3), from the points 0, 1 and -1.
@@ -40,7 +64,12 @@ impl Transform<2, 4> for F2 {
         [s.add_f32s(a, s.add_f32s(b, c)), s.sub_f32s(s.sub_f32s(b, c), d)]
     }
 
-    const WEIGHTS: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+    #[inline(always)]
+    fn gradients<S: Simd>(self, s: S, [a, b]: [S::f32s; 2]) -> [S::f32s; 4] {
+        [a, s.add_f32s(a, b), s.sub_f32s(a, b), s.neg_f32s(b)]
+    }
+
+    const WEIGHTS: [[f32; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
 }
 
 /// F(4, 3), from the points 0, 1, -1, 2 and -2.
@@ -76,7 +105,15 @@ impl Transform<4, 6> for F4 {
         ]
     }
 
-    const WEIGHTS: [[f64; 3]; 6] = [
+    #[inline(always)]
+    fn gradients<S: Simd>(self, s: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; 6] {
+        let [two, four, eight] = [2.0, 4.0, 8.0].map(|value| s.splat_f32s(value));
+        let (even, odd) = (s.add_f32s(a, c), s.add_f32s(b, d));
+        let (wide, far) = (s.mul_add_e_f32s(c, four, a), s.mul_add_e_f32s(d, eight, s.mul_f32s(b, two)));
+        [a, s.add_f32s(even, odd), s.sub_f32s(even, odd), s.add_f32s(wide, far), s.sub_f32s(wide, far), d]
+    }
+
+    const WEIGHTS: [[f32; 3]; 6] = [
         [1.0 / 4.0, 0.0, 0.0],
         [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
         [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
@@ -88,19 +125,55 @@ impl Transform<4, 6> for F4 {
 
 /// G g Gᵀ of each kernel g, (out, in, 3, 3), as panels for each place of a tile.
 pub fn pack<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize>(
+    transform: T,
     weights: &[f32],
     outputs: usize,
     inputs: usize,
 ) -> Vec<Block> {
-    let place = |row: &[f64; 3], column: &[f64; 3]| {
-        let transformed = |kernel: &[f32; 9]| {
-            let product = |i: usize| row[i / 3] * f64::from(kernel[i]) * column[i % 3];
-            (0..9).map(product).sum::<f64>() as f32
-        };
-        let place: Vec<f32> = weights.as_chunks().0.iter().map(transformed).collect();
-        pack_weights(&place, outputs, inputs, 1)
-    };
-    T::WEIGHTS.iter().flat_map(|row| T::WEIGHTS.iter().flat_map(|column| place(row, column))).collect()
+    let kernels = pack_weights(weights, outputs, inputs, 9);
+    let mut out = vec![Block::zeroed(); kernels.len() / 9 * SEEN * SEEN];
+    let rows = inputs.next_multiple_of(BLOCK);
+    dispatch(Arch::new(), Kernels { transform, kernels: &kernels, rows, out: &mut out });
+    out
+}
+
+/// Transforms kernels, which are rows by tap and input for each panel, as (places of a tile, panels, inputs).
+struct Kernels<'a, T, const MADE: usize, const SEEN: usize> {
+    transform: T,
+    kernels: &'a [Block],
+    /// Inputs, in whole blocks.
+    rows: usize,
+    out: &'a mut [Block],
+}
+
+impl<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize> WithSimd for Kernels<'_, T, MADE, SEEN> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { transform, kernels, rows, out } = self;
+        let stride = kernels.len() / 9;
+        for (panel, kernels) in kernels.chunks_exact((9 * rows).max(1)).enumerate() {
+            for row in 0..rows {
+                for v in 0..vectors::<S>() {
+                    let mut half = [[simd.splat_f32s(0.0); 3]; SEEN];
+                    for column in 0..3 {
+                        let kernel = std::array::from_fn(|i| of::<S>(&kernels[(3 * i + column) * rows + row])[v]);
+                        let made = transform.weights(simd, kernel);
+                        for i in 0..SEEN {
+                            half[i][column] = made[i];
+                        }
+                    }
+                    for i in 0..SEEN {
+                        let made = transform.weights(simd, half[i]);
+                        for j in 0..SEEN {
+                            of_mut::<S>(&mut out[(i * SEEN + j) * stride + panel * rows + row])[v] = made[j];
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Blocks that transformed tiles should take at most, so that they stay in the cache.
@@ -117,7 +190,7 @@ pub fn memory<const MADE: usize, const SEEN: usize>(layer: &ConvLayer) -> usize 
 }
 
 /// Tiles of the batch, and tiles of a column and of a row of one image.
-fn tiles<const MADE: usize>(layer: &ConvLayer) -> (usize, usize, usize) {
+pub fn tiles<const MADE: usize>(layer: &ConvLayer) -> (usize, usize, usize) {
     let (rows, columns) = (layer.y.height.div_ceil(MADE), layer.y.width.div_ceil(MADE));
     (layer.y.batch * rows * columns, rows, columns)
 }
@@ -135,7 +208,7 @@ pub fn compute<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize>(
     workers.run(division.parts(), |i, memory| {
         let (tiles, range) = division.part(i);
         let (pixels, sums) = memory.split_at_mut(SEEN * SEEN * depth * tiles.len());
-        dispatch(arch, Pixels { transform, task: &task, tiles: tiles.clone(), out: pixels });
+        dispatch(arch, Pixels { transform, layer, x: task.x, tiles: tiles.clone(), out: pixels });
         for (place, pixels) in pixels.chunks_exact(depth * tiles.len()).enumerate() {
             let weights = &task.weights[(place * panels + range.start) * depth * BLOCK..];
             let weights = &weights[..range.len() * depth * BLOCK];
@@ -147,17 +220,18 @@ pub fn compute<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize>(
 }
 
 /// Where a tile lies: the sample, the first row and the first column of its results.
-fn corner<const MADE: usize>(layer: &ConvLayer, tile: usize) -> (usize, usize, usize) {
+pub fn corner<const MADE: usize>(layer: &ConvLayer, tile: usize) -> (usize, usize, usize) {
     let (_, rows, columns) = tiles::<MADE>(layer);
     (tile / (rows * columns), tile / columns % rows * MADE, tile % columns * MADE)
 }
 
 /// Transforms the pixels that some tiles see, as (places of a tile, blocks of channels, tiles).
-struct Pixels<'a, T, const MADE: usize, const SEEN: usize> {
-    transform: T,
-    task: &'a Task<'a>,
-    tiles: Range<usize>,
-    out: &'a mut [Block],
+pub struct Pixels<'a, T, const MADE: usize, const SEEN: usize> {
+    pub transform: T,
+    pub layer: &'a ConvLayer,
+    pub x: &'a [Block],
+    pub tiles: Range<usize>,
+    pub out: &'a mut [Block],
 }
 
 impl<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize> WithSimd for Pixels<'_, T, MADE, SEEN> {
@@ -165,7 +239,7 @@ impl<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize> WithSimd fo
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let layer = self.task.layer;
+        let layer = self.layer;
         let (x, zero) = (layer.x, simd.splat_f32s(0.0));
         let (stride, count) = (x.blocks() * self.tiles.len(), self.tiles.len());
         let outside = Block::zeroed();
@@ -181,7 +255,7 @@ impl<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize> WithSimd fo
                 (rows[i], columns[i]) = (pixel(i, row, x.height), pixel(i, column, x.width));
             }
             for block in 0..x.blocks() {
-                let image = &self.task.x[block * x.plane() + n * x.pixels()..][..x.pixels()];
+                let image = &self.x[block * x.plane() + n * x.pixels()..][..x.pixels()];
                 let out = &mut self.out[block * count + t..];
                 for v in 0..vectors::<S>() {
                     let mut seen = [[zero; SEEN]; SEEN];

@@ -12,7 +12,7 @@ use crate::layout::Block;
 const SHARE: u64 = 2_000_000;
 
 /// Threads, each with memory of its own. WebAssembly has one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Workers {
     /// The instructions that they use.
     pub arch: Arch,
@@ -23,6 +23,14 @@ impl Workers {
     /// As many as there are cores, with so many blocks each.
     pub fn new(arch: Arch, blocks: usize) -> Self {
         Self { arch, memory: vec![vec![Block::zeroed(); blocks]; threads()] }
+    }
+
+    /// Gives each so many blocks at least.
+    pub fn grow(&mut self, blocks: usize) {
+        self.memory.resize(threads(), Vec::new());
+        for memory in self.memory.iter_mut().filter(|memory| memory.len() < blocks) {
+            memory.resize(blocks, Block::zeroed());
+        }
     }
 
     /// Bytes of the memory of all.
@@ -93,6 +101,7 @@ unsafe impl Send for Parts<'_> {}
 unsafe impl Sync for Parts<'_> {}
 
 impl<'a> Parts<'a> {
+    /// All of this memory.
     pub fn new(memory: &'a mut [Block]) -> Self {
         Self { start: memory.as_mut_ptr(), len: memory.len(), memory: PhantomData }
     }

@@ -4,8 +4,6 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::error::{Error, Result};
-
 /// Channels that lie together: a register of AVX-512, two of AVX2, four of NEON and WebAssembly.
 pub const BLOCK: usize = 16;
 
@@ -13,6 +11,11 @@ pub const BLOCK: usize = 16;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct Block(pub [f32; BLOCK]);
+
+/// A shape that has no layout here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a value of shape {0:?} is neither image nor vector")]
+pub struct NotAnImage(Vec<usize>);
 
 /// The shape of images (N, C, H, W); vectors (N, C) have one pixel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,11 +32,11 @@ pub struct Shape {
 
 impl Shape {
     /// Of (N, C) or (N, C, H, W).
-    pub fn new(dims: &[usize]) -> Result<Self> {
+    pub fn new(dims: &[usize]) -> Result<Self, NotAnImage> {
         match *dims {
             [batch, channels] => Ok(Self { batch, channels, height: 1, width: 1 }),
             [batch, channels, height, width] => Ok(Self { batch, channels, height, width }),
-            _ => Err(Error::Graph(format!("a value of shape {dims:?} is neither image nor vector"))),
+            _ => Err(NotAnImage(dims.to_vec())),
         }
     }
 
@@ -63,7 +66,7 @@ impl Shape {
     }
 
     /// From (N, C, H, W) to blocks; `values` has as many as [`Self::elements`].
-    pub(crate) fn pack(&self, values: &[f32]) -> Vec<Block> {
+    pub fn pack(&self, values: &[f32]) -> Vec<Block> {
         let mut packed = vec![Block::zeroed(); self.size()];
         for (i, plane) in values.chunks_exact(self.pixels().max(1)).enumerate() {
             let (n, c) = (i / self.channels, i % self.channels);
@@ -76,7 +79,7 @@ impl Shape {
     }
 
     /// From blocks to (N, C, H, W).
-    pub(crate) fn unpack(&self, packed: &[Block]) -> Vec<f32> {
+    pub fn unpack(&self, packed: &[Block]) -> Vec<f32> {
         let mut values = vec![0.0; self.elements()];
         for (i, plane) in packed.chunks_exact(self.pixels().max(1)).enumerate() {
             let (block, n) = (i / self.batch, i % self.batch);

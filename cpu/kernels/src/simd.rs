@@ -1,6 +1,6 @@
 //! Vectors within blocks, and functions of them.
 
-use lddgan::Activation;
+use crate::Activation;
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::layout::{BLOCK, Block};
