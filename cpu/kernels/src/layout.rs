@@ -104,12 +104,17 @@ pub fn packed_weights(outputs: usize, inputs: usize, taps: usize) -> usize {
 /// From (out, in, taps) to panels, one for each block of outputs: for each tap and input, padded to whole blocks, the
 /// weights of the block's outputs.
 pub fn pack_weights(weights: &[f32], outputs: usize, inputs: usize, taps: usize) -> Vec<Block> {
-    let rows = taps * inputs.next_multiple_of(BLOCK);
+    let rows = inputs.next_multiple_of(BLOCK);
     let mut packed = vec![Block::zeroed(); packed_weights(outputs, inputs, taps)];
-    for (i, value) in weights.iter().enumerate() {
-        let (output, input, tap) = (i / (inputs * taps), i / taps % inputs, i % taps);
-        let row = output / BLOCK * rows + tap * inputs.next_multiple_of(BLOCK) + input;
-        packed[row].0[output % BLOCK] = *value;
+    let panels = packed.chunks_exact_mut((taps * rows).max(1));
+    for (panel, weights) in panels.zip(weights.chunks((BLOCK * inputs * taps).max(1))) {
+        for input in 0..inputs {
+            for (lane, weights) in weights.chunks_exact(inputs * taps).enumerate() {
+                for (tap, weight) in weights[input * taps..][..taps].iter().enumerate() {
+                    panel[tap * rows + input].0[lane] = *weight;
+                }
+            }
+        }
     }
     packed
 }

@@ -222,7 +222,10 @@ impl<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize> WithSimd fo
                 for v in 0..vectors::<S>() {
                     let mut half = [[simd.splat_f32s(0.0); SEEN]; 3];
                     for j in 0..SEEN {
-                        let column = std::array::from_fn(|i| of::<S>(&sums[(i * SEEN + j) * stride])[v]);
+                        let mut column = [simd.splat_f32s(0.0); SEEN];
+                        for i in 0..SEEN {
+                            column[i] = of::<S>(&sums[(i * SEEN + j) * stride])[v];
+                        }
                         let made = transform.weight_gradients(simd, column);
                         for i in 0..3 {
                             half[i][j] = made[i];

@@ -29,11 +29,14 @@ pub trait Transform<const MADE: usize, const SEEN: usize>: Copy + Sync {
     /// G g
     #[inline(always)]
     fn weights<S: Simd>(self, simd: S, g: [S::f32s; 3]) -> [S::f32s; SEEN] {
-        let times = |row: [f32; 3]| {
-            let [a, b, c] = row.map(|factor| simd.splat_f32s(factor));
-            simd.mul_add_e_f32s(c, g[2], simd.mul_add_e_f32s(b, g[1], simd.mul_f32s(a, g[0])))
-        };
-        Self::WEIGHTS.map(times)
+        // Closures would not be compiled for these vectors.
+        let mut made = [simd.splat_f32s(0.0); SEEN];
+        for i in 0..SEEN {
+            for j in 0..3 {
+                made[i] = simd.mul_add_e_f32s(simd.splat_f32s(Self::WEIGHTS[i][j]), g[j], made[i]);
+            }
+        }
+        made
     }
 
     /// Gᵀ w, the adjoint of [`Self::weights`]
@@ -158,7 +161,10 @@ impl<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize> WithSimd fo
                 for v in 0..vectors::<S>() {
                     let mut half = [[simd.splat_f32s(0.0); 3]; SEEN];
                     for column in 0..3 {
-                        let kernel = std::array::from_fn(|i| of::<S>(&kernels[(3 * i + column) * rows + row])[v]);
+                        let mut kernel = [simd.splat_f32s(0.0); 3];
+                        for i in 0..3 {
+                            kernel[i] = of::<S>(&kernels[(3 * i + column) * rows + row])[v];
+                        }
                         let made = transform.weights(simd, kernel);
                         for i in 0..SEEN {
                             half[i][column] = made[i];
