@@ -45,7 +45,8 @@ const CHECKS: [Step; 5] = [
         cargo(&format!("clippy --release --workspace --all-targets {WITH_MPI} -- -D warnings"))
     }),
     (Part::Lints, "lints, wasm32", || {
-        let packages = ["lddgan", "lddgan-cpu", "lddgan-webgpu", "lddgan-web"].map(|name| format!("--package {name}"));
+        let crates = ["lddgan", "lddgan-cpu", "lddgan-kernels", "lddgan-webgpu", "lddgan-web"];
+        let packages = crates.map(|name| format!("--package {name}"));
         let packages = format!("{} --features lddgan-web/bench", packages.join(" "));
         cargo(&format!("clippy --release --target {WASM_TARGET} {packages} -- -D warnings"))
     }),

@@ -84,6 +84,13 @@ pub fn dispatch<Op: WithSimd>(arch: Arch, op: Op) -> Op::Output {
     arch.dispatch(op)
 }
 
+/// Calls a function compiled for the widest vectors of this machine. What it calls must be inlined, closures too; no
+/// result depends on the machine, as long as sums are in lanes of a fixed number.
+#[inline(always)]
+pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
+    dispatch(Arch::new(), f)
+}
+
 /// The instruction sets that this machine has vectors of, the widest first, and numbers one by one, which is the last.
 pub fn instruction_sets() -> Vec<Arch> {
     let mut sets = Vec::new();

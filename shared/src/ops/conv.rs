@@ -69,6 +69,7 @@ struct Conv {
     /// Height and width of x, which y's size does not determine.
     image: (usize, usize),
     /// Whether a gradient is wanted, or this is one.
+    #[cfg_attr(target_family = "wasm", expect(dead_code, reason = "what runs in browsers does not train"))]
     training: bool,
 }
 

@@ -16,6 +16,7 @@ impl Float for f64 {
 impl Float for f32 {
     /// Relative error below 3e-7 between -87 and 88, outside of which it stays at the last values. Range reduction to
     /// 2^n e^r, then the Taylor polynomial of e^r for |r| <= ln 2 / 2.
+    #[inline(always)]
     fn exp(self) -> Self {
         /// Adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits.
         const ROUND: f32 = 12_582_912.0;
@@ -33,25 +34,63 @@ impl Float for f32 {
 }
 
 /// 1 / (1 + exp(-x))
+#[inline(always)]
 pub fn sigmoid<T: Float>(x: T) -> T {
     T::one() / (T::one() + (T::zero() - x).exp())
 }
 
-/// Sum in eight lanes, which the compiler turns into vector instructions.
-pub fn sum<T: Float>(x: &[T], f: impl Fn(T) -> T) -> T {
-    const LANES: usize = 8;
-    let mut lanes = [T::zero(); LANES];
-    let chunks = x.chunks_exact(LANES);
-    let rest = chunks.remainder().iter().fold(T::zero(), |sum, &x| sum + f(x));
-    for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane += f(x));
+/// Lanes of sums, which the compiler turns into vector instructions.
+const LANES: usize = 16;
+
+/// The largest number of some, in lanes.
+#[inline(always)]
+pub fn largest<T: Float>(x: &[T]) -> T {
+    let larger = |a: T, b: T| if b > a { b } else { a };
+    let mut lanes = [x[0]; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for x in chunks {
+        for i in 0..LANES {
+            lanes[i] = larger(lanes[i], x[i]);
+        }
     }
+    lanes.iter().chain(rest).fold(x[0], |largest, &x| larger(largest, x))
+}
+
+/// The sum of f(x), in lanes.
+#[inline(always)]
+pub fn sum<T: Float>(x: &[T], f: impl Fn(T) -> T) -> T {
+    sum_of_pairs(x, x, |x, _| f(x))
+}
+
+/// The sum of f(x, y) over pairs, in lanes.
+#[inline(always)]
+pub fn sum_of_pairs<T: Float>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
+    let mut lanes = [T::zero(); LANES];
+    let (xs, ys) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in xs.0.iter().zip(ys.0) {
+        for i in 0..LANES {
+            lanes[i] += f(x[i], y[i]);
+        }
+    }
+    let rest = xs.1.iter().zip(ys.1).fold(T::zero(), |sum, (&x, &y)| sum + f(x, y));
     lanes.iter().fold(rest, |sum, &lane| sum + lane)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lanes_and_the_rest_count() {
+        let x: Vec<f64> = (0..37).map(f64::from).collect();
+        assert_eq!(sum(&x, |x| 2.0 * x), 36.0 * 37.0);
+        assert_eq!(sum_of_pairs(&x, &x, |a, b| a * b), 36.0 * 37.0 * 73.0 / 6.0);
+        for place in [0, 5, 31, 32, 36] {
+            let mut x = vec![-3.0f32; 37];
+            x[place] = -1.0;
+            assert_eq!(largest(&x), -1.0);
+        }
+    }
 
     #[test]
     fn exp_agrees_with_double_precision() {

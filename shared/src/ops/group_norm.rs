@@ -1,11 +1,12 @@
 //! Group norm with scale, shift and an optional SiLU in one pass over memory.
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use lddgan_kernels::simd::vectorized;
 use rayon::prelude::*;
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::float::{Float, sigmoid, sum};
+use super::float::{Float, sigmoid, sum, sum_of_pairs};
 use super::{has_kernel, slice, stock, wider};
 use crate::layers::GROUP_NORM_EPS;
 
@@ -54,6 +55,7 @@ impl Sizes {
 }
 
 /// Mean, and one over the standard deviation, in the two passes of the textbook.
+#[inline(always)]
 fn moments<T: Float>(x: &[T]) -> (T, T) {
     let count = T::from_f64(x.len() as f64);
     let mean = sum(x, |x| x) / count;
@@ -66,23 +68,27 @@ impl Norm {
         let mut y = vec![T::zero(); x.len()];
         let sample = (sizes.channels * sizes.pixels).max(1);
         y.par_chunks_mut(sample).zip(x.par_chunks(sample)).enumerate().for_each(|(n, (y, x))| {
-            let (scale, shift) = (sizes.row(scale, n), sizes.row(shift, n));
-            let group_channels = sizes.channels / self.groups;
-            let group = (group_channels * sizes.pixels).max(1);
-            for (g, (y, x)) in y.chunks_mut(group).zip(x.chunks(group)).enumerate() {
-                let (mean, rstd) = moments(x);
-                for (i, (y, x)) in y.chunks_mut(sizes.pixels).zip(x.chunks(sizes.pixels)).enumerate() {
-                    let c = g * group_channels + i;
-                    let factor = rstd * scale[c];
-                    let offset = shift[c] - mean * factor;
-                    y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * factor + offset);
-                    if self.silu {
-                        y.iter_mut().for_each(|y| *y *= sigmoid(*y));
-                    }
-                }
-            }
+            vectorized(|| self.sample(sizes, x, sizes.row(scale, n), sizes.row(shift, n), y));
         });
         y
+    }
+
+    #[inline(always)]
+    fn sample<T: Float>(&self, sizes: &Sizes, x: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
+        let group_channels = sizes.channels / self.groups;
+        let group = (group_channels * sizes.pixels).max(1);
+        for (g, (y, x)) in y.chunks_mut(group).zip(x.chunks(group)).enumerate() {
+            let (mean, rstd) = moments(x);
+            for (i, (y, x)) in y.chunks_mut(sizes.pixels).zip(x.chunks(sizes.pixels)).enumerate() {
+                let c = g * group_channels + i;
+                let factor = rstd * scale[c];
+                let offset = shift[c] - mean * factor;
+                for (y, &x) in y.iter_mut().zip(x) {
+                    let normalised = x * factor + offset;
+                    *y = if self.silu { normalised * sigmoid(normalised) } else { normalised };
+                }
+            }
+        }
     }
 }
 
@@ -97,6 +103,7 @@ struct Group<'a, T> {
 
 impl<T: Float> Group<'_, T> {
     /// `dx` is used for the gradient of the normalised value on the way.
+    #[inline(always)]
     fn backward(&self, silu: bool, dx: &mut [T], dscale: &mut [T], dshift: &mut [T]) {
         let (mean, rstd) = moments(self.x);
         let count = T::from_f64(self.x.len() as f64);
@@ -115,7 +122,7 @@ impl<T: Float> Group<'_, T> {
                 dx.copy_from_slice(grad);
             }
             let sum_grad = sum(dx, |d| d);
-            let sum_grad_x = dx.iter().zip(x).fold(T::zero(), |sum, (&d, &x)| sum + d * (x - mean)) * rstd;
+            let sum_grad_x = sum_of_pairs(dx, x, |d, x| d * (x - mean)) * rstd;
             dshift[c] = sum_grad;
             dscale[c] = sum_grad_x;
             sum_d += sum_grad * scale;
@@ -282,7 +289,8 @@ impl NormGrad {
                     scale: &scale[channels.clone()],
                     shift: &shift[channels.clone()],
                 };
-                group.backward(self.silu, &mut dx[image], &mut dscale[channels.clone()], &mut dshift[channels]);
+                let (dx, dscale) = (&mut dx[image], &mut dscale[channels.clone()]);
+                vectorized(|| group.backward(self.silu, dx, dscale, &mut dshift[channels]));
             }
         });
         packed

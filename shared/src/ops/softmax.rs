@@ -1,9 +1,10 @@
 //! Softmax in one pass over each row, for the CPU.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
+use lddgan_kernels::simd::vectorized;
 use rayon::prelude::*;
 
-use super::float::{Float, sum};
+use super::float::{Float, largest, sum, sum_of_pairs};
 use super::{slice, wider};
 
 /// The softmax of `factor` x over the last dimension. Differentiable once.
@@ -25,7 +26,7 @@ struct Softmax {
 fn rows<T: Float>(layout: &Layout, row: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
     let mut y = vec![T::zero(); layout.shape().elem_count()];
     let width = layout.dims().last().copied().unwrap_or(1).max(1);
-    y.par_chunks_mut(width).enumerate().for_each(|(number, y)| row(number, y));
+    y.par_chunks_mut(width).enumerate().for_each(|(number, y)| vectorized(|| row(number, y)));
     y
 }
 
@@ -35,7 +36,7 @@ impl Softmax {
         rows(layout, |number, y: &mut [T]| {
             let x = &x[number * y.len()..][..y.len()];
             y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * factor);
-            let largest = y.iter().fold(y[0], |largest, &y| if y > largest { y } else { largest });
+            let largest = largest(y);
             y.iter_mut().for_each(|y| *y = (*y - largest).exp());
             let whole = T::one() / sum(y, |y| y);
             y.iter_mut().for_each(|y| *y *= whole);
@@ -73,8 +74,7 @@ impl SoftmaxGrad {
         rows(layout, |number, dx: &mut [T]| {
             let range = number * dx.len()..(number + 1) * dx.len();
             let (y, grad) = (&y[range.clone()], &grad[range]);
-            dx.iter_mut().zip(y).zip(grad).for_each(|((dx, &y), &grad)| *dx = y * grad);
-            let mean = sum(dx, |product| product);
+            let mean = sum_of_pairs(y, grad, |y, grad| y * grad);
             dx.iter_mut().zip(y).zip(grad).for_each(|((dx, &y), &grad)| *dx = factor * y * (grad - mean));
         })
     }

@@ -101,6 +101,11 @@ fn every_option_of_the_package_works_and_wrong_ones_are_refused() {
                  .then(({ Lddgan }) => Lddgan.load('faces64.safetensors', { wasmUrl, worker: true })))",
             "The program (program_bg.wasm) cannot be loaded.",
         ),
+        (
+            "await (await fetch('index.js')).blob().then((relaxedWasmUrl) => import('./index.js?another')
+                 .then(({ Lddgan }) => Lddgan.load('faces64.safetensors', { relaxedWasmUrl, worker: true })))",
+            "The program (relaxed_bg.wasm) cannot be loaded.",
+        ),
     ];
     for (script, words) in refused {
         let load = "const load = () => Lddgan.load('faces64.safetensors', { executor: 'cpu' });";

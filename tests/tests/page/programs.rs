@@ -65,7 +65,7 @@ fn a_browser_without_relaxed_simd_loads_the_other() {
     open(&server, browser);
     let [relaxed, baseline] = programs();
     assert_eq!([server.requests(&relaxed.glue), server.requests(&relaxed.wasm)], [[""; 0]; 2]);
-    assert_eq!([server.requests(&baseline.glue).len(), server.requests(&baseline.wasm).len()], [1, 1]);
+    assert!(!server.requests(&baseline.glue).is_empty() && !server.requests(&baseline.wasm).is_empty());
 }
 
 /// As after a download that broke, or without network in a browser that has kept the other one.

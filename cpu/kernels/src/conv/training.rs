@@ -11,6 +11,7 @@ use super::weight_gradient::weight_gradient;
 use super::winograd::{F2, F4};
 use super::{Algorithm, ConvLayer, Epilogue, Task};
 use crate::layout::{BLOCK, Block, Shape};
+use crate::simd::vectorized;
 use crate::workers::{Parts, Workers};
 use crate::{Activation, ConvGeometry};
 
@@ -99,19 +100,26 @@ fn pack(shape: &Shape, values: &[f32]) -> Vec<Block> {
     packed.par_chunks_exact_mut(pixels.max(1)).enumerate().for_each(|(i, packed)| {
         let (block, n) = (i / shape.batch, i % shape.batch);
         let channels = BLOCK.min(shape.channels - block * BLOCK);
-        let values = &values[(n * shape.channels + block * BLOCK) * pixels..][..channels * pixels];
-        if channels == BLOCK {
-            let (planes, packed) = (&values[..BLOCK * pixels], &mut packed[..pixels]);
-            for pixel in 0..pixels {
-                packed[pixel].0 = std::array::from_fn(|c| planes[c * pixels + pixel]);
-            }
-        } else {
-            for (c, plane) in values.chunks_exact(pixels).enumerate() {
-                plane.iter().zip(&mut *packed).for_each(|(value, block)| block.0[c] = *value);
-            }
-        }
+        let planes = &values[(n * shape.channels + block * BLOCK) * pixels..][..channels * pixels];
+        vectorized(|| pack_block(planes, packed));
     });
     packed
+}
+
+#[inline(always)]
+fn pack_block(planes: &[f32], packed: &mut [Block]) {
+    let pixels = packed.len();
+    if planes.len() == BLOCK * pixels {
+        for (pixel, block) in packed.iter_mut().enumerate() {
+            for c in 0..BLOCK {
+                block.0[c] = planes[c * pixels + pixel];
+            }
+        }
+    } else {
+        for (c, plane) in planes.chunks_exact(pixels).enumerate() {
+            plane.iter().zip(&mut *packed).for_each(|(value, block)| block.0[c] = *value);
+        }
+    }
 }
 
 /// As [`Shape::unpack`], on all threads.
@@ -122,9 +130,11 @@ fn unpack(shape: &Shape, packed: &[Block]) -> Vec<f32> {
     samples.for_each(|(n, sample)| {
         for (block, planes) in sample.chunks_mut(BLOCK * pixels).enumerate() {
             let packed = &packed[(block * shape.batch + n) * pixels..][..pixels];
-            for (c, plane) in planes.chunks_exact_mut(pixels).enumerate() {
-                plane.iter_mut().zip(packed).for_each(|(value, block)| *value = block.0[c]);
-            }
+            vectorized(|| {
+                for (c, plane) in planes.chunks_exact_mut(pixels).enumerate() {
+                    plane.iter_mut().zip(packed).for_each(|(value, block)| *value = block.0[c]);
+                }
+            });
         }
     });
     values
