@@ -10,6 +10,7 @@ use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
 use lddgan::graph::Recorder;
 use lddgan::layers::{Conv2d, ConvGeometry, GroupNorm};
 use lddgan_cpu::Executor;
+use lddgan_trainer::allocation;
 
 /// Images at a time.
 const BATCH: usize = 16;
@@ -99,6 +100,8 @@ fn bench<O: Operation>(criterion: &mut Criterion) {
     for (channels, size) in MAPS {
         let shape = [BATCH, channels, size, size];
         let (operation, x) = (O::new(channels), random(&shape));
+        // As the program does.
+        allocation::keep_freed();
         let mut group = criterion.benchmark_group(format!("{} {channels} {size}x{size}", O::NAME));
         group.bench_function("candle", |bencher| bencher.iter(|| operation.apply(&mut CandleBackend, &x)));
 

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use lddgan_trainer::interrupts::SIGPIPE;
 use lddgan_trainer::run::Ended;
-use lddgan_trainer::{autoencoder, gan, output, second_order, threads, warn};
+use lddgan_trainer::{allocation, autoencoder, gan, output, second_order, threads, warn};
 
 /// Latent Denoising Diffusion GAN: train it, make images with it
 #[derive(Parser)]
@@ -77,6 +77,7 @@ fn main() -> ExitCode {
     // The R1 penalty needs second-order gradients.
     // SAFETY: as above.
     unsafe { second_order::start() };
+    allocation::keep_freed();
     match run(&Cli::parse().command) {
         Ok(ended) => status(ended),
         Err(error) => {

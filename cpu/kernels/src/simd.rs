@@ -1,6 +1,7 @@
 //! Vectors within blocks, and functions of them.
 
 use crate::Activation;
+pub use pulp::NullaryFnOnce;
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::layout::{BLOCK, Block};
@@ -84,10 +85,9 @@ pub fn dispatch<Op: WithSimd>(arch: Arch, op: Op) -> Op::Output {
     arch.dispatch(op)
 }
 
-/// Calls a function compiled for the widest vectors of this machine. What it calls must be inlined, closures too; no
-/// result depends on the machine, as long as sums are in lanes of a fixed number.
-#[inline(always)]
-pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
+/// Calls a function compiled for the widest vectors of this machine. Its `call`, and what that calls, must be inlined always
+/// (closures cannot be made to). No result depends on the machine, as long as sums are in lanes of a fixed number.
+pub fn vectorized<F: NullaryFnOnce>(f: F) -> F::Output {
     dispatch(Arch::new(), f)
 }
 

@@ -1,7 +1,7 @@
 //! Group norm with scale, shift and an optional SiLU in one pass over memory.
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
-use lddgan_kernels::simd::vectorized;
+use lddgan_kernels::simd::{NullaryFnOnce, vectorized};
 use rayon::prelude::*;
 
 #[cfg(feature = "cuda")]
@@ -68,14 +68,30 @@ impl Norm {
         let mut y = vec![T::zero(); x.len()];
         let sample = (sizes.channels * sizes.pixels).max(1);
         y.par_chunks_mut(sample).zip(x.par_chunks(sample)).enumerate().for_each(|(n, (y, x))| {
-            vectorized(|| self.sample(sizes, x, sizes.row(scale, n), sizes.row(shift, n), y));
+            let (scale, shift) = (sizes.row(scale, n), sizes.row(shift, n));
+            vectorized(Sample { norm: self, sizes, x, scale, shift, y });
         });
         y
     }
+}
+
+/// One sample, to be normalised.
+struct Sample<'a, T> {
+    norm: &'a Norm,
+    sizes: &'a Sizes,
+    x: &'a [T],
+    scale: &'a [T],
+    shift: &'a [T],
+    y: &'a mut [T],
+}
+
+impl<T: Float> NullaryFnOnce for Sample<'_, T> {
+    type Output = ();
 
     #[inline(always)]
-    fn sample<T: Float>(&self, sizes: &Sizes, x: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
-        let group_channels = sizes.channels / self.groups;
+    fn call(self) {
+        let Self { norm, sizes, x, scale, shift, y } = self;
+        let group_channels = sizes.channels / norm.groups;
         let group = (group_channels * sizes.pixels).max(1);
         for (g, (y, x)) in y.chunks_mut(group).zip(x.chunks(group)).enumerate() {
             let (mean, rstd) = moments(x);
@@ -85,33 +101,40 @@ impl Norm {
                 let offset = shift[c] - mean * factor;
                 for (y, &x) in y.iter_mut().zip(x) {
                     let normalised = x * factor + offset;
-                    *y = if self.silu { normalised * sigmoid(normalised) } else { normalised };
+                    *y = if norm.silu { normalised * sigmoid(normalised) } else { normalised };
                 }
             }
         }
     }
 }
 
-/// One sample's share of one group.
+/// One sample's share of one group, whose gradients are wanted.
 struct Group<'a, T> {
     pixels: usize,
+    silu: bool,
     x: &'a [T],
     grad: &'a [T],
     scale: &'a [T],
     shift: &'a [T],
+    /// Used for the gradient of the normalised value on the way.
+    dx: &'a mut [T],
+    dscale: &'a mut [T],
+    dshift: &'a mut [T],
 }
 
-impl<T: Float> Group<'_, T> {
-    /// `dx` is used for the gradient of the normalised value on the way.
+impl<T: Float> NullaryFnOnce for Group<'_, T> {
+    type Output = ();
+
     #[inline(always)]
-    fn backward(&self, silu: bool, dx: &mut [T], dscale: &mut [T], dshift: &mut [T]) {
+    fn call(self) {
+        let Self { dx, dscale, dshift, .. } = self;
         let (mean, rstd) = moments(self.x);
         let count = T::from_f64(self.x.len() as f64);
         let (mut sum_d, mut sum_dn) = (T::zero(), T::zero());
         for (c, (&scale, &shift)) in self.scale.iter().zip(self.shift).enumerate() {
             let range = c * self.pixels..(c + 1) * self.pixels;
             let (x, grad, dx) = (&self.x[range.clone()], &self.grad[range.clone()], &mut dx[range]);
-            if silu {
+            if self.silu {
                 let (factor, offset) = (rstd * scale, shift - mean * rstd * scale);
                 for ((d, &x), &grad) in dx.iter_mut().zip(x).zip(grad) {
                     let u = x * factor + offset;
@@ -282,15 +305,17 @@ impl NormGrad {
             let group = group_channels * sizes.pixels;
             for g in 0..self.groups {
                 let (image, channels) = (g * group..(g + 1) * group, g * group_channels..(g + 1) * group_channels);
-                let group = Group {
+                vectorized(Group {
                     pixels: sizes.pixels,
+                    silu: self.silu,
                     x: &x[image.clone()],
                     grad: &grad[image.clone()],
                     scale: &scale[channels.clone()],
                     shift: &shift[channels.clone()],
-                };
-                let (dx, dscale) = (&mut dx[image], &mut dscale[channels.clone()]);
-                vectorized(|| group.backward(self.silu, dx, dscale, &mut dshift[channels]));
+                    dx: &mut dx[image],
+                    dscale: &mut dscale[channels.clone()],
+                    dshift: &mut dshift[channels],
+                });
             }
         });
         packed

@@ -1,7 +1,7 @@
 //! Softmax in one pass over each row, for the CPU.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
-use lddgan_kernels::simd::vectorized;
+use lddgan_kernels::simd::{NullaryFnOnce, vectorized};
 use rayon::prelude::*;
 
 use super::float::{Float, largest, sum, sum_of_pairs};
@@ -26,7 +26,7 @@ struct Softmax {
 fn rows<T: Float>(layout: &Layout, row: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
     let mut y = vec![T::zero(); layout.shape().elem_count()];
     let width = layout.dims().last().copied().unwrap_or(1).max(1);
-    y.par_chunks_mut(width).enumerate().for_each(|(number, y)| vectorized(|| row(number, y)));
+    y.par_chunks_mut(width).enumerate().for_each(|(number, y)| row(number, y));
     y
 }
 
@@ -34,13 +34,29 @@ impl Softmax {
     fn forward<T: Float>(&self, layout: &Layout, x: &[T]) -> Vec<T> {
         let factor = T::from_f64(self.factor);
         rows(layout, |number, y: &mut [T]| {
-            let x = &x[number * y.len()..][..y.len()];
-            y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * factor);
-            let largest = largest(y);
-            y.iter_mut().for_each(|y| *y = (*y - largest).exp());
-            let whole = T::one() / sum(y, |y| y);
-            y.iter_mut().for_each(|y| *y *= whole);
+            vectorized(Row { factor, x: &x[number * y.len()..][..y.len()], y });
         })
+    }
+}
+
+/// A row, whose softmax is wanted.
+struct Row<'a, T> {
+    factor: T,
+    x: &'a [T],
+    y: &'a mut [T],
+}
+
+impl<T: Float> NullaryFnOnce for Row<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { factor, x, y } = self;
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * factor);
+        let largest = largest(y);
+        y.iter_mut().for_each(|y| *y = (*y - largest).exp());
+        let whole = T::one() / sum(y, |y| y);
+        y.iter_mut().for_each(|y| *y *= whole);
     }
 }
 
@@ -73,10 +89,27 @@ impl SoftmaxGrad {
         let factor = T::from_f64(self.factor);
         rows(layout, |number, dx: &mut [T]| {
             let range = number * dx.len()..(number + 1) * dx.len();
-            let (y, grad) = (&y[range.clone()], &grad[range]);
-            let mean = sum_of_pairs(y, grad, |y, grad| y * grad);
-            dx.iter_mut().zip(y).zip(grad).for_each(|((dx, &y), &grad)| *dx = factor * y * (grad - mean));
+            vectorized(RowGrad { factor, y: &y[range.clone()], grad: &grad[range], dx });
         })
+    }
+}
+
+/// A row, whose gradient is wanted.
+struct RowGrad<'a, T> {
+    factor: T,
+    y: &'a [T],
+    grad: &'a [T],
+    dx: &'a mut [T],
+}
+
+impl<T: Float> NullaryFnOnce for RowGrad<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { factor, y, grad, dx } = self;
+        let mean = sum_of_pairs(y, grad, |y, grad| y * grad);
+        dx.iter_mut().zip(y).zip(grad).for_each(|((dx, &y), &grad)| *dx = factor * y * (grad - mean));
     }
 }
 

@@ -11,7 +11,6 @@ use super::weight_gradient::weight_gradient;
 use super::winograd::{F2, F4};
 use super::{Algorithm, ConvLayer, Epilogue, Task};
 use crate::layout::{BLOCK, Block, Shape};
-use crate::simd::vectorized;
 use crate::workers::{Parts, Workers};
 use crate::{Activation, ConvGeometry};
 
@@ -101,25 +100,17 @@ fn pack(shape: &Shape, values: &[f32]) -> Vec<Block> {
         let (block, n) = (i / shape.batch, i % shape.batch);
         let channels = BLOCK.min(shape.channels - block * BLOCK);
         let planes = &values[(n * shape.channels + block * BLOCK) * pixels..][..channels * pixels];
-        vectorized(|| pack_block(planes, packed));
-    });
-    packed
-}
-
-#[inline(always)]
-fn pack_block(planes: &[f32], packed: &mut [Block]) {
-    let pixels = packed.len();
-    if planes.len() == BLOCK * pixels {
-        for (pixel, block) in packed.iter_mut().enumerate() {
-            for c in 0..BLOCK {
-                block.0[c] = planes[c * pixels + pixel];
+        if channels == BLOCK {
+            for (pixel, block) in packed.iter_mut().enumerate() {
+                block.0 = std::array::from_fn(|c| planes[c * pixels + pixel]);
+            }
+        } else {
+            for (c, plane) in planes.chunks_exact(pixels).enumerate() {
+                plane.iter().zip(&mut *packed).for_each(|(value, block)| block.0[c] = *value);
             }
         }
-    } else {
-        for (c, plane) in planes.chunks_exact(pixels).enumerate() {
-            plane.iter().zip(&mut *packed).for_each(|(value, block)| block.0[c] = *value);
-        }
-    }
+    });
+    packed
 }
 
 /// As [`Shape::unpack`], on all threads.
@@ -130,11 +121,9 @@ fn unpack(shape: &Shape, packed: &[Block]) -> Vec<f32> {
     samples.for_each(|(n, sample)| {
         for (block, planes) in sample.chunks_mut(BLOCK * pixels).enumerate() {
             let packed = &packed[(block * shape.batch + n) * pixels..][..pixels];
-            vectorized(|| {
-                for (c, plane) in planes.chunks_exact_mut(pixels).enumerate() {
-                    plane.iter_mut().zip(packed).for_each(|(value, block)| *value = block.0[c]);
-                }
-            });
+            for (c, plane) in planes.chunks_exact_mut(pixels).enumerate() {
+                plane.iter_mut().zip(packed).for_each(|(value, block)| *value = block.0[c]);
+            }
         }
     });
     values
