@@ -2,6 +2,7 @@
 
     python3 trainer/benches/onnx_runtime_peer.py --model web/models/faces64.safetensors
 
+With `--rten PROGRAM`, rten takes part: `cargo bench -p lddgan-trainer --bench rten_peer --no-run` builds and names the program.
 Needs onnxruntime and numpy. The networks are those that `lddgan export --onnx` writes. All programs take turns, so that a
 busy machine slows all. Between two steps the peer mixes prediction, latent and noise as sampling does, with weights of
 its own: they do not matter for its time.
@@ -61,11 +62,18 @@ def time_lddgan(options, backend):
         return json.load(open(report.name))["seconds"]["images_per_second"]
 
 
+def time_rten(options, folder, steps):
+    environment = {**os.environ, "RTEN_NUM_THREADS": str(options.threads)}
+    command = [options.rten, folder, str(options.batch), str(options.seconds), str(steps)]
+    return float(subprocess.run(command, check=True, capture_output=True, env=environment, text=True).stdout)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lddgan", default="target/release/lddgan", help="the program")
     parser.add_argument("--model", default="web/models/faces64.safetensors", help="model file")
     parser.add_argument("--backends", default="cpu,candle,wgpu", help="of lddgan")
+    parser.add_argument("--rten", help="the program rten_peer")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of both on the CPU")
     parser.add_argument("--seconds", type=float, default=10, help="of each turn")
@@ -75,6 +83,8 @@ def main():
     rates = {f"lddgan, {backend}": [] for backend in backends}
     theirs = f"ONNX Runtime {onnxruntime.__version__}, CPU"
     rates[theirs] = []
+    if options.rten:
+        rates["rten"] = []
     with tempfile.TemporaryDirectory() as folder:
         command = [options.lddgan, "export", "--model", options.model, "--onnx", folder]
         subprocess.run(command, check=True, capture_output=True)
@@ -84,6 +94,8 @@ def main():
             for backend in backends:
                 rates[f"lddgan, {backend}"].append(time_lddgan(options, backend))
             rates[theirs].append(time_peer(peer, options.seconds))
+            if options.rten:
+                rates["rten"].append(time_rten(options, folder, peer.steps))
     median = lambda values: sorted(values)[len(values) // 2]
     print(f"{options.model}, batch {options.batch}, {options.threads} threads, images/s, median of {options.turns} turns (slowest to fastest):")
     for name, values in rates.items():

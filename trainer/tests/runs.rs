@@ -4,6 +4,8 @@
 mod common;
 #[path = "common/folder.rs"]
 mod folder;
+#[path = "common/run.rs"]
+mod run;
 
 #[cfg(unix)]
 use std::os::unix::process::CommandExt;
@@ -17,37 +19,7 @@ use sha2::{Digest, Sha256};
 
 use common::{fail, program, succeed};
 use folder::{AUTOENCODER, Folder, PRESET, bits};
-
-/// The names in a folder, sorted.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
-
-/// The newest checkpoint of a run.
-fn newest(run: &Path) -> PathBuf {
-    let checkpoints = run.join("checkpoints");
-    checkpoints.join(names(&checkpoints).iter().rfind(|name| name.parse::<u64>().is_ok()).unwrap())
-}
-
-/// Compares the newest checkpoints and the model files of two runs, bit for bit.
-fn assert_same_state(a: &Path, b: &Path) {
-    for name in names(&newest(a)).iter().filter(|name| name.ends_with(".safetensors")) {
-        let (a, b) = (bits(&newest(a).join(name)), bits(&newest(b).join(name)));
-        assert!(!a.is_empty() && a.len() == b.len());
-        for ((tensor, a), (_, b)) in a.iter().zip(&b) {
-            assert_eq!(a, b, "{name}: {tensor}");
-        }
-    }
-}
-
-/// The lines of `losses.jsonl`.
-fn losses(run: &Path) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(run.join("losses.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
+use run::{assert_same_state, losses, names, newest};
 
 #[test]
 fn a_resumed_run_ends_with_the_same_bits() {
@@ -67,161 +39,6 @@ fn a_resumed_run_ends_with_the_same_bits() {
         succeed(&folder.train(what, parts, &total));
         assert_same_state(&folder.path(whole), &folder.path(parts));
     }
-}
-
-/// With both discriminators, on a decoder that starts from another run's.
-#[test]
-fn a_decoder_learns_on_and_is_put_under_a_generator() {
-    let folder = Folder::new();
-    succeed(&folder.train("autoencoder", "ae", &[]));
-    succeed(&folder.train("gan", "gan", &["--images", "0"]));
-    let first = folder.path("ae").join(AUTOENCODER);
-    let preset = std::fs::read_to_string(PRESET).unwrap();
-    let losses_on_features = "adversarial = 0.1\nfeatures = 1.0\nprojected = 0.5\nprojected_from = 8\n";
-    std::fs::write(folder.path("features.toml"), preset.replace("adversarial = 0.1\n", losses_on_features)).unwrap();
-    let command = |out: &str, more: &[&str]| {
-        let mut command = program(&["train", "autoencoder", "--hold-encoder", "--preset"]);
-        command.arg(folder.path("features.toml")).arg("--data").arg(folder.path("images"));
-        command.arg("--out").arg(folder.path(out)).args(more);
-        command
-    };
-    let network = ["--features", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/backbone.onnx")];
-    let train = |out: &str, more: &[&str]| command(out, more).args(network).output().unwrap();
-    let start = ["--autoencoder", first.to_str().unwrap()];
-    succeed(&train("whole", &start));
-    succeed(&train("parts", &[&start[..], &["--images", "8"]].concat()));
-    succeed(&train("parts", &["--resume"]));
-    assert_same_state(&folder.path("whole"), &folder.path("parts"));
-    let parts = ["features", "projected_discriminator", "projected"];
-    let counts = parts.map(|part| losses(&folder.path("whole")).iter().filter(|line| line.get(part).is_some()).count());
-    assert_eq!(counts, [4, 4, 2]);
-
-    // Samples beside reconstructions: the decoder becomes another one, and what they are does not depend on where a run began.
-    let model = folder.path("gan/model.safetensors");
-    let samples = [&start[..], &["--generator", model.to_str().unwrap()]].concat();
-    succeed(&train("samples", &samples));
-    succeed(&train("samples_parts", &[&samples[..], &["--images", "8"]].concat()));
-    succeed(&train("samples_parts", &["--resume", "--generator", model.to_str().unwrap()]));
-    assert_same_state(&folder.path("samples"), &folder.path("samples_parts"));
-    assert_ne!(bits(&folder.path("samples").join(AUTOENCODER)), bits(&folder.path("whole").join(AUTOENCODER)));
-    fail(&train("samples_parts", &["--resume"]), &["generator"]);
-    fail(
-        &train("none", &[&start[..], &["--generator", first.to_str().unwrap()]].concat()),
-        &[AUTOENCODER, "generator"],
-    );
-
-    let put = |model: &Path, out: &str| {
-        let mut command = program(&["replace-decoder", "--autoencoder"]);
-        command.arg(folder.path("whole").join(AUTOENCODER)).arg("--model").arg(model);
-        command.arg("--out").arg(folder.path(out)).output().unwrap()
-    };
-    succeed(&put(&model, "model.safetensors"));
-    let [before, after] = [model, folder.path("model.safetensors")].map(|path| bits(&path));
-    assert_eq!(before.len(), after.len());
-    for ((name, before), (_, after)) in before.iter().zip(&after) {
-        assert!(name.starts_with("decoder.") || before == after, "{name}");
-    }
-    assert_ne!(before, after);
-    fail(&put(&first, "none.safetensors"), &[AUTOENCODER, "no generator"]);
-    let large = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
-    fail(&put(Path::new(large), "none.safetensors"), &[AUTOENCODER, "another kind or size", "faces64"]);
-
-    fail(&command("none", &start).output().unwrap(), &["--features", "tiny"]);
-    let missing = folder.path("missing.onnx").display().to_string();
-    fail(&command("none", &["--features", &missing]).output().unwrap(), &["missing.onnx"]);
-    fail(&folder.train("autoencoder", "none", &network), &["leave --features out"]);
-    fail(&train("none", &["--autoencoder", large]), &["faces64.safetensors", "preset"]);
-}
-
-/// From a Gaussian start, on encoded latents alone: the moments are those of the latents, are not trained, and a resumed run
-/// takes them from its checkpoint. A run that begins with another's generator takes its moments, too.
-#[test]
-fn latents_alone_train_a_generator_with_a_gaussian_start() {
-    let folder = Folder::new();
-    succeed(&folder.train("autoencoder", "ae", &[]));
-    let autoencoder = folder.path("ae").join(AUTOENCODER);
-    let latents = folder.path("latents.safetensors");
-    let mut encode = program(&["data", "encode", "--data"]);
-    encode.arg(folder.path("images")).arg("--autoencoder").arg(&autoencoder).arg("--out").arg(&latents);
-    assert!(succeed(&encode.output().unwrap()).contains("20 latents"));
-    let gaussian = std::fs::read_to_string(PRESET).unwrap();
-    let gaussian = gaussian.replace("z_dim = 6\n", "z_dim = 6\ngaussian_modes = 6\ntanh = false\n");
-    let gaussian =
-        gaussian.replace("time_embedding = 8\n", "time_embedding = 8\ngaussian_modes = 6\nlatent_size = 8\n");
-    // Nothing that depends on how long the whole run is to be.
-    let gaussian = gaussian.replace("ema_decay = 0.9", "ema_decay = 0.9\nreconstruction = 0.0");
-    let preset = folder.path("gaussian.toml");
-    std::fs::write(&preset, gaussian + "\n[diffusion]\nalpha_bar = [0.7, 0.3, 0.06, 0.0001]\n").unwrap();
-    let train = |out: &str, latents: &Path, more: &[&str]| {
-        let mut command = program(&["train", "gan", "--preset"]);
-        command.arg(&preset).arg("--latents").arg(latents).arg("--autoencoder").arg(&autoencoder);
-        command.arg("--out").arg(folder.path(out)).args(more).output().unwrap()
-    };
-    succeed(&train("whole", &latents, &[]));
-    succeed(&train("parts", &latents, &["--images", "8"]));
-    succeed(&train("parts", &latents, &["--resume"]));
-    assert_same_state(&folder.path("whole"), &folder.path("parts"));
-    let judged = losses(&folder.path("whole")).into_iter().filter(|line| line.get("distance").is_some());
-    let figures = ["distance", "precision", "recall", "spread"];
-    let finite = |line: &serde_json::Value| figures.iter().all(|name| line[name].as_f64().is_some_and(f64::is_finite));
-    assert!(judged.map(|line| finite(&line)).eq([true, true]), "the first and the last checkpoint have figures");
-    let ordered = losses(&folder.path("whole")).iter().filter(|line| line.get("ordered/0").is_some()).count();
-    assert!(ordered > 0, "no line has the share of pairs of step 0 that were ordered right");
-
-    let moments = |run: &str| {
-        let file = bits(&folder.path(run).join("model.safetensors"));
-        file.into_iter().filter(|(name, _)| name.starts_with("generator.gaussian.")).collect::<Vec<_>>()
-    };
-    let before = moments("whole");
-    assert_eq!(before.iter().map(|(_, values)| values.len()).collect::<Vec<_>>(), [6 * 3 * 64, 3 * 64, 6]);
-    let started = folder.path("whole").join("model.safetensors");
-    succeed(&train("further", &latents, &["--generator", started.to_str().unwrap()]));
-    assert_eq!(moments("further"), before);
-
-    fail(&train("none", &folder.path("absent.safetensors"), &[]), &["absent.safetensors", "cannot be trained from"]);
-    std::fs::copy(&started, folder.path("other.safetensors")).unwrap();
-    fail(&train("none", &folder.path("other.safetensors"), &[]), &["other.safetensors", "another autoencoder"]);
-    let mut nothing = program(&["train", "gan", "--preset"]);
-    nothing.arg(&preset).arg("--autoencoder").arg(&autoencoder).arg("--out").arg(folder.path("none"));
-    fail(&nothing.output().unwrap(), &["--data"]);
-}
-
-/// A file of latents says that it has none of mirror images; only a preset that does without them trains on it. Where the
-/// images are at hand, such a preset encodes no others.
-#[test]
-fn latents_may_be_of_the_images_alone() {
-    let folder = Folder::new();
-    succeed(&folder.train("autoencoder", "ae", &[]));
-    let autoencoder = folder.path("ae").join(AUTOENCODER);
-    let encode = |out: &str, mirrored: &str| {
-        let mut encode = program(&["data", "encode", "--mirrored", mirrored, "--data"]);
-        encode.arg(folder.path("images")).arg("--autoencoder").arg(&autoencoder).arg("--out").arg(folder.path(out));
-        succeed(&encode.output().unwrap())
-    };
-    assert!(encode("both.safetensors", "true").contains("20 latents"));
-    assert!(encode("own.safetensors", "false").contains("10 latents"));
-    let own = std::fs::read_to_string(PRESET).unwrap().replace("[train_gan]\n", "[train_gan]\nmirrored = false\n");
-    std::fs::write(folder.path("own.toml"), own).unwrap();
-    let train = |out: &str, preset: &Path, more: &[&str]| {
-        let mut train = program(&["train", "gan", "--images", "8", "--preset"]);
-        train.arg(preset).arg("--autoencoder").arg(&autoencoder).arg("--out").arg(folder.path(out));
-        train.args(more).current_dir(folder.path("")).output().unwrap()
-    };
-    let (preset, own) = (Path::new(PRESET), folder.path("own.toml"));
-    let latents = ["--latents", "own.safetensors"];
-    fail(&train("none", preset, &latents), &["own.safetensors", "no latents of mirror images", "`mirrored = false`"]);
-    succeed(&train("alone", &own, &latents));
-    succeed(&train("both", &own, &["--latents", "both.safetensors"]));
-
-    let data = ["--data", "images", "--latents", "kept.safetensors"];
-    succeed(&train("data", &own, &data));
-    let said = succeed(&train("again", &own, &data));
-    assert!(said.contains("10 latents, encoded before"), "{said}");
-    assert_same_state(&folder.path("data"), &folder.path("again"));
-    let said = succeed(&train("mirrored", preset, &data));
-    assert!(said.contains("encoding again"), "{said}");
-    let said = succeed(&train("more than needed", &own, &data));
-    assert!(said.contains("20 latents, encoded before"), "{said}");
 }
 
 /// Killed again and again at any moment, be it while it writes, a run ends as if nothing had happened.
@@ -439,26 +256,6 @@ fn a_run_goes_on_with_what_it_was_made_from() {
     assert!(succeed(&gan(&["--preset", PRESET])).contains("was 0.0005, the preset has 0.001"));
 }
 
-/// A bit that flipped in the file of latents: they are encoded again where the images are at hand.
-#[test]
-fn damaged_latents_are_not_trained_on() {
-    let folder = Folder::new();
-    succeed(&folder.train("autoencoder", "ae", &[]));
-    succeed(&folder.train("gan", "whole", &[]));
-    succeed(&folder.train("gan", "gan", &["--minutes", "0"]));
-    let path = folder.path("gan/latents.safetensors");
-    let mut bytes = std::fs::read(&path).unwrap();
-    let middle = bytes.len() - 100;
-    bytes[middle] ^= 0x40;
-    std::fs::write(&path, &bytes).unwrap();
-    let mut alone = program(&["train", "gan", "--preset", PRESET, "--autoencoder"]);
-    alone.arg(folder.path("ae").join(AUTOENCODER)).arg("--latents").arg(&path).arg("--out").arg(folder.path("alone"));
-    fail(&alone.output().unwrap(), &["latents.safetensors", "altered or damaged"]);
-    let said = succeed(&folder.train("gan", "gan", &["--resume"]));
-    assert!(said.contains("altered or damaged") && said.contains("encoding again"), "{said}");
-    assert_same_state(&folder.path("whole"), &folder.path("gan"));
-}
-
 /// A session of a run: its first one, or a further one.
 fn session(folder: &Folder, run: &str, options: &[&str]) -> Command {
     let checkpoints = folder.path(run).join("checkpoints");
@@ -514,50 +311,6 @@ fn a_damaged_checkpoint_is_named_and_passed_over() {
         std::fs::write(checkpoints.join(name).join(AUTOENCODER), b"other").unwrap();
     }
     fail(&resume(&[]), &["00000016/autoencoder.safetensors", "altered"]);
-}
-
-/// A run that starts with the networks of another one has them, and counts the other's training.
-#[test]
-fn a_run_starts_with_the_networks_of_another() {
-    let folder = Folder::new();
-    succeed(&folder.train("autoencoder", "ae", &[]));
-    succeed(&folder.train("gan", "first", &[]));
-    let [generator, discriminator] =
-        ["model", "discriminator"].map(|name| folder.path("first").join(name).with_extension("safetensors"));
-    let options = |generator: &Path| -> Vec<String> {
-        let files = [("--generator", generator), ("--discriminator", &discriminator)];
-        files.into_iter().flat_map(|(option, file)| [option.to_string(), file.display().to_string()]).collect()
-    };
-    let train = |out: &str, generator: &Path, more: &[&str]| {
-        folder.train_command("gan", out, more).args(options(generator)).output().unwrap()
-    };
-    succeed(&train("second", &generator, &["--images", "0"]));
-    for name in ["model.safetensors", "discriminator.safetensors"] {
-        assert_eq!(bits(&folder.path("first").join(name)), bits(&folder.path("second").join(name)), "{name}");
-    }
-    succeed(&folder.train("gan", "second", &["--images", "8", "--resume"]));
-    let said = succeed(&program(&["info", "--model"]).arg(folder.path("second/model.safetensors")).output().unwrap());
-    assert!(said.contains("gan = 24") && said.contains("gan = 6"), "{said}");
-    assert_ne!(bits(&generator), bits(&folder.path("second/model.safetensors")));
-    // The average begins at the generator that the run starts with.
-    succeed(&train("third", &generator, &["--images", "4"]));
-    let state = bits(&newest(&folder.path("third")).join("state.safetensors"));
-    let values = |tensors: &[(String, Vec<u32>)], name: &str| -> Vec<f32> {
-        let tensor = tensors.iter().find(|(tensor, _)| tensor == name).unwrap();
-        tensor.1.iter().map(|&bits| f32::from_bits(bits)).collect()
-    };
-    let before = bits(&generator);
-    let name = "generator.conv_in.weight";
-    let [average, after] = ["ema", "generator"].map(|part| values(&state, &format!("{part}/{name}")));
-    // As the preset has it.
-    let decay = 0.9;
-    for ((average, after), before) in average.iter().zip(after).zip(values(&before, name)) {
-        assert!((average - (decay * before + (1.0 - decay) * after)).abs() < 1e-6, "{average} of {before}, {after}");
-        assert_ne!(before, after);
-    }
-    let wrong = folder.path("ae").join(AUTOENCODER);
-    fail(&train("fourth", &wrong, &[]), &["autoencoder.safetensors", "generator", "preset"]);
-    fail(&train("third", &generator, &["--resume"]), &["--resume", "--generator"]);
 }
 
 /// Where files have a limit, those of the state suffice.
@@ -783,41 +536,6 @@ fn bad_images_among_thousands_are_skipped_and_listed() {
     for name in ["broken.jpg", "cut.png", "empty.webp"] {
         assert_eq!(said.lines().filter(|line| line.starts_with("skipped") && line.contains(name)).count(), 1, "{said}");
     }
-}
-
-#[test]
-fn latents_are_encoded_once() {
-    let folder = Folder::new();
-    succeed(&folder.train("autoencoder", "ae", &[]));
-    let latents = folder.path("latents.safetensors").display().to_string();
-    let train =
-        |out: &str, more: &[&str]| succeed(&folder.train("gan", out, &[&["--latents", &latents], more].concat()));
-    succeed(&folder.train("gan", "own", &[]));
-    assert!(folder.path("own/latents.safetensors").exists());
-    assert!(train("first", &[]).contains("latents of 10 images encoded"));
-    assert!(!folder.path("first/latents.safetensors").exists());
-    let said = train("second", &[]);
-    assert!(said.contains("20 latents, encoded before") && !said.contains("images encoded"), "{said}");
-    for run in ["first", "second"] {
-        assert_same_state(&folder.path("own"), &folder.path(run));
-    }
-    // Another image, another autoencoder, a damaged file: encoded again, and it says why.
-    std::fs::remove_file(folder.path("images/3.png")).unwrap();
-    assert!(train("third", &[]).contains("holds latents of other images"));
-    std::fs::remove_dir_all(folder.path("ae")).unwrap();
-    succeed(&folder.train("autoencoder", "ae", &["--seed", "7"]));
-    assert!(train("fourth", &[]).contains("holds latents of another autoencoder"));
-    std::fs::write(&latents, b"other").unwrap();
-    assert!(train("fifth", &[]).contains("latents.safetensors: no whole safetensors file"));
-    assert_same_state(&folder.path("fourth"), &folder.path("fifth"));
-    // A run goes on without a file that cannot be written.
-    let said = succeed(&folder.train(
-        "gan",
-        "sixth",
-        &["--latents", &folder.path("images/0.png/latents").display().to_string()],
-    ));
-    assert!(said.contains("warning") && said.contains("0.png"), "{said}");
-    assert_same_state(&folder.path("fourth"), &folder.path("sixth"));
 }
 
 /// How long it takes is not tested; that it ends, and with everything written, is.

@@ -11,7 +11,7 @@ use bytemuck::Zeroable;
 use pulp::{Simd, WithSimd};
 
 use super::ConvLayer;
-use super::winograd::{Pixels, Transform, corner, tiles};
+use super::winograd::{F2, F4, Pixels, Transform, corner, tiles};
 use crate::layout::{BLOCK, Block};
 use crate::simd::{dispatch, of, of_mut, vectors};
 use crate::workers::{Parts, Workers, share};
@@ -19,8 +19,43 @@ use crate::workers::{Parts, Workers, share};
 /// Blocks that the transformed tiles of one chunk may take.
 const TRANSFORMED: usize = 131_072;
 
+/// The adjoints of [`Transform`].
+pub trait Adjoint<const MADE: usize, const SEEN: usize>: Transform<MADE, SEEN> {
+    /// A y, the adjoint of [`Transform::results`]
+    fn gradients<S: Simd>(self, simd: S, y: [S::f32s; MADE]) -> [S::f32s; SEEN];
+
+    /// Gᵀ w, the adjoint of [`Transform::weights`]
+    #[inline(always)]
+    fn weight_gradients<S: Simd>(self, simd: S, w: [S::f32s; SEEN]) -> [S::f32s; 3] {
+        let mut sums = [simd.splat_f32s(0.0); 3];
+        for i in 0..SEEN {
+            for j in 0..3 {
+                sums[j] = simd.mul_add_e_f32s(simd.splat_f32s(Self::WEIGHTS[i][j]), w[i], sums[j]);
+            }
+        }
+        sums
+    }
+}
+
+impl Adjoint<2, 4> for F2 {
+    #[inline(always)]
+    fn gradients<S: Simd>(self, s: S, [a, b]: [S::f32s; 2]) -> [S::f32s; 4] {
+        [a, s.add_f32s(a, b), s.sub_f32s(a, b), s.neg_f32s(b)]
+    }
+}
+
+impl Adjoint<4, 6> for F4 {
+    #[inline(always)]
+    fn gradients<S: Simd>(self, s: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; 6] {
+        let [two, four, eight] = [2.0, 4.0, 8.0].map(|value| s.splat_f32s(value));
+        let (even, odd) = (s.add_f32s(a, c), s.add_f32s(b, d));
+        let (wide, far) = (s.mul_add_e_f32s(c, four, a), s.mul_add_e_f32s(d, eight, s.mul_f32s(b, two)));
+        [a, s.add_f32s(even, odd), s.sub_f32s(even, odd), s.add_f32s(wide, far), s.sub_f32s(wide, far), d]
+    }
+}
+
 /// The gradient (out, in, 3, 3), of `x` and of the gradient in y.
-pub fn weight_gradient<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize>(
+pub fn weight_gradient<T: Adjoint<MADE, SEEN>, const MADE: usize, const SEEN: usize>(
     transform: T,
     layer: &ConvLayer,
     x: &[Block],
@@ -83,7 +118,7 @@ struct Gradients<'a, T, const MADE: usize, const SEEN: usize> {
     out: &'a mut [Block],
 }
 
-impl<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize> WithSimd for Gradients<'_, T, MADE, SEEN> {
+impl<T: Adjoint<MADE, SEEN>, const MADE: usize, const SEEN: usize> WithSimd for Gradients<'_, T, MADE, SEEN> {
     type Output = ();
 
     #[inline(always)]
@@ -207,7 +242,7 @@ struct Weights<'a, T, const MADE: usize, const SEEN: usize> {
     weights: &'a mut [f32],
 }
 
-impl<T: Transform<MADE, SEEN>, const MADE: usize, const SEEN: usize> WithSimd for Weights<'_, T, MADE, SEEN> {
+impl<T: Adjoint<MADE, SEEN>, const MADE: usize, const SEEN: usize> WithSimd for Weights<'_, T, MADE, SEEN> {
     type Output = ();
 
     #[inline(always)]

@@ -21,8 +21,6 @@ pub trait Transform<const MADE: usize, const SEEN: usize>: Copy + Sync {
     fn pixels<S: Simd>(self, simd: S, x: [S::f32s; SEEN]) -> [S::f32s; SEEN];
     /// Aᵀ x
     fn results<S: Simd>(self, simd: S, x: [S::f32s; SEEN]) -> [S::f32s; MADE];
-    /// A y, the adjoint of [`Self::results`]
-    fn gradients<S: Simd>(self, simd: S, y: [S::f32s; MADE]) -> [S::f32s; SEEN];
     /// G
     const WEIGHTS: [[f32; 3]; SEEN];
 
@@ -37,18 +35,6 @@ pub trait Transform<const MADE: usize, const SEEN: usize>: Copy + Sync {
             }
         }
         made
-    }
-
-    /// Gᵀ w, the adjoint of [`Self::weights`]
-    #[inline(always)]
-    fn weight_gradients<S: Simd>(self, simd: S, w: [S::f32s; SEEN]) -> [S::f32s; 3] {
-        let mut sums = [simd.splat_f32s(0.0); 3];
-        for i in 0..SEEN {
-            for j in 0..3 {
-                sums[j] = simd.mul_add_e_f32s(simd.splat_f32s(Self::WEIGHTS[i][j]), w[i], sums[j]);
-            }
-        }
-        sums
     }
 }
 
@@ -65,11 +51,6 @@ impl Transform<2, 4> for F2 {
     #[inline(always)]
     fn results<S: Simd>(self, s: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; 2] {
         [s.add_f32s(a, s.add_f32s(b, c)), s.sub_f32s(s.sub_f32s(b, c), d)]
-    }
-
-    #[inline(always)]
-    fn gradients<S: Simd>(self, s: S, [a, b]: [S::f32s; 2]) -> [S::f32s; 4] {
-        [a, s.add_f32s(a, b), s.sub_f32s(a, b), s.neg_f32s(b)]
     }
 
     const WEIGHTS: [[f32; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
@@ -106,14 +87,6 @@ impl Transform<4, 6> for F4 {
             s.mul_add_e_f32s(far, four, near),
             s.add_f32s(s.mul_add_e_f32s(far_odd, eight, near_odd), f),
         ]
-    }
-
-    #[inline(always)]
-    fn gradients<S: Simd>(self, s: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; 6] {
-        let [two, four, eight] = [2.0, 4.0, 8.0].map(|value| s.splat_f32s(value));
-        let (even, odd) = (s.add_f32s(a, c), s.add_f32s(b, d));
-        let (wide, far) = (s.mul_add_e_f32s(c, four, a), s.mul_add_e_f32s(d, eight, s.mul_f32s(b, two)));
-        [a, s.add_f32s(even, odd), s.sub_f32s(even, odd), s.add_f32s(wide, far), s.sub_f32s(wide, far), d]
     }
 
     const WEIGHTS: [[f32; 3]; 6] = [
