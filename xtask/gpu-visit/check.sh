@@ -21,11 +21,15 @@ if grep -q 'NOT RUN' "$out/operations.log"; then
     echo "FAILED: there was no CUDA device to compare with the CPU"
 fi
 
-# Noise, latents and images of whole models against the CPU, in f32, and with fewer bits the images.
+# Noise, latents and images of whole models in f32, and with fewer bits the images, against recorded tensors, or against the CPU
+# where these are not here.
 for model in faces64 faces256; do
     [ -f $model.safetensors ] || continue
+    golden=''
+    [ ! -f $model.golden.safetensors ] || golden="--golden $model.golden.safetensors"
     for precision in f32 tf32 bf16; do
-        step $model-$precision ./lddgan check --model $model.safetensors --backend cuda --precision $precision \
+        # shellcheck disable=SC2086 # two words
+        step $model-$precision ./lddgan check --model $model.safetensors $golden --backend cuda --precision $precision \
             --json "$out/check-$model-$precision.json"
     done
 done
