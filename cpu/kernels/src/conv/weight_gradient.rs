@@ -86,10 +86,10 @@ pub fn weight_gradient<T: Adjoint<MADE, SEEN>, const MADE: usize, const SEEN: us
             dispatch(arch, Gradients { transform, layer, y, tiles, out });
         });
         let all_sums = Parts::new(&mut sums);
-        let threads = Workers::parts((2 * count * places * size * BLOCK) as u64, places);
-        workers.run(threads, |thread, _| {
-            for place in share(places, threads, thread) {
-                // SAFETY: each place belongs to one thread.
+        let shares = Workers::parts((2 * count * places * size * BLOCK) as u64, places);
+        workers.run(shares, |i, _| {
+            for place in share(places, shares, i) {
+                // SAFETY: each place is in one share.
                 let sums = unsafe { all_sums.get(place * size..(place + 1) * size) };
                 for own in (0..parts).map(|part| share(count, parts, part)) {
                     let pixels = &pixels[of_part(&own, places * inputs)][place * inputs * own.len()..];
