@@ -2,6 +2,8 @@
 //! of a whole batch follow each other, so a 1x1 convolution is one matrix product, and concatenated values lie one behind
 //! the other.
 
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 
 /// Channels that lie together: a register of AVX-512, two of AVX2, four of NEON and WebAssembly.
@@ -68,12 +70,8 @@ impl Shape {
     /// From (N, C, H, W) to blocks; `values` has as many as [`Self::elements`].
     pub fn pack(&self, values: &[f32]) -> Vec<Block> {
         let mut packed = vec![Block::zeroed(); self.size()];
-        for (i, plane) in values.chunks_exact(self.pixels().max(1)).enumerate() {
-            let (n, c) = (i / self.channels, i % self.channels);
-            let first = (c / BLOCK * self.batch + n) * self.pixels();
-            for (value, block) in plane.iter().zip(&mut packed[first..]) {
-                block.0[c % BLOCK] = *value;
-            }
+        for (i, packed) in packed.chunks_exact_mut(self.pixels().max(1)).enumerate() {
+            pack_planes(&values[self.planes(i)], packed);
         }
         packed
     }
@@ -81,18 +79,39 @@ impl Shape {
     /// From blocks to (N, C, H, W).
     pub fn unpack(&self, packed: &[Block]) -> Vec<f32> {
         let mut values = vec![0.0; self.elements()];
-        for (i, plane) in packed.chunks_exact(self.pixels().max(1)).enumerate() {
-            let (block, n) = (i / self.batch, i % self.batch);
-            let first = n * self.channels + block * BLOCK;
-            let channels = BLOCK.min(self.channels - block * BLOCK);
-            let values = &mut values[first * self.pixels()..][..channels * self.pixels()];
-            for (pixel, x) in plane.iter().enumerate() {
-                for (c, x) in x.0[..channels].iter().enumerate() {
-                    values[c * self.pixels() + pixel] = *x;
-                }
-            }
+        for (i, packed) in packed.chunks_exact(self.pixels().max(1)).enumerate() {
+            unpack_planes(packed, &mut values[self.planes(i)]);
         }
         values
+    }
+
+    /// Where the channels of the `i`-th image of a block are in (N, C, H, W), counted through all blocks.
+    pub(crate) fn planes(&self, i: usize) -> Range<usize> {
+        let (block, n) = (i / self.batch, i % self.batch);
+        let first = block * BLOCK;
+        let channels = first..self.channels.min(first + BLOCK);
+        (n * self.channels + channels.start) * self.pixels()..(n * self.channels + channels.end) * self.pixels()
+    }
+}
+
+/// The channels of one image, one after the other, as blocks of them all.
+pub(crate) fn pack_planes(planes: &[f32], packed: &mut [Block]) {
+    let pixels = packed.len();
+    if planes.len() == BLOCK * pixels {
+        for (pixel, block) in packed.iter_mut().enumerate() {
+            block.0 = std::array::from_fn(|c| planes[c * pixels + pixel]);
+        }
+    } else {
+        for (c, plane) in planes.chunks_exact(pixels).enumerate() {
+            plane.iter().zip(&mut *packed).for_each(|(value, block)| block.0[c] = *value);
+        }
+    }
+}
+
+/// Undoes [`pack_planes`].
+pub(crate) fn unpack_planes(packed: &[Block], planes: &mut [f32]) {
+    for (c, plane) in planes.chunks_exact_mut(packed.len()).enumerate() {
+        plane.iter_mut().zip(packed).for_each(|(value, block)| *value = block.0[c]);
     }
 }
 

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::weight_gradient::weight_gradient;
 use super::winograd::{F2, F4};
 use super::{Algorithm, ConvLayer, Epilogue, Task};
-use crate::layout::{BLOCK, Block, Shape};
+use crate::layout::{BLOCK, Block, Shape, pack_planes, unpack_planes};
 use crate::workers::{Parts, Workers};
 use crate::{Activation, ConvGeometry};
 
@@ -94,22 +94,9 @@ fn with_workers<R>(blocks: usize, f: impl FnOnce(&mut Workers) -> R) -> R {
 
 /// As [`Shape::pack`], on all threads.
 fn pack(shape: &Shape, values: &[f32]) -> Vec<Block> {
-    let pixels = shape.pixels();
     let mut packed = vec![Block::zeroed(); shape.size()];
-    packed.par_chunks_exact_mut(pixels.max(1)).enumerate().for_each(|(i, packed)| {
-        let (block, n) = (i / shape.batch, i % shape.batch);
-        let channels = BLOCK.min(shape.channels - block * BLOCK);
-        let planes = &values[(n * shape.channels + block * BLOCK) * pixels..][..channels * pixels];
-        if channels == BLOCK {
-            for (pixel, block) in packed.iter_mut().enumerate() {
-                block.0 = std::array::from_fn(|c| planes[c * pixels + pixel]);
-            }
-        } else {
-            for (c, plane) in planes.chunks_exact(pixels).enumerate() {
-                plane.iter().zip(&mut *packed).for_each(|(value, block)| block.0[c] = *value);
-            }
-        }
-    });
+    let images = packed.par_chunks_exact_mut(shape.pixels().max(1)).enumerate();
+    images.for_each(|(i, packed)| pack_planes(&values[shape.planes(i)], packed));
     packed
 }
 
@@ -117,13 +104,9 @@ fn pack(shape: &Shape, values: &[f32]) -> Vec<Block> {
 fn unpack(shape: &Shape, packed: &[Block]) -> Vec<f32> {
     let pixels = shape.pixels();
     let mut values = vec![0.0; shape.elements()];
-    let samples = values.par_chunks_mut((shape.channels * pixels).max(1)).enumerate();
-    samples.for_each(|(n, sample)| {
+    values.par_chunks_mut((shape.channels * pixels).max(1)).enumerate().for_each(|(n, sample)| {
         for (block, planes) in sample.chunks_mut(BLOCK * pixels).enumerate() {
-            let packed = &packed[(block * shape.batch + n) * pixels..][..pixels];
-            for (c, plane) in planes.chunks_exact_mut(pixels).enumerate() {
-                plane.iter_mut().zip(packed).for_each(|(value, block)| *value = block.0[c]);
-            }
+            unpack_planes(&packed[(block * shape.batch + n) * pixels..][..pixels], planes);
         }
     });
     values
