@@ -1,8 +1,7 @@
 //! Compiles graphs for this machine.
 
-use lddgan::Graph;
+use lddgan::{Error, Graph, Result};
 
-use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::program::Constants;
 

@@ -1,15 +1,13 @@
 //! A compiled graph with its weights and memory.
 
-use std::collections::BTreeMap;
 #[cfg(not(target_family = "wasm"))]
 use std::time::{Duration, Instant};
 
-use lddgan::Graph;
 use lddgan::executor;
 use lddgan::graph::liveness::{self, BufferPlan};
+use lddgan::{Error, Graph, Result};
 use pulp::Arch;
 
-use crate::error::{Error, Result};
 use crate::program::{Constants, Input, Operand, Output, Program, Step, compile};
 use lddgan_kernels::conv::{Algorithm, ConvLayer};
 use lddgan_kernels::layout::Block;
@@ -79,18 +77,11 @@ impl Executor {
 
     /// The bytes that it takes: values, weights, and what its threads need.
     pub fn bytes(&self) -> u64 {
+        use lddgan::Executor as _;
         self.activation_bytes() + self.weight_bytes() + self.workers.bytes()
     }
 
-    /// Computes all outputs from the inputs (name, values in the order of the graph's shapes). Every input of the graph
-    /// must be given.
-    pub fn run<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
-        self.write_inputs(inputs)?;
-        on_worker(|| (0..self.program.steps.len()).for_each(|step| self.step(step)));
-        Ok(())
-    }
-
-    /// As [`Self::run`], natively; how long each operation took, in words.
+    /// As [`lddgan::Executor::run`], natively; how long each operation took, in words.
     #[cfg(not(target_family = "wasm"))]
     pub fn profile<'a>(
         &mut self,
@@ -116,17 +107,10 @@ impl Executor {
     }
 
     fn write_inputs<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
-        let inputs: BTreeMap<&str, &[f32]> = inputs.into_iter().collect();
-        if let Some(name) = inputs.keys().find(|name| !self.program.inputs.contains_key(**name)) {
-            return Err(Error::Input { name: name.to_string(), reason: "the graph has no such input".to_string() });
-        }
-        for (name, Input { shape, places }) in &self.program.inputs {
-            let fail = |reason: String| Error::Input { name: name.clone(), reason };
-            let values = inputs.get(name.as_str()).ok_or_else(|| fail("was not given".to_string()))?;
-            let needed = shape.elements();
-            if values.len() != needed {
-                return Err(fail(format!("{} values were given, {needed} are needed", values.len())));
-            }
+        let Program { inputs: declared, .. } = &self.program;
+        let needed = declared.iter().map(|(name, input)| (name.as_str(), input.shape.elements()));
+        for (name, values) in executor::inputs_by_name(needed, inputs)? {
+            let Input { shape, places } = &declared[name];
             let packed = shape.pack(values);
             for &(value, first, rows) in places {
                 let pixels = shape.pixels();
@@ -139,29 +123,8 @@ impl Executor {
         Ok(())
     }
 
-    /// An output of the last run, in the order of its shape.
-    pub fn read(&self, output: &str) -> Result<Vec<f32>> {
-        let Output { operand, shape, .. } = self.output(output)?;
-        Ok(shape.unpack(self.values.blocks(&self.program, *operand)))
-    }
-
-    /// The shape of an output, batch first.
-    pub fn shape(&self, output: &str) -> Result<&[usize]> {
-        Ok(&self.output(output)?.dims)
-    }
-
     fn output(&self, name: &str) -> Result<&Output> {
         self.program.outputs.get(name).ok_or_else(|| Error::Graph(format!("there is no output `{name}`")))
-    }
-
-    /// Bytes of all buffers that hold values between operations.
-    pub fn activation_bytes(&self) -> u64 {
-        self.values.buffers.iter().map(|buffer| size_of_val(buffer.as_slice()) as u64).sum()
-    }
-
-    /// Bytes of weights and other constants, some of them perhaps together with other executors of a compiler.
-    pub fn weight_bytes(&self) -> u64 {
-        self.program.constants.iter().map(|constant| size_of_val(constant.as_slice()) as u64).sum()
     }
 
     /// Operations of one run.
@@ -170,31 +133,35 @@ impl Executor {
     }
 }
 
-impl executor::Executor for Executor {
+impl lddgan::Executor for Executor {
     type Error = Error;
 
     fn run<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
-        self.run(inputs)
+        self.write_inputs(inputs)?;
+        on_worker(|| (0..self.program.steps.len()).for_each(|step| self.step(step)));
+        Ok(())
     }
 
+    /// A run is done when it returns.
     async fn finish(&self) -> Result<()> {
         Ok(())
     }
 
     async fn read(&self, output: &str) -> Result<Vec<f32>> {
-        self.read(output)
+        let Output { operand, shape, .. } = self.output(output)?;
+        Ok(shape.unpack(self.values.blocks(&self.program, *operand)))
     }
 
     fn shape(&self, output: &str) -> Result<&[usize]> {
-        self.shape(output)
+        Ok(&self.output(output)?.dims)
     }
 
     fn activation_bytes(&self) -> u64 {
-        self.activation_bytes()
+        self.values.buffers.iter().map(|buffer| size_of_val(buffer.as_slice()) as u64).sum()
     }
 
     fn weight_bytes(&self) -> u64 {
-        self.weight_bytes()
+        self.program.constants.iter().map(|constant| size_of_val(constant.as_slice()) as u64).sum()
     }
 }
 

@@ -8,13 +8,11 @@
 #![warn(missing_docs, clippy::unwrap_used)]
 
 mod compiler;
-mod error;
 mod executor;
 mod kernels;
 mod program;
 
 pub use compiler::Compiler;
-pub use error::{Error, Result};
 pub use executor::Executor;
 pub use lddgan_kernels::conv::{Algorithm, ConvLayer};
 pub use lddgan_kernels::layout::Shape;

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor, TensorId};
-use lddgan::Activation;
 use lddgan::graph::fusion::{FusedConv, FusedProduct, Plan, plan};
 use lddgan::graph::styles::Styles;
 use lddgan::graph::{Graph, Node, NodeId, Op, SharedConstants, fold};
 use lddgan::layers::{Conv2d, ConvGeometry, Linear};
+use lddgan::{Activation, Error, Result};
 
-use crate::error::{Error, Result};
 use crate::kernels::{
     AddPerChannel, Affine, Attention, Concat, Conv, DepthToSpace, Fir, InverseHaar, Kernel, MinibatchStddev, Multiply,
     Norm, PixelNorm, Pool, Quantize, SumPixels, UpsampleNearest, WeightedSum, codebook_blocks, pack_codebook,

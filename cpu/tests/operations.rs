@@ -4,10 +4,13 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use common::{check_values, model, normal, values};
+use lddgan::Executor as _;
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
 use lddgan::graph::Recorder;
 use lddgan::layers::{Conv2d, ConvGeometry, GroupNorm, Linear};
+use lddgan::model::NamedNoise;
 use lddgan_cpu::{Algorithm, Executor, instruction_sets};
+use pollster::block_on;
 
 /// Computes an expression in a backend and values under Candle and the executor, with all instruction sets, and compares.
 macro_rules! check {
@@ -31,7 +34,7 @@ macro_rules! check {
             let mut executor = Executor::with_options(&graph, arch, &Algorithm::estimated).unwrap();
             executor.run(names.iter().map(String::as_str).zip(numbers.iter().map(Vec::as_slice))).unwrap();
             assert_eq!(executor.shape("y").unwrap(), expected.dims(), "{}", $label);
-            check_values(&executor.read("y").unwrap(), &values(&expected), &format!("{}, {arch:?}", $label));
+            check_values(&block_on(executor.read("y")).unwrap(), &values(&expected), &format!("{}, {arch:?}", $label));
         }
     }};
 }
@@ -200,16 +203,16 @@ fn shipped_models_make_the_images_of_candle() {
         let expected = model.sample_seeds(&seeds, &Device::Cpu).unwrap();
         let noise = model.draw(&seeds);
         let mut executor = Executor::new(&model.record(seeds.len()).unwrap()).unwrap();
-        executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice()))).unwrap();
+        executor.run(noise.iter().map(NamedNoise::as_input)).unwrap();
         for (t, latent) in model.levels().iter().zip(&expected.latents) {
-            let found = executor.read(&format!("latent/{t}")).unwrap();
+            let found = block_on(executor.read(&format!("latent/{t}"))).unwrap();
             check_values(&found, &values(latent), &format!("{name}, latent/{t}"));
         }
-        let latent = executor.read("latent/0").unwrap();
+        let latent = block_on(executor.read("latent/0")).unwrap();
         let latent = Tensor::from_vec(latent, expected.latents[0].dims(), &Device::Cpu).unwrap();
         // From the executor's latent, because one that lies between two codes may fall to either by rounding.
         let image = values(&model.decode(&mut CandleBackend, &latent).unwrap());
-        let found = executor.read("image").unwrap();
+        let found = block_on(executor.read("image")).unwrap();
         let squares = found.iter().zip(&image).map(|(found, expected)| f64::from(found - expected).powi(2));
         let error = squares.sum::<f64>() / found.len() as f64;
         let decibels = 10.0 * (4.0 / error).log10();

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use candle_core::Device;
 use lddgan::ModelFile;
-use lddgan::sampler::to_byte;
+use lddgan::model::to_byte;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let [path, seed, out] = &std::env::args().skip(1).collect::<Vec<_>>()[..] else {

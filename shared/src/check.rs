@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::{Difference, psnr};
 use crate::error::{Error, Result};
+use crate::model::{Model, Trajectory};
 use crate::model_file::safe_name;
 use crate::parameters::TensorMap;
-use crate::sampler::{Model, Trajectory};
 use crate::stage::Stage;
 
 /// The key in the safetensors metadata of golden files.

@@ -44,11 +44,10 @@ impl Directions {
         let mut read = Self { count: 0, parts: BTreeMap::new() };
         for (name, tensor) in tensors {
             let Some(name) = name.strip_prefix(PREFIX) else { continue };
-            let shape =
-                draws.get(name).ok_or_else(|| fail(name, "belongs to no random numbers of the model".into()))?;
+            let shape = draws.get(name).ok_or_else(|| fail(name, "names no random input of the model".into()))?;
             let dims = tensor.dims();
             if dims.len() != shape.len() + 1 || dims[1..] != shape[..] || dims[0] == 0 {
-                return Err(fail(name, format!("has the shape {dims:?}, not some directions of {shape:?}")));
+                return Err(fail(name, format!("has the shape {dims:?}, needs directions of the shape {shape:?}")));
             }
             if read.count != 0 && read.count != dims[0] {
                 return Err(fail(name, format!("has {} directions, others have {}", dims[0], read.count)));
@@ -117,7 +116,7 @@ mod tests {
         assert_eq!((x, z), ([2.2, 0.0], [2.6]));
         assert_eq!(Directions::read(&TensorMap::new(), &draws, "f").unwrap().count(), 0);
 
-        for (name, shape, word) in [("y", [1, 1, 2], "no random numbers"), ("x", [2, 2, 1], "[2, 2, 1]")] {
+        for (name, shape, word) in [("y", [1, 1, 2], "no random input"), ("x", [2, 2, 1], "[2, 2, 1]")] {
             let wrong = [(format!("{PREFIX}{name}"), tensor(&vec![0.0; shape.iter().product()], &shape))];
             let error = Directions::read(&wrong.into(), &draws, "f").unwrap_err().to_string();
             assert!(error.contains(&format!("f: tensor directions.{name}")) && error.contains(word), "{error}");

@@ -1,5 +1,7 @@
 //! The errors of this crate.
 
+use lddgan_kernels::layout::NotAnImage;
+
 /// What can go wrong in this crate; every message says what was wrong, where, and where it helps what to do.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
@@ -16,6 +18,12 @@ pub enum Error {
     /// An operation was given a value of the wrong shape.
     #[error("{op}: {reason}")]
     Shape { op: &'static str, reason: String },
+    /// A graph that cannot be executed, or an output that it does not have.
+    #[error("graph: {0}")]
+    Graph(String),
+    /// Values for an input that do not fit the graph.
+    #[error("input `{name}`: {reason}")]
+    Input { name: String, reason: String },
     /// An error of Candle, the tensor library.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -28,6 +36,12 @@ impl Error {
 
     pub(crate) fn shape(op: &'static str, reason: impl Into<String>) -> Self {
         Self::Shape { op, reason: reason.into() }
+    }
+}
+
+impl From<NotAnImage> for Error {
+    fn from(error: NotAnImage) -> Self {
+        Self::Graph(error.to_string())
     }
 }
 

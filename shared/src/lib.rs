@@ -23,7 +23,6 @@
 #![warn(missing_docs, clippy::unwrap_used)]
 
 pub mod backend;
-mod batch_sampler;
 pub mod check;
 pub mod compare;
 pub mod config;
@@ -36,17 +35,17 @@ pub mod graph;
 pub mod haar;
 pub mod hash;
 pub mod layers;
+pub mod model;
 pub mod model_file;
 pub mod networks;
 pub mod noise;
 mod ops;
 pub mod parameters;
 pub mod recipe;
-pub mod sampler;
+mod sampler;
 pub mod stage;
 
 pub use backend::{Activation, Backend, CandleBackend, FirMode};
-pub use batch_sampler::BatchSampler;
 pub use config::{
     AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, DiscriminatorConfig, FileConfig, GeneratorConfig,
     ModelConfig,
@@ -56,6 +55,7 @@ pub use directions::Directions;
 pub use error::{Error, Result};
 pub use executor::{Compiler, Executor};
 pub use graph::{Graph, Recorder};
+pub use model::{Model, SampleInputs, Trajectory};
 pub use model_file::{Direction, ModelFile, Provenance};
 pub use networks::{Network, NetworkName};
 #[cfg(feature = "cuda")]
@@ -64,5 +64,5 @@ pub use ops::cuda::{
 };
 pub use ops::{clamp, depthwise_conv2d, set_tf32};
 pub use recipe::{Mix, Recipe, Shifts, Truncation};
-pub use sampler::{Model, SampleInputs, Trajectory};
+pub use sampler::Sampler;
 pub use stage::Stage;

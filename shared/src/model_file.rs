@@ -13,9 +13,9 @@ use crate::config::{FileConfig, ModelConfig};
 use crate::directions;
 use crate::error::{Error, Result};
 use crate::hash::hex;
+use crate::model::Model;
 use crate::networks::{Decoder, Encoder, Generator, Network, NetworkName};
 use crate::parameters::{TensorMap, Weights};
-use crate::sampler::Model;
 
 /// The key in the safetensors metadata that holds ours, and the version of its layout.
 const KEY: &str = "lddgan";

@@ -86,11 +86,11 @@ impl FromStr for Truncation {
 /// how many standard deviations the image is from the mean along principal mode k of the data. Other models have those
 /// directions that were found for them and stand in their files, see [`crate::Directions`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Shifts([(usize, f32); Shifts::MOST]);
+pub struct Shifts([(usize, f32); Shifts::MAX]);
 
 impl Shifts {
     /// Along how many directions an image can be moved at once.
-    pub const MOST: usize = 8;
+    pub const MAX: usize = 8;
     /// How far it can be moved, in standard deviations.
     pub const FARTHEST: f32 = 5.0;
 
@@ -102,11 +102,11 @@ impl Shifts {
     /// Moves the image that far along a direction; the error says why it cannot be.
     pub fn set(&mut self, mode: usize, amount: f32) -> Result<(), String> {
         if !(-Self::FARTHEST..=Self::FARTHEST).contains(&amount) {
-            return Err(format!("an image is moved along a direction by -{0} to {0}", Self::FARTHEST));
+            return Err(format!("the amount along a direction must be from -{0} to {0}", Self::FARTHEST));
         }
         let known = self.0.iter().position(|(known, amount)| *known == mode && *amount != 0.0);
         let place = known.or_else(|| self.0.iter().position(|(_, amount)| *amount == 0.0));
-        let place = place.ok_or_else(|| format!("an image is moved along {} directions at most", Self::MOST))?;
+        let place = place.ok_or_else(|| format!("an image can be moved along at most {} directions", Self::MAX))?;
         self.0[place] = (mode, amount);
         Ok(())
     }
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(shifts.to_string(), "3=0.5,7=0.25,200=1");
         assert!([f32::NAN, 5.1, -5.1].iter().all(|&amount| shifts.set(1, amount).is_err()));
         assert!((10..15).all(|mode| shifts.set(mode, 1.0).is_ok()));
-        assert!(shifts.set(20, 1.0).unwrap_err().contains("8 directions at most"));
+        assert!(shifts.set(20, 1.0).unwrap_err().contains("at most 8 directions"));
     }
 
     #[test]

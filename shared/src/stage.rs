@@ -34,7 +34,7 @@ impl FromStr for Stage {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let unknown = || format!("`{name}` is no stage: x, z/<t>, noise/<t>, latent/<t> or image");
+        let unknown = || format!("`{name}` is not a stage; stages are x, z/<t>, noise/<t>, latent/<t> or image");
         let Some((kind, t)) = name.split_once('/') else {
             return match name {
                 "x" => Ok(Self::X),

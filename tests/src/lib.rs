@@ -1,10 +1,13 @@
 //! What the tests that span crates share.
 
+use std::fmt::Debug;
+
 use candle_core::{DType, Device, Tensor};
 use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{
-    AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, FileConfig, ModelFile, Network, Provenance,
+    AutoencoderConfig, AutoencoderKind, BandOrder, DiffusionConfig, Executor, FileConfig, ModelFile, Network,
+    Provenance,
 };
 
 mod not_run;
@@ -12,6 +15,19 @@ mod tolerance;
 
 pub use not_run::not_run;
 pub use tolerance::{Tolerance, psnr_of_span};
+
+/// Runs a graph whose inputs are named by their numbers.
+pub fn run<'a, E: Executor<Error: Debug>>(mut executor: E, inputs: impl IntoIterator<Item = &'a Tensor>) -> E {
+    let inputs: Vec<_> = inputs.into_iter().enumerate().map(|(i, x)| (i.to_string(), values(x))).collect();
+    let inputs = inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice()));
+    executor.run(inputs).unwrap_or_else(|error| panic!("{error:?}"));
+    executor
+}
+
+/// An output of the last run.
+pub fn read(executor: &impl Executor<Error: Debug>, output: &str) -> Vec<f32> {
+    pollster::block_on(executor.read(output)).unwrap_or_else(|error| panic!("{error:?}"))
+}
 
 /// A configuration that has every feature of the networks and is small enough for a software adapter: 16x16 images,
 /// 4x4 latents, attention, odd channel counts, linear path.

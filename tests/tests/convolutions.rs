@@ -5,6 +5,7 @@
 //! Those of WebGPU need an adapter; a software one (Mesa's lavapipe) is enough. Without one they fail.
 
 use candle_core::{DType, Tensor};
+use lddgan::Executor as _;
 use lddgan::backend::{Activation, Backend, CandleBackend};
 use lddgan::graph::{Graph, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry};
@@ -176,7 +177,12 @@ fn check_on_cpu(case: &Case) {
             let mut executor = lddgan_cpu::Executor::with_options(&example.graph, arch, &choice).unwrap();
             executor.run(example.inputs()).unwrap();
             let label = format!("{algorithm:?}, {arch:?}, {case:?}");
-            TOLERANCE.check(&executor.read("y").unwrap(), &example.expected, &case.result_shape(), &label);
+            TOLERANCE.check(
+                &pollster::block_on(executor.read("y")).unwrap(),
+                &example.expected,
+                &case.result_shape(),
+                &label,
+            );
         }
     }
 }
@@ -192,7 +198,7 @@ fn check(gpu: &Gpu, case: &Case, kernels: &[ConvKernel]) {
     let layer = ConvLayer { x: [batch, channels, factor * height, factor * width], y: shape, kernel, stride, upsample };
     for kernel in kernels.iter().filter(|kernel| kernel.fits(&layer)) {
         let options = Options { convolutions: &|_| *kernel, images: Dtype::F32 };
-        let executor = pollster::block_on(Executor::with_options(gpu, &example.graph, &options)).unwrap();
+        let mut executor = pollster::block_on(Executor::with_options(gpu, &example.graph, &options)).unwrap();
         assert_eq!(executor.dispatches(), if fused { 1 } else { 2 }, "{case:?}");
         executor.run(example.inputs()).unwrap();
         let found = pollster::block_on(executor.read("y")).unwrap();

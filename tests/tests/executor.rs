@@ -3,10 +3,12 @@
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
 use candle_core::Device;
+use lddgan::Executor as _;
 use lddgan::backend::Backend;
 use lddgan::graph::{Op, Recorder};
+use lddgan::model::NamedNoise;
+use lddgan::model::to_byte;
 use lddgan::noise::Stream;
-use lddgan::sampler::to_byte;
 use lddgan::{FileConfig, Graph, NetworkName};
 use lddgan_tests::{faces_config, gaussian_config, not_run, random_model_file, tiny_config};
 use lddgan_webgpu::executor::summarise;
@@ -30,7 +32,7 @@ fn doubling(shape: &[usize]) -> Graph {
 
 #[test]
 fn inputs_must_fit() {
-    let executor = block_on(Executor::new(&gpu(), &doubling(&[1, 3, 2, 2]))).unwrap();
+    let mut executor = block_on(Executor::new(&gpu(), &doubling(&[1, 3, 2, 2]))).unwrap();
     let values = [0.5; 12];
     for (inputs, reason) in [
         (vec![], "input `x`: was not given"),
@@ -55,7 +57,7 @@ fn a_value_beyond_the_limits_is_refused() {
 #[test]
 fn a_lost_device_is_an_error() {
     let gpu = gpu();
-    let executor = block_on(Executor::new(&gpu, &doubling(&[1, 1, 1, 1]))).unwrap();
+    let mut executor = block_on(Executor::new(&gpu, &doubling(&[1, 1, 1, 1]))).unwrap();
     assert_eq!(gpu.lost(), None);
     gpu.device().destroy();
     let finished = block_on(gpu.finish());
@@ -128,10 +130,10 @@ fn every_dispatch_is_timed() {
     let file = random_model_file(&config, 1).unwrap();
     let decoder = file.network(NetworkName::Decoder, "random", &Device::Cpu).unwrap();
     let graph = decoder.record(&decoder.shapes(&config, 1).unwrap()).unwrap();
-    let executor = block_on(Executor::new(&gpu, &graph)).unwrap();
+    let mut executor = block_on(Executor::new(&gpu, &graph)).unwrap();
     let latent = Stream::new(1, 0, "latent").normals(3 * 4 * 4);
-    let profile = || block_on(executor.profile([("latent", latent.as_slice())]));
-    let times = match profile() {
+    let profile = |executor: &Executor| block_on(executor.profile([("latent", latent.as_slice())]));
+    let times = match profile(&executor) {
         Err(Error::NoTimestamps(adapter)) => {
             assert!(!gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY), "{adapter}");
             not_run(&format!("{adapter} has no timestamp queries"));
@@ -145,7 +147,7 @@ fn every_dispatch_is_timed() {
     assert_eq!(times.iter().map(|time| time.work.flops).sum::<u64>(), graph.flops());
     executor.run([("latent", latent.as_slice())]).unwrap();
     assert_eq!(profiled, block_on(executor.read("image")).unwrap());
-    let kernels = summarise(&[times, profile().unwrap()]);
+    let kernels = summarise(&[times, profile(&executor).unwrap()]);
     assert_eq!(kernels.iter().map(|kernel| kernel.dispatches).sum::<usize>(), executor.dispatches());
     let ceilings = block_on(ceilings::measure(&gpu)).unwrap();
     assert!(ceilings.flops_per_second > 0.0 && ceilings.bytes_per_second > 0.0, "{ceilings:?}");
@@ -154,10 +156,10 @@ fn every_dispatch_is_timed() {
 #[test]
 fn a_run_leaves_nothing_behind() {
     let model = random_model_file(&tiny_config(), 1).unwrap().model("random", &Device::Cpu).unwrap();
-    let executor = block_on(Executor::new(&gpu(), &model.record(2).unwrap())).unwrap();
-    let image = |seeds: [u64; 2]| {
+    let mut executor = block_on(Executor::new(&gpu(), &model.record(2).unwrap())).unwrap();
+    let mut image = |seeds: [u64; 2]| {
         let noise = model.draw(&seeds);
-        executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice()))).unwrap();
+        executor.run(noise.iter().map(NamedNoise::as_input)).unwrap();
         block_on(executor.read("image")).unwrap()
     };
     let first = image([1, 2]);
@@ -214,7 +216,7 @@ fn drawn_images_have_the_bytes_of_the_cpu() {
     {
         let shape = [images, channels, height, width];
         let values = Stream::new(1, 0, "image").normals(shape.iter().product());
-        let executor = block_on(Executor::new(&gpu, &doubling(&shape))).unwrap();
+        let mut executor = block_on(Executor::new(&gpu, &doubling(&shape))).unwrap();
         executor.run([("x", values.as_slice())]).unwrap();
         let bytes = drawn(&gpu, &executor, format, columns as u32);
         for (i, texel) in bytes.chunks(4).enumerate() {

@@ -3,13 +3,14 @@
 //! Needs a WebGPU adapter with f16; Mesa's lavapipe has it. On one without f16 the only test is that it is refused.
 
 use candle_core::{Device, Tensor};
+use lddgan::Executor as _;
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
 use lddgan::graph::Recorder;
 use lddgan::layers::{Conv2d, ConvGeometry};
-use lddgan::{FileConfig, ModelFile};
-use lddgan_tests::{configs, normal, not_run, psnr_of_span, random_model_file, values};
+use lddgan::{FileConfig, ModelFile, Sampler};
+use lddgan_tests::{configs, normal, not_run, psnr_of_span, random_model_file, read, run, values};
 use lddgan_webgpu::executor::{ConvKernel, ConvLayer, Dtype, Options};
-use lddgan_webgpu::{Compiler, Error, Executor, Gpu, GpuSampler};
+use lddgan_webgpu::{Compiler, Error, Executor, Gpu};
 use pollster::block_on;
 
 /// An adapter with f16, after a check that one without it says so.
@@ -30,9 +31,8 @@ fn gpu() -> Option<Gpu> {
 fn check(gpu: &Gpu, recorder: Recorder, kernel: ConvKernel, inputs: &[&Tensor], expected: &Tensor, label: &str) {
     let options = Options { convolutions: &|_| kernel, images: Dtype::F16 };
     let executor = block_on(Executor::with_options(gpu, &recorder.finish(), &options)).unwrap();
-    let inputs: Vec<_> = inputs.iter().enumerate().map(|(i, tensor)| (i.to_string(), values(tensor))).collect();
-    executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice()))).unwrap();
-    let ratio = psnr_of_span(&block_on(executor.read("y")).unwrap(), &values(expected));
+    let executor = run(executor, inputs.iter().copied());
+    let ratio = psnr_of_span(&read(&executor, "y"), &values(expected));
     println!("{label}: PSNR {ratio:.1} dB");
     assert!(ratio >= 40.0, "{label}: PSNR {ratio:.1} dB");
     // Exact numbers would mean that f16 was never used.
@@ -134,7 +134,7 @@ fn networks() {
 #[test]
 fn gaussian_starts() {
     let Some(gpu) = gpu() else { return };
-    let mut sampler = GpuSampler::new(Compiler::new(gpu), 2);
+    let mut sampler = Sampler::new(Compiler::new(gpu), 2);
     sampler.compiler_mut().use_images(Dtype::F16);
     let starts = |config: &FileConfig| config.generator.as_ref().is_some_and(|generator| generator.gaussian_modes > 0);
     for (name, config) in configs().into_iter().filter(|(_, config)| starts(config)) {
@@ -152,7 +152,7 @@ fn gaussian_starts() {
 #[test]
 fn faces() {
     let Some(gpu) = gpu() else { return };
-    let mut sampler = GpuSampler::new(Compiler::new(gpu), 1);
+    let mut sampler = Sampler::new(Compiler::new(gpu), 1);
     sampler.compiler_mut().use_images(Dtype::F16);
     for name in ["faces64", "faces256"] {
         let path = format!("{}/../web/models/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));

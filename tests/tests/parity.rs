@@ -2,17 +2,20 @@
 //!
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
+use std::fmt::Debug;
+
 use candle_core::{DType, Device, Tensor};
 use lddgan::backend::{Activation, Backend, CandleBackend, FirMode};
 use lddgan::diffusion::Schedule;
 use lddgan::graph::{NodeId, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry, GroupNorm, Linear};
+use lddgan::model::{NamedNoise, constants};
 use lddgan::networks::Discriminator;
 use lddgan::parameters::Parameters;
-use lddgan::sampler::constants;
 use lddgan::{DiffusionConfig, DiscriminatorConfig, FileConfig, Graph, Model, ModelFile, Recipe, Shifts, Trajectory};
 use lddgan_tests::{
-    Tolerance, configs, directions, gaussian, normal, not_run, random_model_file, randomize, tiny_config, values,
+    Tolerance, configs, directions, gaussian, normal, not_run, random_model_file, randomize, read, run, tiny_config,
+    values,
 };
 use lddgan_webgpu::{Executor, Gpu};
 
@@ -40,34 +43,25 @@ fn record_inputs(recorder: &mut Recorder, inputs: &[Tensor]) -> Vec<NodeId> {
     inputs.iter().enumerate().map(input).collect()
 }
 
-/// Runs a graph whose inputs are named by their numbers.
-fn run(gpu: &Gpu, graph: &Graph, inputs: &[Tensor]) -> Executor {
-    let executor = pollster::block_on(Executor::new(gpu, graph)).unwrap();
-    let inputs: Vec<_> = inputs.iter().enumerate().map(|(i, tensor)| (i.to_string(), values(tensor))).collect();
-    executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice()))).unwrap();
-    executor
+fn on_gpu(gpu: &Gpu, graph: &Graph) -> Executor {
+    pollster::block_on(Executor::new(gpu, graph)).unwrap()
 }
 
-fn read(executor: &Executor, output: &str) -> Vec<f32> {
-    pollster::block_on(executor.read(output)).unwrap()
+fn on_cpu(graph: &Graph) -> lddgan_cpu::Executor {
+    lddgan_cpu::Executor::new(graph).unwrap()
 }
 
-/// As [`run`], with the executor for CPUs.
-fn run_on_cpu(graph: &Graph, inputs: &[Tensor]) -> lddgan_cpu::Executor {
-    let mut executor = lddgan_cpu::Executor::new(graph).unwrap();
-    let inputs: Vec<_> = inputs.iter().enumerate().map(|(i, tensor)| (i.to_string(), values(tensor))).collect();
-    executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice()))).unwrap();
-    executor
+/// Compares the output `y`.
+fn check(executor: &impl lddgan::Executor<Error: Debug>, expected: &Tensor, label: &str) {
+    assert_eq!(executor.shape("y").unwrap(), expected.dims(), "{label}");
+    PARITY.check(&read(executor, "y"), &values(expected), expected.dims(), label);
 }
 
 /// The dispatches that it took.
 fn compare(gpu: &Gpu, graph: &Graph, inputs: &[Tensor], expected: &Tensor, label: &str) -> usize {
-    let executor = run_on_cpu(graph, inputs);
-    assert_eq!(executor.shape("y").unwrap(), expected.dims(), "{label}");
-    PARITY.check(&executor.read("y").unwrap(), &values(expected), expected.dims(), &format!("{label}, on CPU"));
-    let executor = run(gpu, graph, inputs);
-    assert_eq!(executor.shape("y").unwrap(), expected.dims(), "{label}");
-    PARITY.check(&read(&executor, "y"), &values(expected), expected.dims(), label);
+    check(&run(on_cpu(graph), inputs), expected, &format!("{label}, on CPU"));
+    let executor = run(on_gpu(gpu, graph), inputs);
+    check(&executor, expected, label);
     executor.dispatches()
 }
 
@@ -556,13 +550,13 @@ fn check_sampling(gpu: &Gpu, model: &Model, recipes: [Recipe; 2], name: &str) {
     let expected = model.sample_seeds(&recipes, &Device::Cpu).unwrap();
     let graph = model.record(recipes.len()).unwrap();
     let noise = model.draw(&recipes);
-    let inputs = || noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice()));
-    let executor = pollster::block_on(Executor::new(gpu, &graph)).unwrap();
-    executor.run(inputs()).unwrap();
+    let inputs = || noise.iter().map(NamedNoise::as_input);
+    let mut executor = on_gpu(gpu, &graph);
+    lddgan::Executor::run(&mut executor, inputs()).unwrap();
     check_trajectory(model, &expected, |output| read(&executor, output), name);
-    let mut executor = lddgan_cpu::Executor::new(&graph).unwrap();
-    executor.run(inputs()).unwrap();
-    check_trajectory(model, &expected, |output| executor.read(output).unwrap(), &format!("{name} on CPU"));
+    let mut executor = on_cpu(&graph);
+    lddgan::Executor::run(&mut executor, inputs()).unwrap();
+    check_trajectory(model, &expected, |output| read(&executor, output), &format!("{name} on CPU"));
 }
 
 fn check_trajectory(model: &Model, expected: &Trajectory<Tensor>, read: impl Fn(&str) -> Vec<f32>, name: &str) {

@@ -4,10 +4,12 @@
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
 use candle_core::Device;
-use lddgan::Model;
+use lddgan::Executor as _;
+use lddgan::model::NamedNoise;
+use lddgan::{Model, Sampler};
 use lddgan_tests::{Tolerance, not_run, random_model_file, tiny_config, values};
 use lddgan_webgpu::executor::{ConvKernel, Dtype, Options};
-use lddgan_webgpu::{Compiler, Error, Executor, Gpu, GpuSampler, Recovery};
+use lddgan_webgpu::{Compiler, Error, Executor, Gpu, Recovery};
 use pollster::block_on;
 use wgpu::Features;
 
@@ -44,7 +46,7 @@ fn allocated(device: &wgpu::Device) -> Option<Vec<(String, u64)>> {
 fn a_sampler_never_takes_one_model_for_another() {
     let other = || random_model_file(&tiny_config(), 2).unwrap().model("other", &Device::Cpu).unwrap();
     let (mut models, seeds) = ([model(), other()], [3, 4]);
-    let mut sampler = GpuSampler::new(Compiler::new(gpu()), 2);
+    let mut sampler = Sampler::new(Compiler::new(gpu()), 2);
     for steps in [4, 2, 4] {
         for model in &mut models {
             model.set_steps(steps).unwrap();
@@ -57,7 +59,7 @@ fn a_sampler_never_takes_one_model_for_another() {
 #[test]
 fn a_batch_is_repeated_on_a_new_device() {
     let (model, seeds) = (model(), [3, 4, 5]);
-    let mut sampler = GpuSampler::new(Compiler::new(gpu()), 2);
+    let mut sampler = Sampler::new(Compiler::new(gpu()), 2);
     let mut sizes = Vec::new();
     for round in 0..4 {
         let device = sampler.compiler().gpu().device().clone();
@@ -88,7 +90,7 @@ fn a_batch_is_repeated_on_a_new_device() {
 #[test]
 fn a_device_that_is_lost_again_and_again_is_an_error() {
     let model = model();
-    let mut sampler = GpuSampler::new(Compiler::new(gpu()), 4);
+    let mut sampler = Sampler::new(Compiler::new(gpu()), 4);
     let mut batches = Vec::new();
     // Each device is destroyed by the batch that runs on it.
     let result = block_on(sampler.sample(&model, &[1, 2, 3, 4], async |executor| {
@@ -109,7 +111,7 @@ fn a_device_that_is_lost_again_and_again_is_an_error() {
 #[test]
 fn too_large_a_batch_is_made_in_parts() {
     let model = model();
-    let mut sampler = GpuSampler::new(Compiler::new(gpu()), 64);
+    let mut sampler = Sampler::new(Compiler::new(gpu()), 64);
     let seeds = [1, 2, 3, 4, 5];
     // The device refuses batches of more than two.
     let fits = async |executor: &Executor| match executor.shape("image")?[0] {
@@ -137,9 +139,9 @@ fn no_optional_feature_is_needed() {
     let (model, seeds) = (model(), [7]);
     let gpu = block_on(Gpu::with_features(Features::empty())).unwrap();
     assert!(!gpu.has_f16() && gpu.device().features().is_empty(), "{:?}", gpu.device().features());
-    let executor = block_on(Executor::new(&gpu, &model.record(1).unwrap())).unwrap();
+    let mut executor = block_on(Executor::new(&gpu, &model.record(1).unwrap())).unwrap();
     let noise = model.draw(&seeds);
-    let inputs = || noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice()));
+    let inputs = || noise.iter().map(NamedNoise::as_input);
     executor.run(inputs()).unwrap();
     check(&model, &seeds, &block_on(executor.read("image")).unwrap());
     assert!(matches!(block_on(executor.profile(inputs())), Err(Error::NoTimestamps(_))));
@@ -152,7 +154,7 @@ fn no_optional_feature_is_needed() {
 #[test]
 fn hundreds_of_batches_take_no_more_memory_than_one() {
     let model = model();
-    let mut sampler = GpuSampler::new(Compiler::new(gpu()), 2);
+    let mut sampler = Sampler::new(Compiler::new(gpu()), 2);
     let mut batches = |count: u64| {
         for seed in 0..count {
             let seeds = [seed, seed + 1];

@@ -3,7 +3,7 @@
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
 use candle_core::{Device, Tensor};
-use lddgan::{BatchSampler, CandleBackend, Compiler, Executor, Model, Recipe, Stage};
+use lddgan::{CandleBackend, Compiler, Executor, Model, Recipe, Sampler, Stage};
 use lddgan_tests::{Tolerance, configs, random_model_file, tiny_config, values};
 use lddgan_webgpu::Gpu;
 use pollster::block_on;
@@ -25,7 +25,7 @@ fn check(found: &Tensor, expected: &Tensor, label: &str) {
 
 /// Images in batches of two and one, all latents on the way, and the images of other latents.
 fn samples_as_candle_does<C: Compiler<Error: std::fmt::Debug>>(compiler: C, label: &str) {
-    let (mut model, mut sampler) = (model(), BatchSampler::new(compiler, 2));
+    let (mut model, mut sampler) = (model(), Sampler::new(compiler, 2));
     let seeds = [3u64, 4, 5, 6, 7];
     for steps in [4, 2] {
         model.set_steps(steps).unwrap();

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use lddgan::directions::PREFIX;
+use lddgan::model::NamedNoise;
 use lddgan::parameters::TensorMap;
-use lddgan::sampler::NamedNoise;
 use thiserror::Error;
 
 use crate::principal::Axes;

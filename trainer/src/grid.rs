@@ -20,7 +20,7 @@ pub fn to_images(images: &Tensor) -> candle_core::Result<Vec<RgbImage>> {
     let values = images.flatten_all()?.to_vec1::<f32>()?;
     let picture = |sample: &[f32]| {
         RgbImage::from_fn(w as u32, h as u32, |x, y| {
-            let byte = |channel: usize| lddgan::sampler::to_byte(sample[(channel * h + y as usize) * w + x as usize]);
+            let byte = |channel: usize| lddgan::model::to_byte(sample[(channel * h + y as usize) * w + x as usize]);
             image::Rgb([byte(0), byte(1), byte(2)])
         })
     };

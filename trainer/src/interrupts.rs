@@ -62,12 +62,22 @@ fn is_ignored(signal: i32) -> bool {
     }
 }
 
+/// A program can set one handler, so it tells everything that watches.
 #[cfg(not(unix))]
 fn watch(first: &Arc<AtomicUsize>) -> Result<(), ctrlc::Error> {
-    let first = first.clone();
-    ctrlc::set_handler(move || {
-        if first.swap(usize::from(SIGINT), Ordering::SeqCst) != 0 {
-            std::process::exit(128 + i32::from(SIGINT));
+    use std::sync::{Mutex, PoisonError};
+
+    static WATCHING: Mutex<Vec<Arc<AtomicUsize>>> = Mutex::new(Vec::new());
+    let mut watching = WATCHING.lock().unwrap_or_else(PoisonError::into_inner);
+    watching.push(first.clone());
+    if watching.len() > 1 {
+        return Ok(());
+    }
+    ctrlc::set_handler(|| {
+        for signal in WATCHING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if signal.swap(usize::from(SIGINT), Ordering::SeqCst) != 0 {
+                std::process::exit(128 + i32::from(SIGINT));
+            }
         }
     })
 }

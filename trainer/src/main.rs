@@ -14,7 +14,7 @@ use lddgan_trainer::{allocation, autoencoder, gan, output, second_order, threads
 
 /// Latent Denoising Diffusion GAN: train it, make images with it
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "lddgan", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -95,7 +95,7 @@ fn status(ended: Ended) -> ExitCode {
         Some(_) if ended.status() != 0 => ended.status().into(),
         Some(_) if output::is_closed() => (128 + SIGPIPE).into(),
         Some(error) => {
-            warn!("error: standard output cannot be written: {error}; all else was done");
+            warn!("error: standard output cannot be written: {error}; everything else was done");
             ExitCode::FAILURE
         }
     }

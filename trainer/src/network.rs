@@ -80,7 +80,7 @@ fn step_inputs(network: &Network, config: &FileConfig, t: &[u32], batch: usize) 
     let known = config.diffusion.is_some() || network.name().has_gaussian(config);
     let count = if known { schedule.steps() } else { MAX_STEPS };
     let last = t.iter().max().copied().unwrap_or(0) as usize;
-    ensure!(last < count, "the input `t` has a step {last}: they go from 0 to {}", count - 1);
+    ensure!(last < count, "the input `t` has the step {last}; steps go from 0 to {}", count - 1);
     Ok(network.step_inputs(&schedule, t, &Device::Cpu)?)
 }
 
@@ -109,9 +109,7 @@ fn steps(t: &Tensor) -> Result<Vec<u32>> {
     let steps = t.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     let step = |t: f64| {
         let whole = t.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&t);
-        whole
-            .then_some(t as u32)
-            .with_context(|| format!("the input `t` has {t}, which is no step: a whole number from 0 on"))
+        whole.then_some(t as u32).with_context(|| format!("the input `t` has {t}; a step is a whole number, 0 or more"))
     };
     steps.into_iter().map(step).collect()
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
 use lddgan::backend::CandleBackend;
 use lddgan::check::LATENT_TOLERANCE;
-use lddgan::sampler::SampleInputs;
+use lddgan::model::SampleInputs;
 use lddgan::{Model, Trajectory};
 
 use crate::backend::BackendName;

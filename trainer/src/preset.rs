@@ -35,7 +35,7 @@ const BUILT_IN: [(&str, &str); 17] = [
 /// A preset that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PresetError {
-    #[error("no preset `{name}`: give the path of a .toml file, or one of {known}")]
+    #[error("there is no preset `{name}`: give the path of a .toml file, or one of {known}")]
     Unknown { name: String, known: String },
     #[error("preset {name}: {reason}")]
     Invalid { name: String, reason: String },
@@ -421,7 +421,7 @@ impl Number {
 fn attention_occurs(network: &str, attention: &[usize], size: usize, levels: usize) -> Result<(), String> {
     let sizes: Vec<usize> = (0..levels).map(|level| size >> level).collect();
     match attention.iter().find(|size| !sizes.contains(size)) {
-        Some(size) => Err(format!("{network}.attention: {size} is none of its feature maps' sizes, {sizes:?}")),
+        Some(size) => Err(format!("{network}.attention: {size} is not the size of one of its feature maps, {sizes:?}")),
         None => Ok(()),
     }
 }
@@ -488,8 +488,8 @@ mod tests {
     fn networks_that_cannot_be_built_or_trained_are_refused() {
         let attention = |sizes: [i64; 1]| toml::Value::from(sizes.to_vec());
         for (section, field, value, said) in [
-            ("generator", "attention", attention([5]), "generator.attention: 5 is none"),
-            ("autoencoder.decoder", "attention", attention([256]), "autoencoder.decoder.attention: 256 is none"),
+            ("generator", "attention", attention([5]), "generator.attention: 5 is not the size"),
+            ("autoencoder.decoder", "attention", attention([256]), "autoencoder.decoder.attention: 256 is not the size"),
             ("autoencoder", "image_channels", 1.into(), "set it to 3"),
             ("autoencoder.decoder", "groups", 3.into(), "3"),
             ("discriminator", "layers", 0.into(), "layers"),

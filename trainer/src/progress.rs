@@ -44,7 +44,7 @@ impl Progress {
     /// Counts images from `first` to `total`.
     pub fn new(first: u64, total: u64) -> Self {
         let bar = ProgressBar::new(BAR);
-        let template = "{bar:30} {elapsed} gone, {msg}";
+        let template = "{bar:30} {elapsed} elapsed, {msg}";
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         let now = Instant::now();
         Self { bar, started: now, first, total, limit: None, last_line: now }

@@ -25,7 +25,7 @@ pub fn tuned(gpu: &Gpu, graph: &Graph) -> Result<ConvTimes> {
 
 fn known(path: &Path) -> Result<ConvTimes> {
     Ok(serde_json::from_slice(&files::read(path)?).unwrap_or_else(|error| {
-        warn!("warning: {}: {error}; the kernels are timed anew", path.display());
+        warn!("warning: {}: {error}; the kernels are timed again", path.display());
         ConvTimes::default()
     }))
 }
@@ -35,6 +35,6 @@ fn path(gpu: &Gpu) -> Result<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     let cache = folder("XDG_CACHE_HOME").or_else(|| folder("LOCALAPPDATA"));
     let cache = cache.or_else(|| Some(folder("HOME")?.join(".cache")));
-    let cache = cache.context("no folder to remember kernels in: set XDG_CACHE_HOME")?;
+    let cache = cache.context("there is no folder for kernel times: set XDG_CACHE_HOME")?;
     Ok(cache.join("lddgan").join(format!("kernels-{}.json", ConvTimes::key(&gpu.identity()))))
 }

@@ -40,7 +40,7 @@ fn this_machine_agrees_with_itself_and_not_with_a_falsified_recording() {
     std::fs::write(&golden, altered.to_bytes().unwrap()).unwrap();
     let bad = folder.path().join("bad.json");
     let output = check(Path::new(MODEL), &golden, &bad);
-    fail(&output, &["cpu does not make of this model what it should"]);
+    fail(&output, &["cpu does not compute this model correctly"]);
     let failed: Vec<String> = read(&bad).stages.into_iter().filter(|stage| !stage.passed).map(|s| s.name).collect();
     assert_eq!(failed, ["image"]);
 

@@ -5,8 +5,6 @@ mod common;
 mod folder;
 
 use std::path::Path;
-#[cfg(unix)]
-use std::process::Command;
 
 use candle_core::DType;
 use lddgan::ModelFile;
@@ -49,7 +47,7 @@ fn models_are_averaged() {
     assert!(half_way(&first, &last) > 1000);
     fail(&average(&[&folder.path("mean.safetensors")]), &["two or more"]);
     let other = folder.path("ae").join(AUTOENCODER);
-    fail(&average(&[&folder.path("mean.safetensors"), &other]), &["autoencoder.safetensors", "other kinds"]);
+    fail(&average(&[&folder.path("mean.safetensors"), &other]), &["autoencoder.safetensors", "differ in kind"]);
 }
 
 #[test]
@@ -347,10 +345,10 @@ fn a_model_is_measured() {
 
     fail(&eval(&["--metrics", "swd,fid"]), &["fid", "--features", "--inception"]);
     fail(&eval(&["--features", &images]), &["images"]);
-    fail(&eval(&["--features", &format!("{images}/1.png")]), &["1.png", "no ONNX network"]);
+    fail(&eval(&["--features", &format!("{images}/1.png")]), &["1.png", "the ONNX network"]);
     fail(&eval(&["--metrics", "recall", "--count", "3"]), &["recall needs at least 10 images", "not 3"]);
     let warned = String::from_utf8(eval(&["--metrics", "recall", "--count", "10"]).stderr).unwrap();
-    assert!(warned.contains("recall of 10 images: compare with figures of as many only"), "{warned}");
+    assert!(warned.contains("recall of 10 images: compare only with figures of as many images"), "{warned}");
     let foreign = model.display().to_string();
     fail(&eval(&["--metrics", "kid", "--inception", &foreign]), &["missing: Conv2d_1a_3x3.conv.weight"]);
 }
@@ -424,9 +422,9 @@ fn every_file_that_the_program_writes_is_shown() {
         ("ae/autoencoder.safetensors", ["encoder:", "codebook: 48 parameters"]),
         ("gan/model.safetensors", ["generator:", "sampling:"]),
         ("gan/discriminator.safetensors", ["[discriminator]", "of latents of any size"]),
-        ("gan", ["state of a training", "\"images\": 16"]),
-        ("gan/checkpoints/00000016", ["state of a training", "\"step\": 4"]),
-        ("gan/checkpoints/00000016/state.safetensors", ["state of a training", "tensors"]),
+        ("gan", ["training state", "\"images\": 16"]),
+        ("gan/checkpoints/00000016", ["training state", "\"step\": 4"]),
+        ("gan/checkpoints/00000016/state.safetensors", ["training state", "tensors"]),
         ("gan/latents.safetensors", ["latents", "\"means\": F32"]),
         ("images.safetensors", ["prepared images", "\"size\": 16"]),
         ("golden.safetensors", ["golden tensors", "\"latent/4\""]),
@@ -436,8 +434,8 @@ fn every_file_that_the_program_writes_is_shown() {
     }
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/train-step/netG_init.pth");
     assert!(succeed(&info(&fixture)).contains("a PyTorch checkpoint"));
-    fail(&info(&folder.path("images/1.png")), &["1.png", "no PyTorch checkpoint"]);
-    fail(&info(&folder.path("images")), &["images", "no run and no checkpoint"]);
+    fail(&info(&folder.path("images/1.png")), &["1.png", "not a PyTorch checkpoint"]);
+    fail(&info(&folder.path("images")), &["images", "neither the folder of a run"]);
 }
 
 /// Weights that are not finite make nothing; looking at them is possible.
@@ -541,62 +539,6 @@ fn weights_of_the_perceptual_loss_that_cannot_be_used_are_named() {
     assert!(!folder.path("ae/checkpoints").exists());
 }
 
-/// `recipe.sh` with the tiny preset's images.
-#[cfg(unix)]
-fn recipe(folder: &Folder, more: &[&str]) -> Command {
-    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/recipe.sh"));
-    command.args(["--lddgan", env!("CARGO_BIN_EXE_lddgan"), "--count", "10"]);
-    command.arg("--data").arg(folder.path("images")).arg("--validation").arg(folder.path("images"));
-    command.arg("--out").arg(folder.path("recipe")).args(more);
-    command
-}
-
-#[cfg(unix)]
-#[test]
-fn a_recipe_leaves_a_model_and_its_report_and_goes_on() {
-    let folder = Folder::new();
-    let text = std::fs::read_to_string(PRESET).unwrap();
-    let preset = |images: &str| {
-        let path = folder.path("preset.toml");
-        std::fs::write(&path, text.replace("images = 16", &format!("images = {images}"))).unwrap();
-        path.to_string_lossy().into_owned()
-    };
-    let said = succeed(&recipe(&folder, &["--preset", &preset("16")]).output().unwrap());
-    assert!(said.contains("16 images"), "{said}");
-    let report = folder.path("recipe/report");
-    for name in
-        ["contact-sheet.jpg", "neighbours.jpg", "reconstructions.jpg", "curves-gan.png", "curves-autoencoder.png"]
-    {
-        assert!(image::open(report.join(name)).is_ok(), "{name}");
-    }
-    let figures: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(report.join("figures.json")).unwrap()).unwrap();
-    assert!(figures["measured"][0]["figures"]["swd"].as_f64().unwrap() > 0.0, "{figures}");
-    let info = std::fs::read_to_string(report.join("info.txt")).unwrap();
-    assert!(info.contains("swd") && info.contains("recall"), "{info}");
-
-    // The next leg trains the decoder alone: the generator's latents stay what they are.
-    let encoder = |run: &str| {
-        let tensors = bits(&folder.path(run).join("autoencoder").join(AUTOENCODER));
-        tensors.into_iter().partition::<Vec<_>, _>(|(name, _)| name.starts_with("encoder."))
-    };
-    let (before, decoder_before) = encoder("recipe");
-    let said = succeed(&recipe(&folder, &["--preset", &preset("24")]).output().unwrap());
-    assert!(said.contains("24 images"), "{said}");
-    let (after, decoder_after) = encoder("recipe");
-    assert!(!before.is_empty() && before == after);
-    assert_ne!(decoder_before, decoder_after);
-}
-
-#[cfg(unix)]
-#[test]
-fn a_recipe_says_what_is_wrong() {
-    let folder = Folder::new();
-    fail(&recipe(&folder, &["--minutes", "soon"]).output().unwrap(), &["--minutes soon"]);
-    fail(&recipe(&folder, &["--speed", "fast"]).output().unwrap(), &["--speed"]);
-    fail(&recipe(&folder, &["--lddgan", "/nowhere/lddgan"]).output().unwrap(), &["/nowhere/lddgan"]);
-}
-
 /// The four methods on CIFAR-10, with the operations that were counted in their authors' implementations.
 #[test]
 fn the_systems_of_the_paper_are_timed_side_by_side() {
@@ -618,5 +560,11 @@ fn the_systems_of_the_paper_are_timed_side_by_side() {
     }
     let mut command = program(&["bench", "paper", "--data", "church256", "--model"]);
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
-    fail(&command.arg(model).output().unwrap(), &["faces64.safetensors", "no method"]);
+    fail(&command.arg(model).output().unwrap(), &["faces64.safetensors", "none of the methods"]);
+}
+
+#[test]
+fn the_program_says_its_version() {
+    let said = succeed(&program(&["--version"]).output().unwrap());
+    assert_eq!(said.trim(), concat!("lddgan ", env!("CARGO_PKG_VERSION")));
 }

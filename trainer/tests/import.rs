@@ -112,7 +112,7 @@ fn broken_and_hostile_checkpoints_are_refused() {
     std::fs::write(path("short.pth"), &whole[..whole.len() / 2]).unwrap();
     refused(&import(&preset, &path("short.pth"), &out), &out, &["short.pth", "whole"]);
     std::fs::write(path("text.pth"), "no checkpoint").unwrap();
-    refused(&import(&preset, &path("text.pth"), &out), &out, &["text.pth", "no PyTorch checkpoint"]);
+    refused(&import(&preset, &path("text.pth"), &out), &out, &["text.pth", "not a PyTorch checkpoint"]);
     refused(&import(&preset, &path("absent.pth"), &out), &out, &["absent.pth"]);
     std::fs::write(path("lfs.pth"), "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n").unwrap();
     refused(&import(&preset, &path("lfs.pth"), &out), &out, &["lfs.pth", "Git LFS pointer"]);

@@ -15,12 +15,12 @@ use lddgan_trainer::second_order;
 struct Counting;
 
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: every call is passed on to the system's heap as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        MOST.fetch_max(TAKEN.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        PEAK.fetch_max(TAKEN.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
         // SAFETY: as above.
         unsafe { System.alloc(layout) }
     }
@@ -38,7 +38,7 @@ static HEAP: Counting = Counting;
 /// The most bytes that are taken at a time while two steps are made: the second has moments and an average.
 fn measured(preset: &Preset, batch: usize) -> u64 {
     let before = TAKEN.load(Relaxed);
-    MOST.store(before, Relaxed);
+    PEAK.store(before, Relaxed);
     let (device, processes) = (&Device::Cpu, &Processes::alone());
     let setup = Setup { preset, seed: 0, precision: Precision::F32, device, processes, moments: None };
     let mut trainer = Trainer::new(&setup).unwrap();
@@ -48,7 +48,7 @@ fn measured(preset: &Preset, batch: usize) -> u64 {
     for penalty in [false, true] {
         trainer.step(&latents, 0, &samples, Step { penalty, reconstruction_weight: 0.5 }).unwrap();
     }
-    (MOST.load(Relaxed) - before) as u64
+    (PEAK.load(Relaxed) - before) as u64
 }
 
 /// Small networks with many samples, and large ones with few.

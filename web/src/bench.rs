@@ -8,11 +8,11 @@ use candle_core::{Device, Tensor};
 use lddgan::networks::Input;
 use lddgan::noise::Stream;
 use lddgan::parameters::TensorMap;
-use lddgan::{FileConfig, Graph, Model, ModelFile, Network, NetworkName};
+use lddgan::{FileConfig, Graph, Model, ModelFile, Network, NetworkName, Sampler};
 use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use lddgan_webgpu::{Compiler, Executor, Gpu, GpuSampler};
+use lddgan_webgpu::{Compiler, Executor, Gpu};
 
 type Result<T> = std::result::Result<T, JsError>;
 
@@ -23,7 +23,7 @@ pub struct Bench {
     networks: BTreeMap<NetworkName, Network>,
     model: Model,
     gpu: Gpu,
-    sampler: GpuSampler,
+    sampler: Sampler<Compiler>,
     /// By name of the network and batch.
     executors: BTreeMap<(String, usize), Executor>,
     /// Those of the CPU.
@@ -41,7 +41,7 @@ impl Bench {
             networks.insert(name, file.network(name, "model", &Device::Cpu)?);
         }
         let gpu = Gpu::new().await?;
-        let sampler = GpuSampler::new(Compiler::new(gpu.clone()), usize::MAX);
+        let sampler = Sampler::new(Compiler::new(gpu.clone()), usize::MAX);
         Ok(Self {
             config: file.config,
             networks,
@@ -89,12 +89,9 @@ impl Bench {
     }
 
     /// Runs a compiled network with WebGPU and reads its result.
-    pub async fn webgpu(&self, network: &str, batch: usize) -> Result<Vec<f32>> {
-        let executor = self.executors.get(&(network.to_string(), batch));
-        let executor = executor.ok_or_else(|| JsError::new("the network was not compiled"))?;
-        let inputs = self.values_of(network, batch)?;
-        executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice())))?;
-        Ok(executor.read(output(self.network(network)?)).await?)
+    pub async fn webgpu(&mut self, network: &str, batch: usize) -> Result<Vec<f32>> {
+        let (inputs, output) = (self.values_of(network, batch)?, output(self.network(network)?));
+        run(self.executors.get_mut(&(network.to_string(), batch)), &inputs, output).await
     }
 
     /// Compiles a network for the CPU.
@@ -105,13 +102,9 @@ impl Bench {
     }
 
     /// Runs a compiled network on the CPU.
-    pub fn cpu(&mut self, network: &str, batch: usize) -> Result<Vec<f32>> {
-        let inputs = self.values_of(network, batch)?;
-        let output = output(self.network(network)?);
-        let executor = self.on_cpu.get_mut(&(network.to_string(), batch));
-        let executor = executor.ok_or_else(|| JsError::new("the network was not compiled"))?;
-        executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice())))?;
-        Ok(executor.read(output)?)
+    pub async fn cpu(&mut self, network: &str, batch: usize) -> Result<Vec<f32>> {
+        let (inputs, output) = (self.values_of(network, batch)?, output(self.network(network)?));
+        run(self.on_cpu.get_mut(&(network.to_string(), batch)), &inputs, output).await
     }
 
     /// Compiles what [`Self::sample`] needs.
@@ -125,6 +118,16 @@ impl Bench {
         let seeds: Vec<u64> = (0..batch as u64).collect();
         Ok(self.sampler.images(&self.model, &seeds).await?.flatten_all()?.to_vec1()?)
     }
+}
+
+/// Runs a network, if it was compiled, and reads its output.
+async fn run<E>(executor: Option<&mut E>, inputs: &[(String, Vec<f32>)], output: &str) -> Result<Vec<f32>>
+where
+    E: lddgan::Executor<Error: std::error::Error>,
+{
+    let executor = executor.ok_or_else(|| JsError::new("the network was not compiled"))?;
+    executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice())))?;
+    Ok(executor.read(output).await?)
 }
 
 /// The result that is compared.

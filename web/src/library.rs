@@ -8,7 +8,7 @@ use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
 use crate::choices::{parse_dtype, parse_executor, parse_seed, random_seed};
-use crate::faces::Sampler;
+use crate::faces::FaceMaker;
 use crate::fetch::{Download, Progress};
 use crate::time::pause;
 
@@ -51,7 +51,7 @@ const MAX_COUNT: usize = 1024;
 #[wasm_bindgen]
 pub struct Program {
     /// Away while it makes faces.
-    sampler: RefCell<Option<Sampler>>,
+    maker: RefCell<Option<FaceMaker>>,
     /// Height and width of a face in pixels.
     #[wasm_bindgen(readonly, js_name = imageSize)]
     pub image_size: usize,
@@ -75,8 +75,8 @@ impl Program {
             .and_then(|read| read.model(file, &candle_core::Device::Cpu))
             .map_err(|reason| error(format!("The model cannot be used: {reason}.")))?;
         let (image_size, steps) = (model.config.autoencoder.image_size, model.schedule.steps());
-        let sampler = Sampler::new(model, hash::sha256(&bytes), Default::default(), executor).await;
-        Ok(Self { sampler: Some(sampler).into(), image_size, steps })
+        let maker = FaceMaker::new(model, hash::sha256(&bytes), Default::default(), executor).await;
+        Ok(Self { maker: Some(maker).into(), image_size, steps })
     }
 
     /// The RGBA pixels of faces, in the order of their seeds.
@@ -86,32 +86,32 @@ impl Program {
         let steps = given(&options.steps(), |steps| parse_whole("steps", steps, self.steps))?.unwrap_or(self.steps);
         let dtype = given(&options.dtype(), parse_dtype)?.unwrap_or_default();
         let executor = given(&options.executor(), parse_executor)?;
-        let mut sampler = self.sampler.take().ok_or_else(busy)?;
+        let mut maker = self.maker.take().ok_or_else(busy)?;
         if let Some(choice) = executor {
-            sampler = sampler.with_choice(choice).await;
+            maker = maker.with_choice(choice).await;
         }
-        sampler.set_dtype(dtype);
-        let truncation = sampler.model().config.generator.truncation();
+        maker.set_dtype(dtype);
+        let truncation = maker.model().config.generator.truncation();
         let recipe = |index| Recipe { truncation, ..first.wrapping_add(index).into() };
         let recipes: Vec<Recipe> = (0..count as u64).map(recipe).collect();
-        let made = match sampler.set_steps(steps) {
-            Ok(()) => make(&mut sampler, &recipes, &options).await,
+        let made = match maker.set_steps(steps) {
+            Ok(()) => make(&mut maker, &recipes, &options).await,
             Err(reason) => Err(error(reason)),
         };
-        self.sampler.replace(Some(sampler));
+        self.maker.replace(Some(maker));
         made
     }
 
     /// What makes the faces, in words.
     #[wasm_bindgen(getter)]
     pub fn executor(&self) -> Result<String, JsValue> {
-        Ok(self.sampler.borrow().as_ref().ok_or_else(busy)?.info().name)
+        Ok(self.maker.borrow().as_ref().ok_or_else(busy)?.info().name)
     }
 
     /// What a visitor should know about that, if there is something.
     #[wasm_bindgen(getter)]
     pub fn note(&self) -> Result<Option<String>, JsValue> {
-        Ok(self.sampler.borrow().as_ref().ok_or_else(busy)?.info().note)
+        Ok(self.maker.borrow().as_ref().ok_or_else(busy)?.info().note)
     }
 }
 
@@ -159,7 +159,7 @@ fn end_if_aborted(signal: Option<&AbortSignal>) -> Result<(), JsValue> {
 }
 
 async fn make(
-    sampler: &mut Sampler,
+    maker: &mut FaceMaker,
     recipes: &[Recipe],
     options: &GenerateOptions,
 ) -> Result<Vec<Uint8ClampedArray>, JsValue> {
@@ -169,8 +169,8 @@ async fn make(
         end_if_aborted(signal.as_ref())?;
         let rest = &recipes[faces.len()..];
         let made = match &on_step {
-            Some(listener) => develop(sampler, rest[0], faces.len(), listener).await,
-            None => sample(sampler, &rest[..sampler.batch().min(rest.len())]).await,
+            Some(listener) => develop(maker, rest[0], faces.len(), listener).await,
+            None => sample(maker, &rest[..maker.batch().min(rest.len())]).await,
         };
         faces.extend(made.map_err(error)?);
         pause(0).await;
@@ -179,14 +179,14 @@ async fn make(
 }
 
 /// The next faces; none if WebGPU failed, and the next attempt is another.
-async fn sample(sampler: &mut Sampler, recipes: &[Recipe]) -> Result<Vec<Uint8ClampedArray>, String> {
-    let batch = sampler.sample(recipes).await?;
+async fn sample(maker: &mut FaceMaker, recipes: &[Recipe]) -> Result<Vec<Uint8ClampedArray>, String> {
+    let batch = maker.sample(recipes).await?;
     Ok(batch.into_iter().flat_map(|batch| batch.images).map(|pixels| copy(&pixels)).collect())
 }
 
 /// As [`sample`], a face whose steps are shown to the page.
 async fn develop(
-    sampler: &mut Sampler,
+    maker: &mut FaceMaker,
     recipe: Recipe,
     face: usize,
     listener: &Function,
@@ -200,7 +200,7 @@ async fn develop(
         drop(listener.apply(&JsValue::NULL, &told));
     };
     // The last one is the face.
-    match sampler.develop(recipe, show).await? {
+    match maker.develop(recipe, show).await? {
         true => Ok(images.pop().into_iter().collect()),
         false => Ok(Vec::new()),
     }

@@ -3,8 +3,10 @@
 use std::error::Error;
 
 use candle_core::Device;
+use lddgan::Executor as _;
 use lddgan::ModelFile;
 use lddgan::compare::Difference;
+use lddgan::model::NamedNoise;
 use lddgan_webgpu::{Executor, Gpu};
 use pollster::block_on;
 
@@ -17,9 +19,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let expected = model.sample_seeds(&seeds, &Device::Cpu)?.image.flatten_all()?.to_vec1::<f32>()?;
 
     let gpu = block_on(Gpu::new())?;
-    let executor = block_on(Executor::new(&gpu, &model.record(1)?))?;
+    let mut executor = block_on(Executor::new(&gpu, &model.record(1)?))?;
     let noise = model.draw(&seeds);
-    executor.run(noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())))?;
+    executor.run(noise.iter().map(NamedNoise::as_input))?;
     let found = block_on(executor.read("image"))?;
 
     let difference = Difference::between(&found, &expected)?;

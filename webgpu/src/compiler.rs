@@ -3,15 +3,12 @@
 
 use std::fmt;
 
+use lddgan::Graph;
 use lddgan::executor::Attempt;
-use lddgan::{BatchSampler, Graph};
 
 use crate::error::{Error, Result};
 use crate::executor::{ConvLayer, ConvTimes, Dtype, Executor, Options, Shared};
 use crate::gpu::Gpu;
-
-/// Samples models on a WebGPU device.
-pub type GpuSampler = BatchSampler<Compiler>;
 
 /// How often the device may be lost before a batch is done.
 const LOSSES: usize = 3;

@@ -33,9 +33,6 @@ pub enum Error {
     /// WebGPU reported an error that has no kind of its own here.
     #[error("WebGPU: {0}")]
     WebGpu(String),
-    /// Values for an input that do not fit the graph.
-    #[error("input `{name}`: {reason}")]
-    Input { name: String, reason: String },
     /// A graph that cannot be executed, or an output that it does not have.
     #[error("graph: {0}")]
     Graph(String),

@@ -3,7 +3,6 @@
 #![warn(missing_docs, clippy::unwrap_used)]
 
 pub mod ceilings;
-mod clock;
 mod compiler;
 mod error;
 pub mod executor;
@@ -11,7 +10,7 @@ mod gpu;
 mod painter;
 mod timestamps;
 
-pub use compiler::{Compiler, GpuSampler, Recovery};
+pub use compiler::{Compiler, Recovery};
 pub use error::{Error, Result};
 pub use executor::Executor;
 pub use gpu::Gpu;

@@ -44,7 +44,7 @@ impl Painter {
 
     /// Draws all images of an output (N, 1 or 3, H, W), nominally in \[-1, 1\], row by row, `columns` in a row, one
     /// texel for each pixel, from the top left corner of `view`; does not wait. What the grid does not cover becomes
-    /// transparent. Bytes are those of [`lddgan::sampler::to_byte`].
+    /// transparent. Bytes are those of [`lddgan::model::to_byte`].
     pub fn draw(&self, executor: &Executor, output: &str, view: &wgpu::TextureView, columns: u32) -> Result<()> {
         let (images, shape) = executor.region(output)?;
         if shape.channels != 1 && shape.channels != 3 {

@@ -1,4 +1,4 @@
-//! The operations that the networks are made of, and who executes them.
+//! The operations that the networks are made of, and the trait of backends.
 //!
 //! A network's `forward` is generic over [`Backend`]. [`CandleBackend`] computes at once (with autograd); a
 //! [`Recorder`](crate::Recorder) writes the calls down as a [`Graph`](crate::Graph) for compilers.

@@ -162,7 +162,7 @@ impl Node {
 }
 
 /// More than any memory holds, so that sizes in bytes can be computed with.
-const MOST_NUMBERS: u64 = 1 << 40;
+const MAX_NUMBERS: u64 = 1 << 40;
 
 /// What it takes to compute a node.
 struct Work {
@@ -219,7 +219,7 @@ impl Graph {
             if shape.contains(&0) {
                 return fail(format!("has the empty shape {shape:?}"));
             }
-            if product(shape) > MOST_NUMBERS.min(usize::MAX as u64) {
+            if product(shape) > MAX_NUMBERS.min(usize::MAX as u64) {
                 return fail(format!("has the shape {shape:?}, which is too large"));
             }
             let value = op.apply(&mut recorder, &inputs.iter().collect::<Vec<_>>())?;
@@ -302,7 +302,7 @@ mod tests {
         refused("`sum` is the missing node 9", &|graph| graph.outputs[0].1 = 9);
         for (reason, weight, bias, geometry) in [
             ("weight takes 3 channels", [4, 3, 3, 3], 4, ConvGeometry::same(3)),
-            ("a kernel of 3x3 pixels", [4, 2, 3, 3], 4, ConvGeometry::same(5)),
+            ("the weight is 3x3, the geometry says 5x5", [4, 2, 3, 3], 4, ConvGeometry::same(5)),
             ("a kernel of 3x1 pixels", [4, 2, 3, 1], 4, ConvGeometry::same(3)),
             ("a bias of [5]", [4, 2, 3, 3], 5, ConvGeometry::same(3)),
             ("does not fit", [4, 2, 3, 3], 4, ConvGeometry { stride: 0, ..ConvGeometry::same(3) }),

@@ -77,7 +77,7 @@ impl Backend for Recorder {
         check(inputs == c, "conv2d", || format!("weight takes {inputs} channels, the image has {c}"))?;
         let kernel = conv.geometry.kernel;
         let fits = [height, width] == [kernel; 2];
-        check(fits, "conv2d", || format!("a kernel of {height}x{width} pixels where {kernel}x{kernel} are said"))?;
+        check(fits, "conv2d", || format!("the weight is {height}x{width}, the geometry says {kernel}x{kernel}"))?;
         if let Some(bias) = &conv.bias {
             check_bias("conv2d", bias, outputs)?;
         }

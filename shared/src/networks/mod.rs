@@ -11,7 +11,7 @@ mod residual;
 mod wavelet;
 
 pub use attention::{AttentionBlock, AttentionStyle};
-pub use autoencoder::{Decoder, Encoder, LOG_VARIANCE_RANGE, Posterior};
+pub use autoencoder::{Decoder, Encoder, LOG_VARIANCE_RANGE, LatentDistribution};
 pub use discriminator::Discriminator;
 pub use gaussian::Gaussian;
 pub use generator::Generator;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 
-use super::{Decoder, Discriminator, Encoder, Generator, Posterior, StepInputs};
+use super::{Decoder, Discriminator, Encoder, Generator, LatentDistribution, StepInputs};
 use crate::backend::Backend;
 use crate::config::{AutoencoderConfig, FileConfig};
 use crate::diffusion::Schedule;
@@ -243,8 +243,8 @@ impl Network {
             Self::Discriminator(discriminator) => {
                 vec![("logits", discriminator.forward(b, get("x_t")?, inputs, get("x_tp1")?)?)]
             }
-            Self::Encoder(encoder) => match encoder.posterior(b, get("x")?)? {
-                Some(Posterior { mean, log_variance }) => vec![("mean", mean), ("logvar", log_variance)],
+            Self::Encoder(encoder) => match encoder.latent_distribution(b, get("x")?)? {
+                Some(LatentDistribution { mean, log_variance }) => vec![("mean", mean), ("logvar", log_variance)],
                 None => vec![("latent", encoder.forward(b, get("x")?)?)],
             },
             Self::Decoder { decoder, quantize } if *quantize && decoder.codebook().is_some() => {

@@ -142,9 +142,9 @@ fn the_faces_on_the_way_are_counted() {
     page.browser.click("#open-between");
     page.browser.wait("the faces on the way", || page.browser.text("#between-status").starts_with("All faces"));
     let said: Vec<String> = serde_json::from_value(page.browser.run("return said")).expect("texts");
-    let counts = (1..=33).map(|made| format!("Making the faces on the way: {made} of 33…"));
-    let all = ["Making the faces on the way…".to_owned()].into_iter().chain(counts);
-    assert_eq!(said, all.chain(["All faces on the way are here.".to_owned()]).collect::<Vec<_>>());
+    let counts = (1..=33).map(|made| format!("Making the faces in between: {made} of 33…"));
+    let all = ["Making the faces in between…".to_owned()].into_iter().chain(counts);
+    assert_eq!(said, all.chain(["All faces in between are ready.".to_owned()]).collect::<Vec<_>>());
 }
 
 fn frames(file: &[u8]) -> Vec<RgbImage> {

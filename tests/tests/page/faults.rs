@@ -179,7 +179,7 @@ fn a_download_that_stands_still_goes_on_by_itself() {
     server.stall(MODEL, 2_000_000);
     let address = format!("{}?seed=0&count=1&model=faces64&executor=cpu", server.address);
     let page = Page::at(Browser::start(), &address, "faces64", &shipped_model("faces64"));
-    shows(&page, "#status", "Nothing comes any more");
+    shows(&page, "#status", "The download has stalled");
     page.finish();
     assert_eq!(server.requests(MODEL).len(), 2);
     assert!(page.browser.text("#notes").contains("went on after"), "{}", page.browser.text("#notes"));
@@ -199,7 +199,7 @@ fn assert_stall_is_noticed(file: &str, after: usize) {
     server.stall(file, after);
     let address = format!("{}?seed=0&count=1&model=tiny&executor=cpu", server.address);
     let page = Page::at(Browser::start(), &address, "tiny", &tiny(1));
-    shows(&page, "#error", "Nothing of the program comes any more");
+    shows(&page, "#error", "The download of the program has stalled");
     page.browser.click("#retry");
     page.finish();
     page.assert_faces(0..1);

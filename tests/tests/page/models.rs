@@ -89,7 +89,7 @@ fn what_a_file_of_the_visitors_made_is_never_said_to_be_of_a_shipped_model() {
     let text = String::from_utf8_lossy(&saved);
     assert!(text.contains("Model\0tiny") && !text.contains("Source\0"));
     page.browser.click("#copy");
-    page.browser.wait("words", || page.browser.text("#large-status").contains("no link leads to it"));
+    page.browser.wait("words", || page.browser.text("#large-status").contains("a link cannot show it"));
 
     // The address cannot bring the file back, and says so.
     page.browser.reload();

@@ -88,7 +88,7 @@ fn every_option_of_the_package_works_and_wrong_ones_are_refused() {
         ("const g = await load(); await g.generate({ seed: -1 })", "seed must be a whole number"),
         ("const g = await load(); await g.generate({ count: 0 })", "count must be a whole number from 1 to 1024"),
         ("const g = await load(); await g.generate({ steps: 5 })", "steps must be a whole number from 1 to 4"),
-        ("await Lddgan.load('example.html')", "the server answered with a page, is the address right?"),
+        ("await Lddgan.load('example.html')", "the server answered with a web page: is the address right?"),
         ("await Lddgan.load('index.js')", "index.js: not a whole safetensors file"),
         ("const g = await load(); await g.generate({ dtype: 'f64' })", "dtype must be f32 or f16"),
         (

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use lddgan::compare::Difference;
-use lddgan::sampler::to_byte;
+use lddgan::model::to_byte;
 use lddgan::{Model, ModelFile, Recipe};
 use lddgan_tests::{random_model_file, tiny_config};
 

@@ -16,7 +16,7 @@ use lddgan_trainer::gan::gradient_penalty;
 use crate::recorded::{check, check_values, kept, values};
 
 /// Largest error, relative to the largest value of what was recorded.
-const MOST: f64 = 1e-5;
+const TOLERANCE: f64 = 1e-5;
 
 fn schedule() -> Schedule {
     Schedule::new(&DiffusionConfig::AlphaBar(vec![0.7, 0.3, 0.06, 1e-4])).unwrap()
@@ -33,7 +33,7 @@ fn schedule_of_given_levels() {
     let schedule = schedule();
     let table = |name: &str, count: usize, value: &dyn Fn(usize) -> f32| {
         let found: Vec<f64> = (0..count).map(|t| value(t).into()).collect();
-        check_values(name, &found, &values(&io[name]), MOST);
+        check_values(name, &found, &values(&io[name]), TOLERANCE);
     };
     table("alpha_bar", 5, &|t| schedule.alpha_bar(t));
     table("beta", 4, &|t| schedule.sigmas[t + 1].powi(2));
@@ -57,10 +57,10 @@ fn start_and_denoising() {
     for t in 0..4 {
         let of = |name: &str| &io[&format!("{t}/{name}")];
         let start = gaussian.start(b, of("x_next"), &step("", t + 1), of("z")).unwrap();
-        check(&format!("t = {t}: start"), &start, of("start"), MOST);
+        check(&format!("t = {t}: start"), &start, of("start"), TOLERANCE);
         for (x, expected, t) in [("x_t", "denoised_t", t), ("x_next", "denoised_next", t + 1)] {
             let denoised = gaussian.denoise(b, of(x), "of/", &step("of/", t)).unwrap();
-            check(&format!("t = {t}: {expected}"), &denoised, of(expected), MOST);
+            check(&format!("t = {t}: {expected}"), &denoised, of(expected), TOLERANCE);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Single operations and blocks, on the CPU and through WebGPU.
 
 use candle_core::{Device, Tensor};
+use lddgan::Executor as _;
 use lddgan::backend::{Activation, Backend, CandleBackend};
 use lddgan::diffusion::timestep_embedding;
 use lddgan::graph::NodeId;
@@ -8,13 +9,14 @@ use lddgan::layers::{Conv2d, ConvGeometry, Linear};
 use lddgan::networks::{AttentionBlock, AttentionStyle, Condition, ResidualBlock};
 use lddgan::parameters::{Parameters, TensorMap};
 use lddgan::{FirMode, Recorder};
+use lddgan_tests::{read, run};
 use lddgan_trainer::import::names::{self, Conversion};
 use lddgan_trainer::preset::Preset;
 use lddgan_webgpu::{Executor, Gpu};
 
 use crate::recorded::{OUTPUTS, check, check_values, kept, recorded, values};
 
-/// The recordings, and who computes.
+/// The recordings, and the GPU.
 struct Ops {
     io: TensorMap,
     gpu: Gpu,
@@ -50,17 +52,9 @@ impl Ops {
 
     fn run(&self, mut recorder: Recorder, y: NodeId, inputs: &[Tensor]) -> Tensor {
         recorder.output("y", y);
-        let inputs: Vec<(String, Vec<f32>)> = inputs
-            .iter()
-            .enumerate()
-            .map(|(i, tensor)| (i.to_string(), tensor.flatten_all().unwrap().to_vec1().unwrap()))
-            .collect();
-        pollster::block_on(async {
-            let executor = Executor::new(&self.gpu, &recorder.finish()).await.unwrap();
-            executor.run(inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice()))).unwrap();
-            let y = executor.read("y").await.unwrap();
-            Tensor::from_vec(y, executor.shape("y").unwrap(), &Device::Cpu).unwrap()
-        })
+        let executor = pollster::block_on(Executor::new(&self.gpu, &recorder.finish())).unwrap();
+        let executor = run(executor, inputs);
+        Tensor::from_vec(read(&executor, "y"), executor.shape("y").unwrap(), &Device::Cpu).unwrap()
     }
 }
 

@@ -68,11 +68,12 @@ impl Backbone {
     pub fn load(path: &Path, device: &Device) -> Result<Self, BackboneError> {
         let bytes = files::read(path)?;
         let invalid = |reason: String| BackboneError::Invalid { path: path.to_path_buf(), reason };
-        let file = proto::Model::decode(bytes.as_slice()).map_err(|error| invalid(format!("no ONNX file: {error}")))?;
+        let file =
+            proto::Model::decode(bytes.as_slice()).map_err(|error| invalid(format!("not an ONNX file: {error}")))?;
         let graph = file.graph.ok_or_else(|| invalid("holds no network".to_string()))?;
         // Names of values have to stay.
         let constants = ModelOptions::with_all_ops().enable_optimization(false).load(bytes);
-        let constants = constants.map_err(|error| invalid(format!("no ONNX network that can be read: {error}")))?;
+        let constants = constants.map_err(|error| invalid(format!("the ONNX network cannot be read: {error}")))?;
         let mut reader = Reader::new(&graph, constants, device).map_err(&invalid)?;
         for node in &graph.node {
             let at = |reason: String| BackboneError::Node {
@@ -173,10 +174,10 @@ impl<'a> Reader<'a> {
         let Some(first) = inputs.iter().find_map(|found| *found) else { return Ok(true) };
         let other = inputs.get(1).copied().flatten();
         if inputs.iter().flatten().any(|found| found.padding != (0, 0)) && node.op_type != "Conv" {
-            return Err("follows a Pad, which is known before Conv alone".to_string());
+            return Err("follows a Pad, which is supported only before Conv".to_string());
         }
         if inputs[0].is_none() && node.op_type != "Add" {
-            return Err("takes a constant first: features are needed there".to_string());
+            return Err("its first input is a constant, but must be features".to_string());
         }
         let (found, operation) = match node.op_type.as_str() {
             "Conv" => self.convolution(node, first)?,
@@ -205,7 +206,7 @@ impl<'a> Reader<'a> {
             "GlobalAveragePool" | "ReduceMean" => return Ok(false),
             _ => {
                 let known = "Conv, Clip, Relu, Pad, Add, and Sub, Mul and Div with constants";
-                return Err(format!("not known here; a network of {known} is needed"));
+                return Err(format!("is not supported; supported are {known}"));
             }
         };
         self.layers.push(Layer { input: first.number, operation });
@@ -236,7 +237,7 @@ impl<'a> Reader<'a> {
         let all_ones = |name: &str| ints(node, name, &[1, 1]).iter().all(|&value| value == 1);
         let automatic = attribute(node, "auto_pad").is_some_and(|attribute| attribute.s != b"NOTSET");
         if kernel != width || !all_ones("dilations") || automatic {
-            return Err("only square kernels without dilation and with given padding are known".to_string());
+            return Err("only square kernels with explicit padding and without dilation are supported".to_string());
         }
         let pads = ints(node, "pads", &[0; 4]);
         let (before, after) = match pads.as_slice() {
@@ -257,7 +258,7 @@ impl<'a> Reader<'a> {
             _ => {
                 let (shape, channels) = (weight.dims(), input.channels);
                 return Err(format!(
-                    "a weight of {shape:?} in {groups} groups on {channels} channels is not known here"
+                    "a weight of {shape:?} in {groups} groups on {channels} channels is not supported"
                 ));
             }
         };
@@ -277,7 +278,9 @@ impl<'a> Reader<'a> {
             [0, 0, top, left, 0, 0, bottom, right] if top == left && bottom == right => {
                 Ok((size(i64::from(*top))?, size(i64::from(*right))?))
             }
-            other => Err(format!("its padding {other:?} is not that of rows and columns alike")),
+            other => {
+                Err(format!("its padding {other:?} must be the same on both sides, and none for batch and channels"))
+            }
         }
     }
 
@@ -287,7 +290,7 @@ impl<'a> Reader<'a> {
         let channels = inputs.iter().find_map(|found| *found).map_or(0, |found| found.channels);
         let per_channel = matches!(constant.dims(), [1, c, 1, 1] | [c, 1, 1] if *c == channels);
         if constant.elem_count() != 1 && !per_channel {
-            return Err(format!("its constant {:?} is neither a number nor one of each channel", constant.dims()));
+            return Err(format!("its constant {:?} must have one value, or one per channel", constant.dims()));
         }
         let (ones, zeros) = (constant.ones_like(), constant.zeros_like());
         let (scale, shift) = match node.op_type.as_str() {
@@ -326,8 +329,9 @@ impl<'a> Reader<'a> {
     fn tensor(&self, node: &proto::Node, input: usize) -> Result<Tensor, String> {
         let value = self.value(node, input)?;
         let found = of_rank::<0>(&value).or_else(|| of_rank::<1>(&value)).or_else(|| of_rank::<3>(&value));
-        let (shape, values) =
-            found.or_else(|| of_rank::<4>(&value)).ok_or_else(|| format!("input {input} is no such tensor in f32"))?;
+        let (shape, values) = found
+            .or_else(|| of_rank::<4>(&value))
+            .ok_or_else(|| format!("input {input} is not an f32 tensor of a supported rank"))?;
         Tensor::from_vec(values, shape, self.device).map_err(|error| error.to_string())
     }
 }
@@ -352,7 +356,10 @@ fn ints(node: &proto::Node, name: &str, default: &[i64]) -> Vec<i64> {
 
 fn size(value: i64) -> Result<usize, String> {
     // More would be no padding or stride of a network.
-    usize::try_from(value).ok().filter(|&size| size <= 64).ok_or_else(|| format!("{value} is no padding or stride"))
+    usize::try_from(value)
+        .ok()
+        .filter(|&size| size <= 64)
+        .ok_or_else(|| format!("{value} is not a valid padding or stride"))
 }
 
 /// The one value of both dimensions.
@@ -475,7 +482,7 @@ mod tests {
     fn networks_that_are_not_known_are_refused() {
         let refused = |change: fn(&mut Graph)| load(&bytes(change)).err().unwrap().to_string();
         let said = refused(|graph| find(graph, "rectified").op_type = "Softmax".to_string());
-        assert!(said.contains("node rectified (Softmax): not known here"), "{said}");
+        assert!(said.contains("node rectified (Softmax): is not supported"), "{said}");
         let said = refused(|graph| find(graph, "conv1").attribute[3] = Attribute::ints("dilations", &[2, 2]));
         assert!(said.contains("node conv1 (Conv)") && said.contains("dilation"), "{said}");
         let said = refused(|graph| find(graph, "conv2").attribute[1] = Attribute::ints("strides", &[1, 2]));

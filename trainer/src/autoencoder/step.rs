@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use lddgan::Result;
 use lddgan::backend::CandleBackend;
-use lddgan::networks::{Decoder, Encoder, LOG_VARIANCE_RANGE, PatchDiscriminator, Posterior};
+use lddgan::networks::{Decoder, Encoder, LOG_VARIANCE_RANGE, LatentDistribution, PatchDiscriminator};
 use lddgan::parameters::{Parameters, TensorMap};
 
 use super::backbone::{self, Backbone};
@@ -297,8 +297,8 @@ impl Trainer {
     /// What the decoder is to see, and the quantisation loss of the VQ kind.
     fn latent(&mut self, images: &Tensor, samples: &[u64], number: u64) -> Result<(Tensor, Option<Tensor>)> {
         let images = self.precision.of(images)?;
-        let mut latent = match self.encoder.posterior(&mut CandleBackend, &images)? {
-            Some(Posterior { mean, log_variance }) => {
+        let mut latent = match self.encoder.latent_distribution(&mut CandleBackend, &images)? {
+            Some(LatentDistribution { mean, log_variance }) => {
                 let (mean, log_variance) = (mean.to_dtype(DType::F32)?, log_variance.to_dtype(DType::F32)?);
                 let (least, most) = LOG_VARIANCE_RANGE;
                 let deviation = (log_variance.clamp(least, most)? * 0.5)?.exp()?;

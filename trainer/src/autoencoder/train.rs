@@ -40,7 +40,7 @@ pub struct Options {
     pub run: RunOptions,
     #[command(flatten)]
     pub data: DataOptions,
-    /// Other images, of which the PSNR of the reconstruction is reported
+    /// Other images, whose reconstruction PSNR is reported
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub validation: Vec<PathBuf>,
     /// Weights of the perceptual loss LPIPS: torchvision's VGG-16 and the distance's own, PyTorch or safetensors files
@@ -285,7 +285,7 @@ impl<B: Iterator<Item = Result<Batch>>> Training for Autoencoder<'_, B> {
     }
 
     fn steps(&mut self, position: &Position, total: u64, _most: usize) -> Result<Vec<Taken>> {
-        let batch = self.batches.next().context("the thread that prepares batches gave up")?;
+        let batch = self.batches.next().context("the thread that prepares batches stopped")?;
         let Batch { samples, indices, images } = batch?;
         let batch = images.to_device(self.device)?;
         self.trainer.anneal(position.images as f64 / total as f64);

@@ -215,7 +215,7 @@ impl Checkpoint {
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, CheckpointError> {
         let invalid = |reason: String| CheckpointError::invalid(path, reason);
         let (_, header) = safetensors::SafeTensors::read_metadata(bytes)
-            .map_err(|error| invalid(format!("no whole safetensors file ({error})")))?;
+            .map_err(|error| invalid(format!("not a whole safetensors file ({error})")))?;
         let json = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
         let json = json.ok_or_else(|| invalid("holds no training state".to_string()))?;
         let position: Position = serde_json::from_str(json).map_err(|error| invalid(error.to_string()))?;

@@ -153,7 +153,7 @@ pub fn read(folder: &Path) -> Result<Checkpoint, CheckpointError> {
     let mut state = Vec::new();
     for line in String::from_utf8_lossy(&sums).lines() {
         let (sum, name) =
-            line.split_once("  ").ok_or_else(|| CheckpointError::invalid(&path, "no list of SHA-256 sums"))?;
+            line.split_once("  ").ok_or_else(|| CheckpointError::invalid(&path, "not a list of SHA-256 sums"))?;
         let path = folder.join(name);
         if !name.starts_with(STATE) && !path.exists() {
             continue;

@@ -42,16 +42,16 @@ pub fn average(options: &Average) -> Result<()> {
 /// Checks that two files hold the same networks, for the same latents.
 fn check_alike(a: &ModelFile, b: &ModelFile) -> Result<()> {
     let networks = |file: &ModelFile| FileConfig { latent_scale: Vec::new(), ..file.config.clone() };
-    ensure!(networks(a) == networks(b), "networks of other kinds or sizes");
+    ensure!(networks(a) == networks(b), "its networks differ in kind or size from those of the first");
     let shapes = |file: &ModelFile| -> Vec<_> {
         file.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect()
     };
-    ensure!(shapes(a) == shapes(b), "other tensors");
+    ensure!(shapes(a) == shapes(b), "its tensors differ in name or shape from those of the first");
     let near = |(a, b): (&f32, &f32)| (a - b).abs() <= SCALE_TOLERANCE * a.abs();
     let (a, b) = (&a.config.latent_scale, &b.config.latent_scale);
     ensure!(
         a.len() == b.len() && a.iter().zip(b).all(near),
-        "latents of another scale: another autoencoder or other data"
+        "its latents have another scale: it was trained with another autoencoder or other data"
     );
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use clap::{Args, Subcommand};
+use lddgan::model::NamedNoise;
 use lddgan::noise::Stream;
-use lddgan::sampler::NamedNoise;
 use lddgan_trainer::backend::{BackendName, Dtype, adapter, device, needs_wgpu, webgpu_compiler};
 use lddgan_trainer::bench::{Protocol, Timing};
 use lddgan_trainer::data::prefetch;
@@ -167,7 +167,7 @@ fn train(options: &Train) -> Result<()> {
         let mut begun = Vec::new();
         for _ in 0..options.at_once {
             let step = Step { penalty: number % preset.train_gan.lazy_reg == 0, reconstruction_weight: 0.5 };
-            let [d, g] = drawn.next().context("the thread that draws random numbers gave up")??;
+            let [d, g] = drawn.next().context("the thread that draws random numbers stopped")??;
             begun.push(trainer.begin(&latents, &d, &g, step)?);
             number += 1;
         }

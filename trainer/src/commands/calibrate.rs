@@ -11,7 +11,7 @@ use lddgan_trainer::data::DataOptions;
 use lddgan_trainer::eval::bar;
 use lddgan_trainer::files::{self, read_model};
 use lddgan_trainer::gan::{Encoded, Moments};
-use lddgan_trainer::sampling::Sampler;
+use lddgan_trainer::loaded_model::LoadedModel;
 use lddgan_trainer::say;
 
 /// Images made at a time.
@@ -33,7 +33,7 @@ pub struct Calibrate {
     /// Backend that samples
     #[arg(long, default_value = "cpu")]
     backend: BackendName,
-    /// File that gets the model with other variances of the start, with weights in f16
+    /// File that gets the model with the new variances, with weights in f16
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -47,7 +47,7 @@ pub fn calibrate(options: &Calibrate) -> Result<()> {
     let same = model.config.autoencoder == autoencoder.config.autoencoder;
     ensure!(same, "{other_name}: its autoencoder is of another kind or size than that of {name}");
     let images = options.data.load(model.config.autoencoder.as_ref().map_or(0, |config| config.image_size))?;
-    ensure!(images.len() >= 2, "there is one image in the data, and variances need two");
+    ensure!(images.len() >= 2, "the data has one image, and variances need at least two");
     let latents = Encoded::new(&autoencoder.encoder(&other_name, &Device::Cpu)?, &images, false, &Device::Cpu)?.means;
     let scale = Tensor::new(model.config.latent_scale.as_slice(), &Device::Cpu)?.reshape((1, (), 1, 1))?;
     let latents = latents.broadcast_div(&scale)?;
@@ -72,13 +72,13 @@ pub fn calibrate(options: &Calibrate) -> Result<()> {
 
 /// Scaled latents of the seeds 0, 1, …
 fn sample(model: &ModelFile, name: &str, options: &Calibrate) -> Result<Tensor> {
-    let mut sampler = Sampler::new(model, name, options.backend)?;
+    let mut loaded = LoadedModel::new(model, name, options.backend)?;
     let progress = bar(options.count, "samples");
     let mut latents = Vec::new();
     for first in (0..options.count).step_by(BATCH as usize) {
         let seeds: Vec<u64> = (first..(first + BATCH).min(options.count)).collect();
-        let trajectory = sampler.trajectory(&seeds)?;
-        let last = trajectory.latents.last().context("the sampler gave no latents")?;
+        let trajectory = loaded.trajectory(&seeds)?;
+        let last = trajectory.latents.last().context("sampling gave no latents")?;
         latents.push(last.to_device(&Device::Cpu)?);
         progress.inc(seeds.len() as u64);
     }

@@ -9,8 +9,8 @@ use lddgan::ModelFile;
 use lddgan::check::{Golden, Report, StageDifference, Subject, stages};
 use lddgan::hash::sha256;
 use lddgan_trainer::backend::BackendName;
+use lddgan_trainer::loaded_model::LoadedModel;
 use lddgan_trainer::precision::Precision;
-use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::say;
 use lddgan_trainer::{files, revision};
 
@@ -104,17 +104,17 @@ fn run_check(options: &CheckRun) -> Result<()> {
         "{name} is not the model that the golden tensors were made with ({})",
         golden.subject.model
     );
-    let mut sampler = Sampler::new(&file, &name, options.backend)?;
-    sampler.use_precision(options.precision)?;
-    let trajectory = sampler.trajectory(&golden.subject.seeds)?;
-    let found = stages(&sampler.model, &golden.subject.seeds, &trajectory)?;
+    let mut loaded = LoadedModel::new(&file, &name, options.backend)?;
+    loaded.use_precision(options.precision)?;
+    let trajectory = loaded.trajectory(&golden.subject.seeds)?;
+    let found = stages(&loaded.model, &golden.subject.seeds, &trajectory)?;
     let stages = golden.compare(&found, options.precision.latent_tolerance())?;
-    let (limits, features) = sampler.offer();
+    let (limits, features) = loaded.offer();
     let report = Report {
         passed: stages.iter().all(|stage| stage.passed),
         subject: golden.subject,
         executor: executor(options),
-        device: sampler.device(),
+        device: loaded.device(),
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         revision: revision(),
         limits,
@@ -125,7 +125,7 @@ fn run_check(options: &CheckRun) -> Result<()> {
     if let Some(path) = &options.json {
         files::write_atomic(path, &serde_json::to_vec_pretty(&report)?)?;
     }
-    ensure!(report.passed, "{} does not make of this model what it should", report.executor);
+    ensure!(report.passed, "{} does not compute this model correctly", report.executor);
     Ok(())
 }
 
@@ -151,7 +151,8 @@ fn figures(stage: &StageDifference) -> String {
 }
 
 fn read_report(path: &Path) -> Result<Report> {
-    serde_json::from_slice(&files::read(path)?).with_context(|| format!("{}: no report of a check", path.display()))
+    serde_json::from_slice(&files::read(path)?)
+        .with_context(|| format!("{}: not a report of `lddgan check`", path.display()))
 }
 
 fn compare(a: &Report, b: &Report) -> Result<()> {
@@ -163,7 +164,7 @@ fn compare(a: &Report, b: &Report) -> Result<()> {
         say!("{:12} a {}", stage.name, figures(stage));
         match b.stages.iter().find(|other| other.name == stage.name) {
             Some(other) => say!("{:12} b {}", "", figures(other)),
-            None => say!("{:12} b has no such stage", ""),
+            None => say!("{:12} missing in b", ""),
         }
     }
     Ok(())

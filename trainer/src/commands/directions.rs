@@ -9,8 +9,8 @@ use lddgan::directions::PREFIX;
 use lddgan_trainer::backend::BackendName;
 use lddgan_trainer::directions::{Found, Strength, find};
 use lddgan_trainer::files::{self, read_model};
+use lddgan_trainer::loaded_model::LoadedModel;
 use lddgan_trainer::progress::Progress;
-use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::say;
 
 #[derive(Args)]
@@ -52,19 +52,19 @@ impl Directions {
 pub fn directions(options: &Directions) -> Result<()> {
     let (mut file, name) = read_model(&options.model)?;
     file.tensors.retain(|name, _| !name.starts_with(PREFIX));
-    let mut sampler = Sampler::new(&file, &name, options.backend)?;
+    let mut loaded = LoadedModel::new(&file, &name, options.backend)?;
     ensure!(
-        sampler.model.directions().count() == 0,
+        loaded.model.directions().count() == 0,
         "{name}: its generator starts from the normal distribution of the data, whose principal modes are its directions"
     );
     let (mut progress, mut latents) = (Progress::new(0, options.images), Vec::new());
     for seeds in options.seeds() {
-        latents.extend(sampler.trajectory(&seeds)?.latents.pop());
+        latents.extend(loaded.trajectory(&seeds)?.latents.pop());
         progress.update(seeds.last().map_or(0, |last| last + 1), &[]);
     }
     progress.finish();
     let latents = Tensor::cat(&latents, 0)?.to_device(&Device::Cpu)?;
-    let noise = options.seeds().map(|seeds| sampler.model.draw(&seeds));
+    let noise = options.seeds().map(|seeds| loaded.model.draw(&seeds));
     let Found { tensors, strengths } = find(&latents, noise, options.count as usize)?;
 
     say!("they move {}", tensors.keys().map(String::as_str).collect::<Vec<_>>().join(", "));

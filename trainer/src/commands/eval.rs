@@ -10,7 +10,7 @@ use lddgan_trainer::backend::BackendName;
 use lddgan_trainer::data::DataOptions;
 use lddgan_trainer::eval::{self, Evaluation, Figures, Measured, Metric};
 use lddgan_trainer::files::{self, read_model};
-use lddgan_trainer::sampling::Sampler;
+use lddgan_trainer::loaded_model::LoadedModel;
 use lddgan_trainer::{say, warn};
 use serde::Serialize;
 
@@ -27,7 +27,7 @@ pub struct Eval {
     /// What to measure (default: all, FID and KID where a network is named)
     #[arg(long, value_delimiter = ',')]
     metrics: Vec<Metric>,
-    /// Other real images, which are measured in the same way: what can be reached
+    /// Other real images, measured in the same way: the best that a model can reach
     #[arg(long, value_name = "PATH", num_args = 1..)]
     validation: Vec<PathBuf>,
     /// Backend that computes the images
@@ -36,14 +36,14 @@ pub struct Eval {
     /// Number of generated images; as many as there are real ones unless given
     #[arg(long)]
     count: Option<u64>,
-    /// Number of real images, spread evenly, that figures of features are against; all unless given. Principal components are
+    /// Number of real images, spread evenly, for figures of features (default: all). Principal components are always
     /// those of all
     #[arg(long)]
     real_count: Option<usize>,
     /// Seed of the first image; the others follow it. It also decides about SWD's patches and KID's subsets
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Draw values of z beyond this again; `off` measures all that the model makes
+    /// Redraw values of z beyond this; `off` measures all that the model makes
     #[arg(long, value_name = "LIMIT", default_value = "off")]
     truncation: Truncation,
     #[command(flatten)]
@@ -87,8 +87,8 @@ struct Validation {
 pub fn eval(options: &Eval) -> Result<()> {
     let network = options.network.load()?;
     let (mut file, name) = read_model(&options.model)?;
-    let mut sampler = Sampler::new(&file, &name, options.backend)?;
-    let size = sampler.model.config.autoencoder.image_size;
+    let mut loaded = LoadedModel::new(&file, &name, options.backend)?;
+    let size = loaded.model.config.autoencoder.image_size;
     let real = options.data.load(size)?;
     let others = match &options.validation[..] {
         [] => None,
@@ -112,8 +112,8 @@ pub fn eval(options: &Eval) -> Result<()> {
     for warning in evaluation.warnings() {
         warn!("warning: {warning}");
     }
-    let truncation = options.truncation.limit(&sampler.model.config.generator);
-    let generated = sampler.image_set(options.seed, count, options.batch, truncation)?;
+    let truncation = options.truncation.limit(&loaded.model.config.generator);
+    let generated = loaded.image_set(options.seed, count, options.batch, truncation)?;
     let report = Report {
         model: &file.provenance.name,
         data: paths(&options.data.data),

@@ -29,7 +29,7 @@ pub struct Info {
 
 /// The key in the metadata of each kind of file that we write, and what the file is.
 const KINDS: [(&str, &str); 4] = [
-    ("lddgan-state", "state of a training"),
+    ("lddgan-state", "training state"),
     ("lddgan-golden", "golden tensors"),
     ("manifest", "prepared images"),
     ("autoencoder", "latents"),
@@ -49,10 +49,10 @@ fn folder(path: &Path) -> Result<()> {
         Ok(checkpoint) => (checkpoint, path.to_path_buf()),
         Err(_) => {
             let newest = Store::new(path, 1, None).newest(false)?;
-            newest.with_context(|| format!("{}: the folder of no run and no checkpoint", path.display()))?
+            newest.with_context(|| format!("{}: neither the folder of a run nor of a checkpoint", path.display()))?
         }
     };
-    say!("{}: state of a training", at.display());
+    say!("{}: training state", at.display());
     say!("{}", serde_json::to_string_pretty(&checkpoint.position)?);
     Ok(())
 }
@@ -69,7 +69,7 @@ fn file(path: &Path) -> Result<()> {
         return model(&ModelFile::from_bytes_to_inspect(&bytes, &name.to_string())?);
     }
     let Some((key, kind)) = KINDS.into_iter().find(|(key, _)| metadata.contains_key(*key)) else {
-        bail!("{name}: a safetensors file, but none of this program's");
+        bail!("{name}: a safetensors file that this program did not write");
     };
     say!("{name}: {kind}");
     match serde_json::from_str::<serde_json::Value>(&metadata[key]) {

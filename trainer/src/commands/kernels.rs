@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use candle_core::Device;
 use clap::Args;
+use lddgan::Executor as _;
+use lddgan::model::NamedNoise;
 use lddgan_trainer::backend::{Dtype, adapter};
 use lddgan_trainer::say;
 use lddgan_trainer::{files, revision};
@@ -96,7 +98,7 @@ async fn measure(options: &Kernels) -> Result<Report> {
     let ceilings = ceilings::measure(&gpu).await?;
     let graph = model.record(options.batch)?;
     let noise = model.draw(&(0..options.batch as u64).collect::<Vec<_>>());
-    let inputs: Vec<_> = noise.iter().map(|noise| (noise.name.as_str(), noise.values.as_slice())).collect();
+    let inputs: Vec<_> = noise.iter().map(NamedNoise::as_input).collect();
     let images = options.dtype.webgpu();
     let mut times = ConvTimes::default();
     if options.tune {

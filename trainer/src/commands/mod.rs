@@ -49,7 +49,7 @@ pub use sample::{Sample, sample};
 
 fn read_tensors(path: &Path) -> Result<TensorMap> {
     let tensors = candle_core::safetensors::load_buffer(&files::read(path)?, &Device::Cpu);
-    let tensors = tensors.with_context(|| format!("{}: no readable safetensors file", path.display()))?;
+    let tensors = tensors.with_context(|| format!("{}: not a readable safetensors file", path.display()))?;
     Ok(tensors.into_iter().collect())
 }
 
@@ -60,7 +60,7 @@ struct FeatureNetwork {
     /// output N x D (default: none, principal components of pixels alone)
     #[arg(long, value_name = "FILE")]
     features: Option<PathBuf>,
-    /// The standard Inception network in its place: its weights (pytorch-fid's .pth, or .safetensors with the same names)
+    /// Weights of the standard Inception network, in place of --features (pytorch-fid's .pth, or .safetensors with the same names)
     #[arg(long, value_name = "FILE", conflicts_with = "features")]
     inception: Option<PathBuf>,
 }

@@ -58,6 +58,6 @@ pub fn shift(text: &str, model: &Provenance, count: usize) -> Result<(usize, f32
         0 => format!("--direction {text}: this model has no directions; `lddgan directions` finds some"),
         count => format!("--direction {text}: this model has the directions {}0 to {}", known(), count - 1),
     })?;
-    let amount = amount.parse().with_context(|| format!("--direction {text}: `{amount}` is no number"))?;
+    let amount = amount.parse().with_context(|| format!("--direction {text}: `{amount}` is not a number"))?;
     Ok((mode, amount))
 }

@@ -12,7 +12,7 @@ use lddgan_trainer::data::{DataOptions, ImageSet};
 use lddgan_trainer::eval::features::Extractor;
 use lddgan_trainer::eval::neighbours::{self, Comparison, Neighbour};
 use lddgan_trainer::files::read_model;
-use lddgan_trainer::sampling::Sampler;
+use lddgan_trainer::loaded_model::LoadedModel;
 use lddgan_trainer::say;
 use lddgan_trainer::{files, grid};
 use serde::Serialize;
@@ -79,11 +79,11 @@ pub fn neighbours(options: &Neighbours) -> Result<()> {
     ensure!(options.count > 0, "--count must be at least 1");
     let network = options.network.load()?;
     let (file, name) = read_model(&options.model)?;
-    let mut sampler = Sampler::new(&file, &name, options.backend)?;
-    let size = sampler.model.config.autoencoder.image_size;
+    let mut loaded = LoadedModel::new(&file, &name, options.backend)?;
+    let size = loaded.model.config.autoencoder.image_size;
     let training = options.data.load(size)?;
     let unseen = options.data.load_validation(&options.validation, size)?;
-    let generated = sampler.image_set(options.seed, options.count, options.batch, None)?;
+    let generated = loaded.image_set(options.seed, options.count, options.batch, None)?;
     let features = match network {
         Some(network) => network,
         None => Extractor::components(&training)?,

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use clap::{Args, ValueEnum};
 use lddgan::backend::CandleBackend;
-use lddgan::sampler::{LATENT, NamedNoise};
+use lddgan::model::{LATENT, NamedNoise};
 use lddgan::{Cost, Model, ModelFile, NetworkName};
 use lddgan_trainer::backend::{BackendName, adapter, device};
 use lddgan_trainer::bench::{Protocol, Timing};
@@ -133,7 +133,7 @@ pub fn paper(options: &Paper) -> Result<()> {
     let presets = options.data.methods().map(|(_, preset, _)| Preset::load(preset));
     let presets = presets.into_iter().collect::<Result<Vec<_>, _>>()?;
     if let Some((_, name)) = files.iter().find(|(file, _)| !presets.iter().any(|preset| is_of(file, preset))) {
-        anyhow::bail!("{name}: its networks are those of no method that is compared on this data");
+        anyhow::bail!("{name}: its networks match none of the methods that are compared on this data");
     }
     let mut methods = Vec::new();
     for ((method, name, published), preset) in options.data.methods().into_iter().zip(&presets) {

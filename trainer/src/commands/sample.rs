@@ -8,8 +8,8 @@ use clap::Args;
 use lddgan::{Mix, Provenance, Recipe, Shifts, Truncation};
 use lddgan_trainer::backend::{BackendName, Dtype};
 use lddgan_trainer::files::read_model;
+use lddgan_trainer::loaded_model::LoadedModel;
 use lddgan_trainer::progress::Progress;
-use lddgan_trainer::sampling::Sampler;
 use lddgan_trainer::{files, grid, say};
 
 use super::name_directions::shift;
@@ -40,7 +40,7 @@ pub struct Sample {
     /// Denoising steps, up to those that the model was trained for, which are the default
     #[arg(long)]
     steps: Option<usize>,
-    /// Draw values of z beyond this again, or `off` (default: what suits the model; `lddgan info` shows it)
+    /// Redraw values of z beyond this, or `off` (default: what suits the model; `lddgan info` shows it)
     #[arg(long, value_name = "LIMIT")]
     truncation: Option<Truncation>,
     /// Make the images between --seed and this one, both included, instead of those that follow
@@ -52,7 +52,7 @@ pub struct Sample {
     /// Take z of this seed for all images, so that x_T and the posterior's noise alone differ
     #[arg(long, value_name = "SEED")]
     z_of: Option<u64>,
-    /// With `--x-of`, let z differ at the step from x_t alone
+    /// With `--x-of`, let z differ only at the step from x_t
     #[arg(long, value_name = "T", requires = "x_of")]
     z_step: Option<usize>,
     /// Move the images along a direction, a name in the model file or its number, by so many standard deviations.
@@ -153,21 +153,21 @@ fn columns(count: u64) -> u64 {
 pub fn sample(options: &Sample) -> Result<()> {
     let (file, name) = read_model(&options.model)?;
     options.check(file.config.autoencoder.as_ref().map_or(0, |config| config.image_size))?;
-    let mut sampler = Sampler::new(&file, &name, options.backend)?;
-    sampler.use_dtype(options.dtype)?;
+    let mut loaded = LoadedModel::new(&file, &name, options.backend)?;
+    loaded.use_dtype(options.dtype)?;
     if let Some(steps) = options.steps {
-        sampler.model.set_steps(steps)?;
+        loaded.model.set_steps(steps)?;
     }
-    let steps: Vec<usize> = sampler.model.levels().iter().copied().filter(|&t| t > 0).collect();
+    let steps: Vec<usize> = loaded.model.levels().iter().copied().filter(|&t| t > 0).collect();
     if let Some(step) = options.z_step {
         ensure!(steps.contains(&step), "--z-step must be one of {steps:?}, where the steps begin");
     }
     let batch = options.batch.clamp(1, options.count.try_into().unwrap_or(usize::MAX));
     if options.tune {
-        sampler.tune(batch)?;
+        loaded.tune(batch)?;
     }
-    let truncation = options.truncation.unwrap_or_default().limit(&sampler.model.config.generator);
-    let shifts = options.shifts(&file.provenance, sampler.model.directions().count())?;
+    let truncation = options.truncation.unwrap_or_default().limit(&loaded.model.config.generator);
+    let shifts = options.shifts(&file.provenance, loaded.model.directions().count())?;
     let settings = options.settings(&shifts);
     let suffix = |(keyword, value): &(&str, String)| format!("-{}-{value}", keyword.to_lowercase().replace(' ', "-"));
     let suffix: String = settings.iter().map(suffix).collect();
@@ -188,7 +188,7 @@ pub fn sample(options: &Sample) -> Result<()> {
         }
         let started = Instant::now();
         let recipes: Vec<Recipe> = subjects.iter().map(|subject| subject.recipe).collect();
-        let made = grid::to_images(&sampler.images(&recipes)?)?;
+        let made = grid::to_images(&loaded.images(&recipes)?)?;
         seconds += started.elapsed().as_secs_f64();
         if let Some(folder) = &options.out {
             for (Subject { name, seed, .. }, picture) in subjects.iter().zip(&made) {

@@ -21,7 +21,7 @@ impl Reader for Cifar10 {
         let record = RECORD as u64;
         if bytes == 0 || bytes % record != 0 {
             let reason = format!(
-                "truncated, or not CIFAR-10's binary layout: {bytes} bytes are no multiple of {record}, a label and an \
+                "truncated, or not CIFAR-10's binary layout: {bytes} bytes are not a multiple of {record}, a label and an \
                  image"
             );
             return Err(DataError::source(&self.0, reason));

@@ -20,7 +20,7 @@ pub fn decode(bytes: &[u8]) -> Result<DynamicImage, String> {
         Some(Ok(image)) if image.width() > 0 && image.height() > 0 => Ok(image),
         Some(Ok(_)) => Err("has no pixels".to_string()),
         Some(Err(error)) => Err(error),
-        None => Err("its decoder gave up".to_string()),
+        None => Err("its decoder failed".to_string()),
     }
 }
 

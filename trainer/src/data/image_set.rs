@@ -86,7 +86,7 @@ impl ImageSet {
             candle_core::bail!("images of a prepared file cannot be added to");
         };
         let values = images.flatten_all()?.to_vec1::<f32>()?;
-        pixels.extend(values.into_iter().map(lddgan::sampler::to_byte));
+        pixels.extend(values.into_iter().map(lddgan::model::to_byte));
         Ok(())
     }
 

@@ -101,7 +101,7 @@ pub(super) struct FileReader {
 
 impl FileReader {
     fn gave_up(&self) -> DataError {
-        DataError::source(&self.path, "is damaged, its reader gave up")
+        DataError::source(&self.path, "is damaged: its reader failed")
     }
 }
 

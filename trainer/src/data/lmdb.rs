@@ -15,7 +15,8 @@ const UNWRITTEN_PAGES: u64 = 256;
 const UNWRITTEN_PART: u64 = 16;
 
 fn open(path: &Path) -> Result<Env, DataError> {
-    let fail = |error: &dyn std::fmt::Display| DataError::source(path, format!("no readable LMDB database ({error})"));
+    let fail =
+        |error: &dyn std::fmt::Display| DataError::source(path, format!("not a readable LMDB database ({error})"));
     let mut options = EnvOpenOptions::new();
     // SAFETY: the database is only read. As every reader without a lock we rely on nobody writing to it meanwhile, which
     // nobody does with a data set; so it may lie on a disk that cannot be written to.
@@ -29,7 +30,7 @@ fn open(path: &Path) -> Result<Env, DataError> {
         (pages - UNWRITTEN_PAGES.min(pages / UNWRITTEN_PART)) * u64::from(env.unnamed_database_stat().page_size);
     let bytes = env.real_disk_size().map_err(|error| fail(&error))?;
     if bytes < wanted {
-        return Err(fail(&format!("truncated: it has {bytes} bytes and should have {wanted} at least")));
+        return Err(fail(&format!("truncated: it has {bytes} bytes and should have at least {wanted}")));
     }
     Ok(env)
 }

@@ -20,6 +20,11 @@ pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// The path below a folder, with slashes on every system, so that what is prepared on one is the same on all.
+pub(super) fn portable(path: &Path) -> String {
+    path.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+}
+
 /// Whether the name is that of an image file.
 pub(super) fn is_image(path: &Path) -> bool {
     IMAGES.contains(&ending(path).as_str())

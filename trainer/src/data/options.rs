@@ -20,10 +20,10 @@ pub struct DataOptions {
 /// Which images of the paths are taken.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ChoiceOptions {
-    /// Of a folder whose files are named by split, take this one, or `all` (default: train)
+    /// Split to take from a folder whose files are named by split, or `all` (default: train)
     #[arg(long, value_name = "NAME")]
     pub data_split: Option<String>,
-    /// Of Parquet files, the column that holds the images (default: the one that does by its type)
+    /// Column of Parquet files that holds the images (default: the only one of a fitting type)
     #[arg(long, value_name = "NAME")]
     pub column: Option<String>,
     /// Leave out images with a shorter side below this (default: the size that is needed, so that none is enlarged)

@@ -93,7 +93,7 @@ impl Prepared {
         let map = unsafe { Mmap::map(&file) }.map_err(|error| fail(&error))?;
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
             fail(&format!(
-                "no whole safetensors file, truncated perhaps ({error}); write it again: lddgan data prepare"
+                "not a whole safetensors file, perhaps truncated ({error}); write it again: lddgan data prepare"
             ))
         })?;
         let foreign = || fail(&"holds no images as `lddgan data prepare` writes them");
@@ -107,7 +107,7 @@ impl Prepared {
         let (shape, images) = range(IMAGES)?;
         let wanted = [manifest.images, 3, manifest.size, manifest.size];
         if shape != wanted || images.is_empty() {
-            return Err(fail(&format!("tensor `{IMAGES}` is {shape:?}; by the manifest it would be {wanted:?}")));
+            return Err(fail(&format!("tensor `{IMAGES}` is {shape:?}; the manifest says {wanted:?}")));
         }
         let (_, listing) = range(LISTING)?;
         Ok(Self { path: path.to_path_buf(), manifest, images, listing, map })

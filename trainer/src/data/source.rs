@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use super::DataError;
 use super::folder::{Folder, Found, Purpose};
 use super::kind::{FileReader, Kind};
-use super::names::{Endings, counted};
+use super::names::{self, Endings, counted};
 use super::reader::{Item, Reader, Sink, Stop};
 use crate::files;
 
@@ -76,7 +76,7 @@ impl Source {
         let kind = folder.files[0].kind;
         let files = kind.files(folder.files.len());
         let part = |file: &Found| {
-            let name = Path::new(prefix).join(&file.name).display().to_string();
+            let name = names::portable(&Path::new(prefix).join(&file.name));
             Part::new(kind, &file.path, name, choice.column)
         };
         let parts: Vec<_> = folder.files.iter().map(part).collect();
@@ -92,9 +92,7 @@ impl Source {
     fn open_file(&mut self, path: &Path, prefix: &str, choice: Choice) -> Result<Part, DataError> {
         let unknown = || {
             let ends = Kind::ends();
-            format!(
-                "what it holds is told by the end of its name, which is none of an image (.jpg, .png, …) and of {ends}"
-            )
+            format!("its name must end as an image's does (.jpg, .png, …) or in one of {ends}")
         };
         let kind = Kind::of(path).ok_or_else(|| DataError::source(path, unknown()))?;
         let name = if kind == Kind::Image { files::name(path) } else { prefix.to_string() };

@@ -13,9 +13,9 @@ use super::reader::{Content, SourceImage};
 const BATCH: usize = 64;
 
 /// Transparent images are laid over this value of every channel: white.
-const BACKGROUND: u32 = MOST;
+const BACKGROUND: u32 = MAX_VALUE;
 /// Of 16 bits.
-const MOST: u32 = u16::MAX as u32;
+const MAX_VALUE: u32 = u16::MAX as u32;
 
 /// An image of a source at its final size.
 pub(super) struct Decoded {
@@ -77,8 +77,8 @@ fn opaque(image: DynamicImage) -> DynamicImage {
     }
     let image = image.into_rgba16();
     let over = |value: u16, alpha: u32| {
-        let sum = u32::from(value) * alpha + BACKGROUND * (MOST - alpha);
-        ((sum + MOST / 2) / MOST) as u16
+        let sum = u32::from(value) * alpha + BACKGROUND * (MAX_VALUE - alpha);
+        ((sum + MAX_VALUE / 2) / MAX_VALUE) as u16
     };
     let pixels =
         image.pixels().flat_map(|image::Rgba([r, g, b, alpha])| [r, g, b].map(|value| over(*value, u32::from(*alpha))));

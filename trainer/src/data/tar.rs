@@ -21,7 +21,7 @@ impl Tar {
 
     /// Where a damaged archive breaks off.
     fn damaged(&self, images: usize, error: impl std::fmt::Display) -> DataError {
-        DataError::source(&self.0, format!("damaged or no tar archive, after {images} images: {error}"))
+        DataError::source(&self.0, format!("damaged, or not a tar archive, after {images} images: {error}"))
     }
 
     fn is_compressed(&self) -> bool {

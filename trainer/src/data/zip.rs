@@ -19,7 +19,7 @@ impl Zip {
     fn open(&self) -> Result<Archive, DataError> {
         let file = File::open(&self.0).map_err(|error| DataError::source(&self.0, error))?;
         ZipArchive::new(BufReader::new(file))
-            .map_err(|error| DataError::source(&self.0, format!("truncated, damaged or no zip archive ({error})")))
+            .map_err(|error| DataError::source(&self.0, format!("truncated, damaged, or not a zip archive ({error})")))
     }
 
     /// Indices and names of the data set's files, in the order of their names: that of an archive may be any.

@@ -97,7 +97,7 @@ impl Extractor {
         if !features.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?.is_finite() {
             return Err(EvalError::features(
                 self.name(),
-                "features that are no finite numbers: are these the network's weights?",
+                "some features are not finite: are these the weights of this network?",
             ));
         }
         Ok(features)

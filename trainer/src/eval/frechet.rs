@@ -18,7 +18,10 @@ impl Moments {
         let size = mean.len();
         let finite = mean.iter().chain(&covariance).all(|value| value.is_finite());
         if !finite || covariance.len() != size * size {
-            return Err(EvalError::features("mean and covariance", "not finite numbers of one size"));
+            return Err(EvalError::features(
+                "mean and covariance",
+                "need finite numbers, and as many rows and columns as the mean has values",
+            ));
         }
         Ok(Self { mean: mean.into(), covariance: DMatrix::from_vec(size, size, covariance) })
     }

@@ -239,7 +239,7 @@ fn too_few_to_publish(described: &[Described], count: usize) -> Vec<String> {
     }
     let warning = |(usual, names): (usize, Vec<&str>)| {
         format!(
-            "{} of {count} images: compare with figures of as many only; publications take {usual} or more",
+            "{} of {count} images: compare only with figures of as many images; publications use {usual} or more",
             names.join(", ")
         )
     };

@@ -15,7 +15,7 @@ const INPUT: &str = "N x 3 x S x S";
 /// Why an ONNX file cannot compute features.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
-    #[error("no ONNX network that can be run here: {0}")]
+    #[error("the ONNX network cannot be run here: {0}")]
     Load(#[from] LoadError),
     #[error("has {inputs} inputs and {outputs} outputs, needs one of each: images and their features")]
     Ends { inputs: usize, outputs: usize },
@@ -27,7 +27,7 @@ pub enum OnnxError {
     Run { count: usize, side: usize, source: RunError },
     #[error("its output for {count} images is {found}, needs {count} x D in f32")]
     Output { count: usize, found: String },
-    #[error("its features of some images are no finite numbers")]
+    #[error("its features of some images are not finite")]
     NotFinite,
 }
 
@@ -235,6 +235,6 @@ mod tests {
             }
         }
         let error = open(b"no network at all".to_vec()).err().unwrap().to_string();
-        assert!(error.starts_with("means.onnx: no ONNX network"), "{error}");
+        assert!(error.starts_with("means.onnx: the ONNX network"), "{error}");
     }
 }

@@ -85,7 +85,7 @@ impl Cache {
 
     /// As [`Self::read`], of the bytes of the file.
     pub fn read_bytes(&self, bytes: &[u8], device: &Device) -> Result<(Encoded, Option<String>)> {
-        let broken = |error| anyhow!("no whole safetensors file ({error})");
+        let broken = |error| anyhow!("not a whole safetensors file ({error})");
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
         let metadata = header.metadata().clone().unwrap_or_default();
         ensure!(metadata.get(AUTOENCODER) == Some(&self.encoder), "holds latents of another autoencoder");

@@ -37,7 +37,7 @@ impl Encoded {
         let (mut means, mut deviations) = (Vec::new(), Vec::new());
         for indices in indices.chunks(BATCH) {
             let images = images.batch(indices, device)?;
-            match encoder.posterior(&mut CandleBackend, &images)? {
+            match encoder.latent_distribution(&mut CandleBackend, &images)? {
                 Some(posterior) => {
                     means.push(posterior.mean.detach());
                     deviations.push(deviation(&posterior.log_variance)?.detach());

@@ -50,7 +50,7 @@ pub struct Options {
     pub run: RunOptions,
     #[command(flatten)]
     pub data: DataOptions,
-    /// The file that `lddgan train autoencoder` wrote; of no use to presets of the kinds `identity` and `haar`
+    /// The file that `lddgan train autoencoder` wrote; not needed by presets of the kinds `identity` and `haar`
     #[arg(long, value_name = "FILE")]
     pub autoencoder: Option<PathBuf>,
     /// File that keeps the encoded images, for further runs with this autoencoder and this data; without `--data`, the file
@@ -168,7 +168,7 @@ fn encoded(
     let Some((images, sum)) = images else {
         let path = path.context("name the training images with --data, or a file of latents with --latents")?;
         let cache = Cache::new(path.clone(), autoencoder, None, mirrored)?;
-        return cache.read(device).with_context(|| format!("{} cannot be trained from", path.display()));
+        return cache.read(device).with_context(|| format!("cannot train from {}", path.display()));
     };
     let encode = || Encoded::new(&autoencoder.encoder(file, device)?, images, mirrored, device);
     let encoded = match path {
@@ -387,7 +387,7 @@ struct Gan<'a, D> {
 impl<D: Iterator<Item = Result<Drawn>>> Gan<'_, D> {
     /// Begins the step that is `further` steps after `position`. With the items of its batch, and what they are.
     fn begin(&mut self, position: &Position, further: u64, total: u64) -> Result<(Begun, (Vec<u32>, Tensor))> {
-        let drawn = self.drawn.next().context("the thread that draws random numbers gave up")?;
+        let drawn = self.drawn.next().context("the thread that draws random numbers stopped")?;
         let Drawn { samples, indices, draws: [d, g] } = drawn?;
         let options = &self.preset.train_gan;
         let progress = (position.images + further * options.batch as u64) as f64 / total as f64;

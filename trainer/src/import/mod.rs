@@ -26,7 +26,7 @@ pub enum ImportError {
     Settings { path: PathBuf, reason: String },
     #[error("{}: the tensors do not fit the {network} of the settings:\n{}", .path.display(), .problems.join("\n"))]
     Mismatch { path: PathBuf, network: &'static str, problems: Vec<String> },
-    #[error("preset {0} says no number that latents are divided by: its latent_normalization is not `fixed`")]
+    #[error("preset {0} has no fixed divisor for latents: its latent_normalization is not `fixed`")]
     Scale(String),
     #[error("preset {0} has an autoencoder with weights: name its checkpoint with --autoencoder")]
     NoAutoencoder(String),

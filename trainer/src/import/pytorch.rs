@@ -160,7 +160,7 @@ impl PytorchFile {
         } else if bytes.starts_with(b"PK") {
             open_zip(&bytes, path)?
         } else {
-            let reason = "no PyTorch checkpoint (neither the zip format nor the one before it)".to_string();
+            let reason = "not a PyTorch checkpoint (neither the zip format nor the one before it)".to_string();
             return Err(PytorchError::Format { path: path.to_path_buf(), reason });
         };
         Ok(Self { path: path.to_path_buf(), bytes, pickle, storages })
@@ -257,7 +257,7 @@ impl PytorchFile {
             return Err("needs storage, offset, size and stride".to_string());
         };
         let Value::Persistent(storage) = *pickle.get(storage) else {
-            return Err("its storage is no reference".to_string());
+            return Err("its storage is not a reference".to_string());
         };
         // ('storage', class, key, location, elements, …)
         let Some(&[_, class, key, ..]) = pickle.tuple(storage).filter(|id| id.len() >= 5) else {
@@ -275,9 +275,9 @@ impl PytorchFile {
         let view = View {
             storage: storage.clone(),
             element,
-            offset: offset.ok_or("its offset is no size")?,
-            shape: sizes(shape).ok_or("its shape is no tuple of at most 8 sizes")?,
-            strides: sizes(strides).ok_or("its strides are no tuple of at most 8 sizes")?,
+            offset: offset.ok_or("its offset is not a size")?,
+            shape: sizes(shape).ok_or("its shape is not a tuple of at most 8 sizes")?,
+            strides: sizes(strides).ok_or("its strides are not a tuple of at most 8 sizes")?,
         };
         view.check_bounds()?;
         Ok(view)
@@ -346,7 +346,7 @@ fn open_zip(bytes: &[u8], path: &Path) -> Result<Opened, PytorchError> {
     let broken = |error| fail(format!("not a whole zip file ({error}); download or copy it again"));
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
     if archive.has_overlapping_files().map_err(broken)? {
-        return Err(fail("entries of the zip file overlap: PyTorch writes no such file".to_string()));
+        return Err(fail("entries of the zip file overlap, which PyTorch never writes".to_string()));
     }
     let mut entries = BTreeMap::new();
     for index in 0..archive.len() {
@@ -366,7 +366,8 @@ fn open_zip(bytes: &[u8], path: &Path) -> Result<Opened, PytorchError> {
         entries.insert(name, range.ok_or_else(|| fail("not a whole zip file".to_string()))?);
     }
     let main = entries.iter().find_map(|(name, range)| Some((name.strip_suffix("data.pkl")?.to_string(), range)));
-    let (folder, range) = main.ok_or_else(|| fail("a zip file without data.pkl: no PyTorch checkpoint".to_string()))?;
+    let (folder, range) =
+        main.ok_or_else(|| fail("a zip file without data.pkl: not a PyTorch checkpoint".to_string()))?;
     if range.len() > MAX_PICKLE {
         return Err(fail(format!("its pickle has {} bytes, more than any checkpoint's", range.len())));
     }
@@ -400,7 +401,7 @@ fn open_legacy(bytes: &[u8], path: &Path) -> Result<Opened, PytorchError> {
     next()?;
     let (object, _) = next()?;
     let (keys, mut position) = next()?;
-    let Value::List(ids) = keys.root() else { return Err(fail("its list of storages is no list")) };
+    let Value::List(ids) = keys.root() else { return Err(fail("its list of storages is not a list")) };
     let sizes = storage_sizes(&object);
     let mut storages = BTreeMap::new();
     for &id in ids {

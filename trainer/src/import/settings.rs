@@ -50,7 +50,9 @@ fn parse(value: &Value, network: &str) -> Result<Network> {
 fn number(table: &Value, key: &str, default: Option<usize>) -> Result<usize> {
     match table.get(key) {
         None => default.ok_or_else(|| format!("`{key}` is missing")),
-        Some(value) => value.as_u64().map(|value| value as usize).ok_or_else(|| format!("`{key}` is no size: {value}")),
+        Some(value) => {
+            value.as_u64().map(|value| value as usize).ok_or_else(|| format!("`{key}` is not a size: {value}"))
+        }
     }
 }
 
@@ -59,7 +61,7 @@ fn numbers(table: &Value, key: &str) -> Result<Vec<usize>> {
     // The scripts take one number or several.
     let items = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
     let item = |item: &Value| item.as_u64().map(|item| item as usize);
-    items.iter().map(item).collect::<Option<_>>().ok_or_else(|| format!("`{key}` is no list of sizes: {value}"))
+    items.iter().map(item).collect::<Option<_>>().ok_or_else(|| format!("`{key}` is not a list of sizes: {value}"))
 }
 
 /// Checks the options that exist here with one value alone.

@@ -75,6 +75,7 @@ mod tests {
         (1..=5).for_each(|step| losses.append(&line(step)).unwrap());
         // Killed within a line, resumed at step 3.
         losses.file.write_all(b"{\"step\":6,\"ima").unwrap();
+        drop(losses);
         let (mut losses, before) = Losses::open(&path, 3).unwrap();
         assert_eq!(before, [line(1), line(2), line(3)]);
         losses.append(&line(4)).unwrap();

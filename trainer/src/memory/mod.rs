@@ -28,7 +28,7 @@ pub fn check_batch(model: &Model, backend: BackendName, batch: usize, available:
     }
     let (needed, available_gib) = (gib(needed), gib(available));
     let images = if batch == 1 { "one image".to_string() } else { format!("{batch} images at a time") };
-    let said = format!("{images} would take about {needed} of memory, and {available_gib} are free");
+    let said = format!("{images} would take about {needed} of memory, but only {available_gib} is free");
     let (mut fits, mut too_many) = (0, batch);
     while too_many - fits > 1 {
         let middle = fits + (too_many - fits) / 2;

@@ -75,9 +75,9 @@ impl Estimate {
         let Some(available) = available else { return };
         let fits = available.saturating_sub(self.networks) / self.sample.max(1) / 4 * 4;
         match (self.bytes(batch) <= available, fits) {
-            (true, _) => say!("{} of memory are free: it fits", gib(available)),
-            (false, 0) => say!("{} of memory are free: not even a batch of 4 fits", gib(available)),
-            (false, fits) => say!("{} of memory are free: {field} = {fits} fits", gib(available)),
+            (true, _) => say!("{} of memory is free: it fits", gib(available)),
+            (false, 0) => say!("{} of memory is free: not even a batch of 4 fits", gib(available)),
+            (false, fits) => say!("{} of memory is free: {field} = {fits} fits", gib(available)),
         }
     }
 
@@ -91,7 +91,7 @@ impl Estimate {
         let advice = if half == 0 {
             "choose smaller networks".to_string()
         } else {
-            format!("{half} take about {}; set {field} in the preset to fewer, or use more GPUs", gib(self.bytes(half)))
+            format!("{half} take about {}; reduce {field} in the preset, or use more GPUs", gib(self.bytes(half)))
         };
         let needed = gib(self.bytes(batch));
         anyhow!(
@@ -135,7 +135,7 @@ mod tests {
         let estimate = Estimate { networks: 1 << 30, sample: 1 << 28 };
         let said = estimate.explain(full(), "train_gan.batch", 72).to_string();
         assert!(said.contains("for 72 samples at a time, which take about 19.0 GiB"), "{said}");
-        assert!(said.contains("36 take about 10.0 GiB; set train_gan.batch"), "{said}");
+        assert!(said.contains("36 take about 10.0 GiB; reduce train_gan.batch"), "{said}");
         assert!(estimate.explain(full(), "train_gan.batch", 4).to_string().contains("smaller networks"));
         assert_eq!(estimate.explain(anyhow!("a disk"), "train_gan.batch", 72).to_string(), "a disk");
     }

@@ -147,7 +147,7 @@ impl Run {
         if let Some(seen) = standing {
             let model = options.out.join(stage.model_file());
             say!(
-                "{} has seen {seen} images, more than the checkpoint: it stays until the run has, too",
+                "{} has seen {seen} images, more than the checkpoint; it is kept until the run has seen as many",
                 model.display()
             );
         }

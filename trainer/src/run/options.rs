@@ -24,11 +24,11 @@ pub struct RunOptions {
     /// Folder for checkpoints, logs, pictures and model files
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
-    /// Go on from the newest whole checkpoint in the output folder. Preset, seed and data must be those of the run; what
+    /// Continue from the newest whole checkpoint in the output folder. Preset, seed and data must be those of the run; what
     /// may differ is --precision, --hold-encoder and, in the preset, its name, images, learning rates and gradient_clip
     #[arg(long)]
     pub resume: bool,
-    /// Start anew in a folder that holds a run or a model, and replace them with the first checkpoint
+    /// Start over in a folder that holds a run or a model, and replace them with the first checkpoint
     #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
     /// Say about how much memory the training takes, and do nothing else

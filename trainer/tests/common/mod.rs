@@ -8,15 +8,21 @@ pub fn program(arguments: &[&str]) -> Command {
     command
 }
 
+/// What a program said, with paths as tests name them.
+fn said(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    if cfg!(windows) { text.replace('\\', "/") } else { text.into_owned() }
+}
+
 pub fn succeed(output: &Output) -> String {
-    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, error) = (said(&output.stdout), said(&output.stderr));
     assert!(output.status.success(), "{out}\n{error}");
     format!("{out}{error}")
 }
 
 /// Checks that a command failed, with all of `words` in its message.
 pub fn fail(output: &Output, words: &[&str]) {
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "succeeded: {}", String::from_utf8_lossy(&output.stdout));
+    let error = said(&output.stderr);
+    assert!(!output.status.success(), "succeeded: {}", said(&output.stdout));
     assert!(words.iter().all(|word| error.contains(word)) && !error.contains("panicked"), "{error}");
 }

@@ -196,7 +196,7 @@ fn damaged_sources_are_named() {
     let cases = [
         ("cut.tar", "damaged"),
         ("cut.tgz", "damaged"),
-        ("text.tar", "no tar archive"),
+        ("text.tar", "not a tar archive"),
         ("odd.bin", "3073"),
         ("text.mdb", "LMDB"),
         ("cut.mdb", "truncated"),

@@ -72,7 +72,7 @@ fn unavailable() -> String {
     match is_secure.is_ok_and(|is_secure| is_secure == JsValue::FALSE) {
         false => "there is no WebGPU here".to_owned(),
         true => {
-            "browsers offer WebGPU to secure pages alone: open this one by https, from localhost, or as the single file"
+            "browsers offer WebGPU only to secure pages: open this one over https, from localhost, or as the single file"
                 .to_owned()
         }
     }

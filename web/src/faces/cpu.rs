@@ -1,8 +1,8 @@
 //! Makes faces on the CPU.
 
 use candle_core::Tensor;
-use lddgan::{BatchSampler, Model, Recipe, Trajectory};
-use lddgan_cpu::{Compiler, Error, Executor};
+use lddgan::{Error, Model, Recipe, Sampler, Trajectory};
+use lddgan_cpu::{Compiler, Executor};
 
 use super::Speed;
 use crate::format::size;
@@ -12,14 +12,14 @@ use crate::time::{now, pause};
 const MEMORY: u64 = 1 << 32;
 
 pub struct Cpu {
-    sampler: BatchSampler<Compiler>,
+    sampler: Sampler<Compiler>,
     /// [`Model::id`] of the model that there is memory for.
     fits: Option<u64>,
 }
 
 impl Cpu {
     pub fn new() -> Self {
-        Self { sampler: BatchSampler::new(Compiler::default(), 1), fits: None }
+        Self { sampler: Sampler::new(Compiler::default(), 1), fits: None }
     }
 
     /// The values of the images.
@@ -80,7 +80,7 @@ impl Cpu {
 
 /// Bytes that a face takes.
 pub fn memory(model: &Model) -> Result<u64, String> {
-    Executor::bytes_of(&model.record(1).map_err(|error| failed(error.into()))?).map_err(failed)
+    Executor::bytes_of(&model.record(1).map_err(failed)?).map_err(failed)
 }
 
 fn values(images: &Tensor) -> Result<Vec<f32>, String> {

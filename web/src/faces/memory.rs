@@ -20,7 +20,7 @@ const STORE: &str = "times of kernels";
 pub struct Memory {
     #[serde(default)]
     pub times: ConvTimes,
-    /// Models, numbers and kernels whose faces were compared and found right, see [`super::Sampler::unverified`].
+    /// Models, numbers and kernels whose faces were compared and found right, see [`super::FaceMaker::unverified`].
     #[serde(default)]
     pub verified: BTreeSet<String>,
 }

@@ -2,18 +2,18 @@
 
 mod adapter;
 mod cpu;
+mod face_maker;
 mod memory;
 mod pixels;
 mod report;
-mod sampler;
 mod screen;
 mod webgpu;
 
 use lddgan_webgpu::executor::Dtype;
 use serde::{Deserialize, Serialize};
 
+pub use face_maker::{CPU, FaceMaker};
 pub use report::{empty, fill};
-pub use sampler::{CPU, Sampler};
 pub use screen::COLUMNS;
 
 /// An executor, in words for people.

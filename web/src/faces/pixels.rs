@@ -1,6 +1,6 @@
 //! The pixels of a canvas.
 
-use lddgan::sampler::to_byte;
+use lddgan::model::to_byte;
 
 /// The bytes of a canvas, from one plane of pixels for each channel: red, green and blue, or gray.
 pub fn rgba(planes: &[f32], channels: usize, pixels: usize) -> Vec<u8> {

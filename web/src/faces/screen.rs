@@ -7,6 +7,7 @@ use wgpu::{CurrentSurfaceTexture, Surface, SurfaceTarget, TextureFormat};
 
 use super::pixels::rgba;
 use crate::format::describe;
+use lddgan::Executor as _;
 use lddgan_webgpu::{Error, Executor, Gpu, Painter};
 
 const FORMAT: TextureFormat = TextureFormat::Rgba8Unorm;

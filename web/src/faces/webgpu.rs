@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use candle_core::Tensor;
 use lddgan::check::{Golden, Report};
 use lddgan::hash::sha256;
-use lddgan::{Model, Recipe, Stage, Trajectory};
+use lddgan::{Model, Recipe, Sampler, Stage, Trajectory};
 
 use web_sys::ImageBitmap;
 
@@ -17,8 +17,9 @@ use super::screen::Screen;
 use crate::choices::ExecutorChoice;
 use crate::format::{capitalised, size};
 use crate::time::now;
+use lddgan::Executor as _;
 use lddgan_webgpu::executor::{ConvLayer, ConvTimes, Dtype};
-use lddgan_webgpu::{Compiler, Error, Executor, Gpu, GpuSampler, Recovery};
+use lddgan_webgpu::{Compiler, Error, Executor, Gpu, Recovery};
 
 /// Faces that WebGPU makes at once. More would not be faster, and all appear together.
 const LARGEST_BATCH: usize = 16;
@@ -27,7 +28,7 @@ const LARGEST_BATCH: usize = 16;
 const TUNING: f64 = 3000.0;
 
 pub struct WebGpu {
-    sampler: GpuSampler,
+    sampler: Sampler<Compiler>,
     /// The adapter's, for people.
     name: String,
     /// What the adapter's kernel times are kept by.
@@ -48,7 +49,7 @@ pub struct WebGpu {
 
 impl WebGpu {
     fn new(Adapter { gpu, name, identity }: Adapter, largest_batch: usize) -> Self {
-        let sampler = GpuSampler::new(Compiler::new(gpu), largest_batch);
+        let sampler = Sampler::new(Compiler::new(gpu), largest_batch);
         Self {
             sampler,
             name,
@@ -254,19 +255,19 @@ impl WebGpu {
 }
 
 /// The different convolutions of what is compiled.
-fn convolutions(sampler: &GpuSampler) -> Vec<ConvLayer> {
+fn convolutions(sampler: &Sampler<Compiler>) -> Vec<ConvLayer> {
     ConvTimes::convolutions(sampler.executors().flat_map(Executor::work))
 }
 
 /// How many of them were timed, and how many there are.
-fn timed(sampler: &GpuSampler) -> [usize; 2] {
+fn timed(sampler: &Sampler<Compiler>) -> [usize; 2] {
     let layers = convolutions(sampler);
     [sampler.compiler().timed(&layers), layers.len()]
 }
 
 /// Samples, and notes what that took.
 async fn sample<T>(
-    sampler: &mut GpuSampler,
+    sampler: &mut Sampler<Compiler>,
     model: &Model,
     recipes: &[Recipe],
     speed: &mut Speed,

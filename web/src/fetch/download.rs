@@ -172,9 +172,9 @@ impl Download {
         self.discard();
         match response.status() {
             // The server does not have that part: the file is another now.
-            206 | 416 => return Err(Failure::Connection("the server has another file now".into())),
+            206 | 416 => return Err(Failure::Connection("the file on the server has changed".into())),
             200 if header("content-type").is_some_and(|kind| kind.starts_with("text/html")) => {
-                return Err(self.failed("the server answered with a page, is the address right?"));
+                return Err(self.failed("the server answered with a web page: is the address right?"));
             }
             200 => {}
             status => return Err(self.failed(&format!("the server answered {status} {}", response.status_text()))),
@@ -210,7 +210,7 @@ impl Download {
                 self.is_suspect = true;
                 let (file, expected) = (&self.file, &expected.sha256);
                 Err(format!(
-                    "{file} is not the file that this page was made for: it was damaged on the way, or is of another \
+                    "{file} is not the file that this page was made for: it was damaged in transit, or is of another \
                      version (SHA-256 {found:.8}…, expected {expected:.8}…). Try again; if that does not help, reload \
                      the page."
                 ))
@@ -231,7 +231,7 @@ impl Download {
 }
 
 fn silent() -> Failure {
-    Failure::Connection("the server sends nothing more".into())
+    Failure::Connection("the server stopped sending".into())
 }
 
 async fn next_chunk(reader: &ReadableStreamDefaultReader) -> Result<Option<Uint8Array>, JsValue> {

@@ -173,7 +173,7 @@ pub fn pack(message: &impl Serialize, attachment: Option<&JsValue>) -> Result<(A
 
 /// Reads what [`pack`] packed.
 pub fn unpack<T: DeserializeOwned>(message: JsValue) -> Result<(T, JsValue), String> {
-    let array: Array = message.dyn_into().map_err(|_| "a message that is no array")?;
+    let array: Array = message.dyn_into().map_err(|_| "a message that is not an array")?;
     let json = array.get(0).as_string().unwrap_or_default();
     let message = serde_json::from_str(&json).map_err(|error| format!("a message that cannot be read: {error}"))?;
     Ok((message, array.get(1)))

@@ -130,7 +130,7 @@ impl Settings {
             "direction" => {
                 let read =
                     value.split_once('=').and_then(|(mode, amount)| Some((mode.parse().ok()?, amount.parse().ok()?)));
-                let (mode, amount) = read.ok_or("direction must be the number of a direction, = and how far")?;
+                let (mode, amount) = read.ok_or("direction must be a number, = and an amount, as in 3=1.5")?;
                 self.shifts.set(mode, amount)?;
             }
             "executor" => self.executor = parse_executor(value)?,

@@ -50,7 +50,7 @@
   const setStalled = (stalled) => {
     const retry = document.getElementById("retry");
     const error = document.getElementById("error");
-    error.textContent = "Nothing of the program comes any more. Check the connection, then try again.";
+    error.textContent = "The download of the program has stalled. Check the connection, then try again.";
     error.hidden = retry.hidden = !stalled;
     retry.onclick = stalled ? () => location.reload() : null;
   };

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use lddgan::{Graph, executor};
 
+use web_time::Instant;
+
 use super::constants::Shared;
 use super::conv::ConvKernel;
 use super::conv_layer::ConvLayer;
@@ -14,7 +16,6 @@ use super::profile::{DispatchTime, Work};
 use super::program::{Input, Operand, Output};
 use super::region::Region;
 use super::resources::Resources;
-use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::timestamps::time_passes;
@@ -50,25 +51,17 @@ impl Executor {
         if options.images == Dtype::F16 && !gpu.has_f16() {
             return Err(Error::NoF16(gpu.name().to_string()));
         }
-        let clock = Clock::start();
+        let clock = Instant::now();
         let program = lower(graph, options, shared)?;
         let resources = Resources::new(gpu, &program, shared).await?;
-        let compile_seconds = clock.seconds() - resources.upload_seconds;
+        let compile_seconds = clock.elapsed().as_secs_f64() - resources.upload_seconds;
         let work = program.work();
         let (inputs, outputs) = (program.inputs, program.outputs);
         Ok(Self { gpu: gpu.clone(), resources, inputs, outputs, work, compile_seconds })
     }
 
-    /// Writes the inputs (name, values in the order of the graph's shapes) and submits the whole graph as one command
-    /// buffer; does not wait. Every input of the graph must be given.
-    pub fn run<'a>(&self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
-        self.write_inputs(inputs)?;
-        self.submit(|pass| self.resources.dispatches.iter().for_each(|dispatch| dispatch.encode(pass)));
-        Ok(())
-    }
-
     /// Runs the whole graph, each dispatch in a pass of its own, and waits; what each dispatch was and how long it took.
-    /// Takes the inputs of [`Self::run`]; needs an adapter with timestamp queries.
+    /// Takes the inputs of [`lddgan::Executor::run`]; needs an adapter with timestamp queries.
     pub async fn profile<'a>(
         &self,
         inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>,
@@ -89,10 +82,10 @@ impl Executor {
         if self.gpu.has_timestamps() {
             return Ok(time_passes(&self.gpu, 1, |_, pass| encode(pass)).await?.iter().sum());
         }
-        let clock = Clock::start();
+        let clock = Instant::now();
         self.submit(encode);
         self.gpu.finish().await?;
-        Ok(clock.seconds())
+        Ok(clock.elapsed().as_secs_f64())
     }
 
     fn submit(&self, encode: impl FnOnce(&mut wgpu::ComputePass)) {
@@ -103,53 +96,19 @@ impl Executor {
 
     fn write_inputs<'a>(&self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
         self.gpu.check()?;
-        let inputs: BTreeMap<&str, &[f32]> = inputs.into_iter().collect();
-        if let Some(name) = inputs.keys().find(|name| !self.inputs.contains_key(**name)) {
-            return Err(Error::Input { name: name.to_string(), reason: "the graph has no such input".to_string() });
-        }
-        for (name, input) in &self.inputs {
-            self.write(name, input, inputs.get(name.as_str()))?;
+        let needed = self.inputs.iter().map(|(name, input)| (name.as_str(), input.shape.elements()));
+        for (name, values) in executor::inputs_by_name(needed, inputs)? {
+            let Input { value, offset, shape } = &self.inputs[name];
+            let region = &self.resources.values[*value];
+            let bytes = shape.pack(values);
+            self.gpu.queue().write_buffer(&region.buffer, region.offset + offset, bytemuck::cast_slice(&bytes));
         }
         Ok(())
-    }
-
-    fn write(&self, name: &str, input: &Input, values: Option<&&[f32]>) -> Result<()> {
-        let fail = |reason: String| Error::Input { name: name.to_string(), reason };
-        let values = values.ok_or_else(|| fail("was not given".to_string()))?;
-        let needed = input.shape.elements();
-        if values.len() != needed {
-            return Err(fail(format!("{} values were given, {needed} are needed", values.len())));
-        }
-        let Region { buffer, offset, .. } = &self.resources.values[input.value];
-        self.gpu.queue().write_buffer(buffer, offset + input.offset, bytemuck::cast_slice(&input.shape.pack(values)));
-        Ok(())
-    }
-
-    /// Waits for the last run and reads an output, in the order of its shape.
-    pub async fn read(&self, output: &str) -> Result<Vec<f32>> {
-        let (region, shape) = self.region(output)?;
-        let bytes = self.gpu.read(&region.buffer, region.offset, region.bytes, &format!("output `{output}`")).await?;
-        Ok(shape.unpack(&bytemuck::pod_collect_to_vec(&bytes)))
     }
 
     /// The device that it was compiled for.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
-    }
-
-    /// The shape of an output, batch first.
-    pub fn shape(&self, output: &str) -> Result<&[usize]> {
-        Ok(&self.output(output)?.dims)
-    }
-
-    /// Bytes of all buffers that hold values between dispatches.
-    pub fn activation_bytes(&self) -> u64 {
-        self.resources.value_bytes
-    }
-
-    /// Bytes of weights and other constants, some of them perhaps together with other executors of a compiler.
-    pub fn weight_bytes(&self) -> u64 {
-        self.resources.constant_bytes
     }
 
     /// How long it took to find dispatches and to make pipelines.
@@ -187,11 +146,14 @@ impl Executor {
     }
 }
 
-impl executor::Executor for Executor {
+impl lddgan::Executor for Executor {
     type Error = Error;
 
+    /// Submits the whole graph as one command buffer, and does not wait.
     fn run<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
-        Self::run(self, inputs)
+        self.write_inputs(inputs)?;
+        self.submit(|pass| self.resources.dispatches.iter().for_each(|dispatch| dispatch.encode(pass)));
+        Ok(())
     }
 
     async fn finish(&self) -> Result<()> {
@@ -199,19 +161,21 @@ impl executor::Executor for Executor {
     }
 
     async fn read(&self, output: &str) -> Result<Vec<f32>> {
-        self.read(output).await
+        let (region, shape) = self.region(output)?;
+        let bytes = self.gpu.read(&region.buffer, region.offset, region.bytes, &format!("output `{output}`")).await?;
+        Ok(shape.unpack(&bytemuck::pod_collect_to_vec(&bytes)))
     }
 
     fn shape(&self, output: &str) -> Result<&[usize]> {
-        self.shape(output)
+        Ok(&self.output(output)?.dims)
     }
 
     fn activation_bytes(&self) -> u64 {
-        self.activation_bytes()
+        self.resources.value_bytes
     }
 
     fn weight_bytes(&self) -> u64 {
-        self.weight_bytes()
+        self.resources.constant_bytes
     }
 }
 

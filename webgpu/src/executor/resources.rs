@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use web_time::Instant;
+
 use super::constants::{Constant, ConstantBuffer, Shared, Uploaded};
 use super::memory;
 use super::program::{Kernel, Operand, Program, Step, Value};
 use super::region::Region;
-use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
@@ -45,14 +46,14 @@ impl Resources {
     /// The constants that are uploaded are shared from then on.
     pub async fn new(gpu: &Gpu, program: &Program, shared: &mut Shared) -> Result<Self> {
         let pipelines = Pipelines::new(gpu, program).await?;
-        let clock = Clock::start();
+        let clock = Instant::now();
         let memory = gpu.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let resources = Self::with_pipelines(gpu, program, &pipelines, shared);
         if let Some(error) = memory.pop().await {
             return Err(error.into());
         }
         gpu.check()?;
-        Ok(Self { upload_seconds: clock.seconds(), ..resources? })
+        Ok(Self { upload_seconds: clock.elapsed().as_secs_f64(), ..resources? })
     }
 
     fn with_pipelines(gpu: &Gpu, program: &Program, pipelines: &Pipelines, shared: &mut Shared) -> Result<Self> {

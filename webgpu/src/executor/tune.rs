@@ -8,6 +8,8 @@ use lddgan::hash::sha256;
 use lddgan::layers::{Conv2d, ConvGeometry};
 use serde::{Deserialize, Serialize};
 
+use web_time::Instant;
+
 use super::constants::Shared;
 use super::conv::ConvKernel;
 use super::conv_layer::ConvLayer;
@@ -16,7 +18,6 @@ use super::layout::Dtype;
 use super::lower::lower;
 use super::options::Options;
 use super::profile::Work;
-use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
@@ -47,10 +48,10 @@ impl ConvTimes {
     /// Times the convolutions of a graph that were not timed yet under every kernel that may be the fastest, those with the most operations first,
     /// until `seconds` are over: the rest is left out. Whether there is anything new.
     pub async fn measure(&mut self, gpu: &Gpu, graph: &Graph, seconds: f64) -> Result<bool> {
-        let clock = Clock::start();
+        let clock = Instant::now();
         let known = self.layers.len();
         for layer in layers(graph)?.into_iter().filter(|layer| !self.knows(layer)).collect::<Vec<_>>() {
-            if !self.measure_layer(gpu, &layer, || clock.seconds() <= seconds).await? {
+            if !self.measure_layer(gpu, &layer, || clock.elapsed().as_secs_f64() <= seconds).await? {
                 break;
             }
         }

@@ -59,7 +59,7 @@ async function runtimes(bench, network, batch) {
   };
   bench.compile_for_cpu(network, batch);
   const onCpu = {
-    "ours, WebAssembly": async () => bench.cpu(network, batch),
+    "ours, WebAssembly": () => bench.cpu(network, batch),
     "onnxruntime-web, WebAssembly": await peer("wasm"),
   };
   if (cpu) return onCpu;

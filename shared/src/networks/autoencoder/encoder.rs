@@ -26,14 +26,14 @@ struct Network {
 }
 
 /// The normal distribution that a KL encoder gives for an image, each (N, latent_channels, H / f, W / f).
-pub struct Posterior<V> {
+pub struct LatentDistribution<V> {
     /// (N, C, h, w)
     pub mean: V,
     /// Not clamped yet, see [`LOG_VARIANCE_RANGE`].
     pub log_variance: V,
 }
 
-/// What the log variance of a [`Posterior`] is clamped to.
+/// What the log variance of a [`LatentDistribution`] is clamped to.
 pub const LOG_VARIANCE_RANGE: (f32, f32) = (-30.0, 20.0);
 
 impl Encoder {
@@ -55,12 +55,16 @@ impl Encoder {
     }
 
     /// The distribution of latents that a KL encoder gives; `None` for the other kinds.
-    pub fn posterior<B: Backend>(&self, b: &mut B, image: &B::Value) -> Result<Option<Posterior<B::Value>>> {
+    pub fn latent_distribution<B: Backend>(
+        &self,
+        b: &mut B,
+        image: &B::Value,
+    ) -> Result<Option<LatentDistribution<B::Value>>> {
         let Map::Learned(network) = &self.0 else { return Ok(None) };
         let Some(log_variance) = &network.log_variance else { return Ok(None) };
         let h = network.features(b, image)?;
         let mean = network.latent(b, image, &h)?;
-        Ok(Some(Posterior { mean, log_variance: b.conv2d(&h, log_variance)? }))
+        Ok(Some(LatentDistribution { mean, log_variance: b.conv2d(&h, log_variance)? }))
     }
 }
 

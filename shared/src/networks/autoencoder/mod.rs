@@ -9,4 +9,4 @@ mod haar;
 mod map;
 
 pub use decoder::Decoder;
-pub use encoder::{Encoder, LOG_VARIANCE_RANGE, Posterior};
+pub use encoder::{Encoder, LOG_VARIANCE_RANGE, LatentDistribution};

@@ -34,7 +34,7 @@ impl Parquet {
     fn open(&self) -> Result<SerializedFileReader<Checked>, DataError> {
         let file = File::open(&self.path).map_err(|error| self.fail(error))?;
         let reader = Checked::new(file).and_then(SerializedFileReader::new);
-        reader.map_err(|error| self.fail(format!("no readable Parquet file ({error})")))
+        reader.map_err(|error| self.fail(format!("not a readable Parquet file ({error})")))
     }
 
     fn fail(&self, reason: impl ToString) -> DataError {

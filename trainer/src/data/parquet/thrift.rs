@@ -79,7 +79,7 @@ pub enum Malformed {
     Number,
     #[error("its metadata has a value of type {kind} where the format has another")]
     Kind { kind: u8 },
-    #[error("its metadata has a collection of booleans, which the format has nowhere")]
+    #[error("its metadata has a collection of booleans, which the format never uses")]
     Booleans,
     #[error("its metadata has a field beyond the last number")]
     Field,

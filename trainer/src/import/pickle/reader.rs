@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
         match &mut self.values[top] {
             Value::Dict(entries) => entries.extend(pairs),
             Value::Opaque => {}
-            _ => return Err(self.invalid("sets items of something that is no dictionary")),
+            _ => return Err(self.invalid("sets items of something that is not a dictionary")),
         }
         Ok(())
     }
@@ -203,7 +203,7 @@ impl<'a> Reader<'a> {
         match &mut self.values[top] {
             Value::List(list) => list.extend(items),
             Value::Opaque => {}
-            _ => return Err(self.invalid("appends to something that is no list")),
+            _ => return Err(self.invalid("appends to something that is not a list")),
         }
         Ok(())
     }
@@ -405,7 +405,7 @@ impl<'a> Reader<'a> {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let part = |id: Id| match &self.values[id] {
                     Value::Text(text) if text.len() <= MAX_NAME => Ok(text.clone()),
-                    _ => Err(self.invalid("a class without a name of a usual length")),
+                    _ => Err(self.invalid("a class whose name is missing or too long")),
                 };
                 let name = format!("{}.{}", part(module)?, part(name)?);
                 self.push(Value::Global(name));

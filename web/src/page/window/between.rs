@@ -9,10 +9,11 @@ use web_sys::{HtmlButtonElement, HtmlDialogElement, HtmlElement, HtmlFormElement
 
 use super::App;
 use super::canvas::{Image, Picture};
-use super::dom::{document, find, next_frame, now};
+use super::dom::{document, find, next_frame};
 use super::save::save;
 use crate::choices::{parse_seed, random_seed};
 use crate::page::protocol::{Place, Request};
+use crate::time::now;
 
 /// Faces on the way, both ends included.
 const FRAMES: usize = 33;
@@ -123,7 +124,7 @@ impl App {
         between.share.set_value_as_number(0.0);
         between.set_playing(between.playing.get());
         between.frames.borrow_mut().clear();
-        between.status.set_text_content(Some("Making the faces on the way…"));
+        between.status.set_text_content(Some("Making the faces in between…"));
         let run = self.next_run();
         between.run.set(run);
         let settings = self.settings.borrow();
@@ -139,14 +140,14 @@ impl App {
         }
         self.between.frames.borrow_mut().push(pixels);
         let made = self.between.frames.borrow().len();
-        self.between.status.set_text_content(Some(&format!("Making the faces on the way: {made} of {FRAMES}…")));
+        self.between.status.set_text_content(Some(&format!("Making the faces in between: {made} of {FRAMES}…")));
         self.between.show(self.between.share.value_as_number())
     }
 
     pub fn end_between_run(&self, run: u32) {
         if run == self.between.run.get() {
             self.between.save.set_disabled(false);
-            self.between.status.set_text_content(Some("All faces on the way are here."));
+            self.between.status.set_text_content(Some("All faces in between are ready."));
         }
     }
 

@@ -35,7 +35,7 @@ impl Directions {
         self.sliders.set_text_content(None);
         let named: Vec<usize> = info.provenance.directions.iter().map(|direction| direction.mode).collect();
         let others = (0..info.directions).filter(|mode| !named.contains(mode));
-        for mode in named.iter().copied().chain(others).filter(|&mode| mode < info.directions).take(Shifts::MOST) {
+        for mode in named.iter().copied().chain(others).filter(|&mode| mode < info.directions).take(Shifts::MAX) {
             let name = info.provenance.directions.iter().find(|direction| direction.mode == mode);
             let name = name.map(|direction| capitalised(&direction.name.replace('-', " ")));
             self.append(mode, &name.unwrap_or_else(|| format!("Direction {mode}")))?;

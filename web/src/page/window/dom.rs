@@ -47,9 +47,3 @@ pub fn after(milliseconds: i32, call: impl FnOnce() + 'static) -> Result<i32, Js
     let call = Closure::once_into_js(call);
     window()?.set_timeout_with_callback_and_timeout_and_arguments_0(call.unchecked_ref(), milliseconds)
 }
-
-/// Milliseconds on a clock that only goes forward.
-pub fn now() -> f64 {
-    let clock = window().ok().and_then(|window| window.performance());
-    clock.map_or_else(js_sys::Date::now, |clock| clock.now())
-}

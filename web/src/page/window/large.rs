@@ -177,7 +177,8 @@ impl App {
     /// Puts the address of the face into the clipboard.
     pub fn copy_link(self: &Rc<Self>) -> Result<(), JsValue> {
         let Some(link) = self.link(&[self.large.seed.get()])? else {
-            self.large.say("A file of your own made this face, so no link leads to it. Save the picture instead.");
+            self.large
+                .say("This face was made with a file of your own, so a link cannot show it. Save the picture instead.");
             return Ok(());
         };
         self.keep_page();

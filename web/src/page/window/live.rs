@@ -9,9 +9,10 @@ use web_sys::{HtmlButtonElement, HtmlElement};
 
 use super::App;
 use super::canvas::Image;
-use super::dom::{after, document, find, next_frame, now};
+use super::dom::{after, document, find, next_frame};
 use crate::choices::random_seed;
 use crate::page::protocol::Place;
+use crate::time::now;
 
 /// Milliseconds between a face and the next.
 const REST: i32 = 1000;

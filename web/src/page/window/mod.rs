@@ -88,7 +88,7 @@ fn read_settings(window: &Window, view: &View) -> Result<Settings, JsValue> {
     });
     let (mut settings, mut problems) = Settings::parse(pairs);
     if let Some(file) = settings.file.take() {
-        problems.push(format!("The address is of faces that your file {file} made. Choose it again under “Model”."));
+        problems.push(format!("This address shows faces made with your file {file}. Choose it again under “Model”."));
     }
     view.show_problems(&problems);
     Ok(settings)
@@ -134,7 +134,7 @@ impl App {
                 None => self.load()?,
             },
             Reply::Downloading { bytes, total } => self.view.show_download(bytes, total),
-            Reply::Stalled => self.view.show_waiting("Nothing comes any more. Asking the server again…"),
+            Reply::Stalled => self.view.show_waiting("The download has stalled. Asking the server again…"),
             Reply::Interrupted { resumed } => self.view.show_interruption(resumed),
             Reply::DownloadFailed(reason) => {
                 self.refuse_model(&reason)?;

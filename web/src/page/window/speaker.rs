@@ -10,10 +10,11 @@ use web_sys::{HtmlButtonElement, HtmlDialogElement, HtmlElement};
 
 use super::App;
 use super::canvas::{Image, Picture};
-use super::dom::{document, find, next_frame, now};
+use super::dom::{document, find, next_frame};
 use crate::choices::{other_seed, random_seed};
 use crate::page::protocol::Request;
 use crate::page::settings::Settings;
+use crate::time::now;
 
 /// Milliseconds of a step, and of all of them together where there are many.
 const STEP: f64 = 2000.0;

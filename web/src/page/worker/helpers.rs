@@ -19,7 +19,7 @@ use crate::page::start::start_worker;
 use crate::time::scope;
 
 /// More would fight for the memory's bandwidth.
-const MOST: usize = 8;
+const MAX_HELPERS: usize = 8;
 /// Bytes that a device is taken to have whose browser does not tell.
 const MEMORY: f64 = 4e9;
 /// The part of the device's memory that the helpers may take.
@@ -186,7 +186,7 @@ fn number(name: &str) -> Option<f64> {
 fn count(processors: Option<f64>, memory: Option<f64>, needed: u64) -> usize {
     let processors = processors.unwrap_or(1.0) as usize;
     let fit = (memory.unwrap_or(MEMORY) * SHARE / needed.max(1) as f64) as usize;
-    match processors.saturating_sub(1).min(fit).min(MOST) {
+    match processors.saturating_sub(1).min(fit).min(MAX_HELPERS) {
         1 => 0,
         count => count,
     }

@@ -8,22 +8,22 @@ use super::Worker;
 use super::helpers::File;
 use super::job::ModelSource;
 use crate::choices::ExecutorChoice;
-use crate::faces::{Sampler, Speed};
+use crate::faces::{FaceMaker, Speed};
 use crate::fetch::{Download, FileRecord, ModelCache, Progress};
 use crate::page::protocol::{ModelInfo, Reply};
 use crate::time::now;
 
 impl Worker {
-    /// The sampler of another model; if that cannot be used, the one that there is.
+    /// The maker of another model; if that cannot be used, the one that there is.
     pub(super) async fn load(
         &self,
         source: ModelSource,
         choice: ExecutorChoice,
         tune: Option<bool>,
-        old: Option<Sampler>,
-    ) -> Option<Sampler> {
-        let had_webgpu = old.as_ref().is_some_and(Sampler::has_webgpu);
-        let mut sampler = match source {
+        old: Option<FaceMaker>,
+    ) -> Option<FaceMaker> {
+        let had_webgpu = old.as_ref().is_some_and(FaceMaker::has_webgpu);
+        let mut maker = match source {
             ModelSource::Bytes { file, bytes } => {
                 self.golden.replace(None);
                 self.build(&file, &bytes, None, choice, old).await
@@ -34,9 +34,9 @@ impl Worker {
             }
         }?;
         if !had_webgpu {
-            sampler.recall(tune).await;
+            maker.recall(tune).await;
         }
-        Some(sampler)
+        Some(maker)
     }
 
     /// A model that the page comes with: from what the browser keeps, or else from the server.
@@ -45,8 +45,8 @@ impl Worker {
         url: &str,
         expected: Option<FileRecord>,
         choice: ExecutorChoice,
-        old: Option<Sampler>,
-    ) -> Option<Sampler> {
+        old: Option<FaceMaker>,
+    ) -> Option<FaceMaker> {
         let start = now();
         let kept = match &expected {
             Some(expected) => ModelCache::open(url, expected).await,
@@ -71,7 +71,7 @@ impl Worker {
         let time = (!is_found).then(|| now() - start);
         let keeping = kept.filter(|_| !is_found).map(|kept| kept.write(&bytes));
         let file = url.rsplit('/').next().unwrap_or(url);
-        let sampler = self.build(file, &bytes, time, choice, old).await;
+        let maker = self.build(file, &bytes, time, choice, old).await;
         if is_published {
             let is_kept = match keeping {
                 Some(Ok(promise)) => JsFuture::from(promise).await.is_ok(),
@@ -79,7 +79,7 @@ impl Worker {
             };
             self.send(&Reply::Kept(is_kept));
         }
-        sampler
+        maker
     }
 
     /// Downloads a model, or the rest of one whose download failed.
@@ -99,15 +99,15 @@ impl Worker {
         finished
     }
 
-    /// Makes the sampler from a whole file.
+    /// Makes the maker from a whole file.
     async fn build(
         &self,
         file: &str,
         bytes: &[u8],
         download: Option<f64>,
         choice: ExecutorChoice,
-        old: Option<Sampler>,
-    ) -> Option<Sampler> {
+        old: Option<FaceMaker>,
+    ) -> Option<FaceMaker> {
         let start = now();
         self.send(&Reply::Preparing);
         let (info, model) = match read(file, bytes) {
@@ -118,16 +118,16 @@ impl Worker {
             }
         };
         let speed = Speed { download, read: now() - start, ..Default::default() };
-        let sampler = match old {
+        let maker = match old {
             Some(old) if old.has_webgpu() => old.with_model(model, info.sha256.clone(), speed),
             // WebGPU may take this model where it did not take the one before.
-            _ => Sampler::new(model, info.sha256.clone(), speed, choice).await,
+            _ => FaceMaker::new(model, info.sha256.clone(), speed, choice).await,
         };
         self.file.replace(File::new(file, bytes));
         self.helpers.take();
-        self.send(&Reply::Executor(sampler.info()));
+        self.send(&Reply::Executor(maker.info()));
         self.send(&Reply::Ready(Box::new(info)));
-        Some(sampler)
+        Some(maker)
     }
 }
 

@@ -17,7 +17,7 @@ use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
 use super::picture::{Frames, png};
 use super::protocol::{Place, Reply, Request, bytes, pack, unpack};
-use crate::faces::{COLUMNS, Sampler};
+use crate::faces::{COLUMNS, FaceMaker};
 use crate::fetch::{Download, FileRecord};
 use crate::time::{now, pause};
 use helpers::{File, Helpers};
@@ -30,7 +30,7 @@ pub fn start(scope: DedicatedWorkerGlobalScope) -> Result<(), JsValue> {
     let worker = Rc::new(Worker {
         scope: scope.clone(),
         download: None.into(),
-        sampler: None.into(),
+        maker: None.into(),
         golden: None.into(),
         file: None.into(),
         helpers: None.into(),
@@ -55,7 +55,7 @@ struct Worker {
     /// What came of a model whose download failed.
     download: RefCell<Option<Download>>,
     /// There from [`Reply::Ready`] on, but while a job has it.
-    sampler: RefCell<Option<Sampler>>,
+    maker: RefCell<Option<FaceMaker>>,
     /// Where the golden tensors of the model are, if it has any.
     golden: RefCell<Option<(String, FileRecord)>>,
     /// The model's, for helpers.
@@ -92,17 +92,17 @@ impl Worker {
                     false => continue,
                 }
             };
-            let sampler = self.sampler.take();
-            let sampler = match (job, sampler) {
-                (Job::Load { source, executor, tune }, sampler) => self.load(source, executor, tune, sampler).await,
-                (job, Some(mut sampler)) => {
-                    self.use_sampler(job, &mut sampler).await?;
-                    Some(sampler)
+            let maker = self.maker.take();
+            let maker = match (job, maker) {
+                (Job::Load { source, executor, tune }, maker) => self.load(source, executor, tune, maker).await,
+                (job, Some(mut maker)) => {
+                    self.use_maker(job, &mut maker).await?;
+                    Some(maker)
                 }
                 // The window was told that there is no model.
                 (_, None) => None,
             };
-            self.sampler.replace(sampler);
+            self.maker.replace(maker);
             // Lets the messages in that came while this thread computed.
             pause(0).await;
         }
@@ -110,11 +110,11 @@ impl Worker {
 
     /// Times kernels while nothing is asked for.
     async fn tune(&self) {
-        let Some(mut sampler) = self.sampler.take() else { return };
-        if sampler.tune(|| self.is_idle()).await {
-            self.send(&Reply::Speed(sampler.speed()));
+        let Some(mut maker) = self.maker.take() else { return };
+        if maker.tune(|| self.is_idle()).await {
+            self.send(&Reply::Speed(maker.speed()));
         }
-        self.sampler.replace(Some(sampler));
+        self.maker.replace(Some(maker));
     }
 
     fn is_idle(&self) -> bool {
@@ -125,16 +125,16 @@ impl Worker {
         self.jobs.borrow_mut().pop_front()
     }
 
-    async fn use_sampler(&self, job: Job, sampler: &mut Sampler) -> Result<(), String> {
+    async fn use_maker(&self, job: Job, maker: &mut FaceMaker) -> Result<(), String> {
         match job {
             Job::Load { .. } => Ok(()),
-            Job::Make(faces) => self.make(sampler, faces).await,
+            Job::Make(faces) => self.make(maker, faces).await,
             Job::Develop { run, recipe, steps, dtype } => {
-                sampler.set_steps(steps)?;
-                sampler.set_dtype(dtype);
+                maker.set_steps(steps)?;
+                maker.set_dtype(dtype);
                 let mut pixels = Vec::new();
-                let is_whole = sampler.develop(recipe, |image| pixels.extend(image)).await?;
-                self.tell_news(sampler);
+                let is_whole = maker.develop(recipe, |image| pixels.extend(image)).await?;
+                self.tell_news(maker);
                 if !is_whole {
                     self.jobs.borrow_mut().push_front(Job::Develop { run, recipe, steps, dtype });
                     return Ok(());
@@ -143,7 +143,7 @@ impl Worker {
                 Ok(())
             }
             Job::Check { url, expected } => {
-                self.check(sampler, &url, expected).await;
+                self.check(maker, &url, expected).await;
                 Ok(())
             }
             Job::Encode { file, size, milliseconds, texts, pixels } => {
@@ -157,19 +157,19 @@ impl Worker {
     }
 
     /// Makes a batch of the faces. The rest waits its turn, unless others were asked for in their place.
-    async fn make(&self, sampler: &mut Sampler, mut faces: Faces) -> Result<(), String> {
-        sampler.set_steps(faces.order.steps)?;
-        sampler.set_dtype(faces.order.dtype);
-        if sampler.has_webgpu() {
+    async fn make(&self, maker: &mut FaceMaker, mut faces: Faces) -> Result<(), String> {
+        maker.set_steps(faces.order.steps)?;
+        maker.set_dtype(faces.order.dtype);
+        if maker.has_webgpu() {
             self.helpers.take();
         }
         // The frames of an animation are needed here again, to be saved.
         match faces.order.place {
-            Place::Grid | Place::Live if sampler.draws() => self.draw_batch(sampler, &mut faces).await,
-            _ if sampler.has_webgpu() => self.make_batch(sampler, &mut faces).await?,
-            _ => self.make_with_helpers(sampler, &mut faces).await?,
+            Place::Grid | Place::Live if maker.draws() => self.draw_batch(maker, &mut faces).await,
+            _ if maker.has_webgpu() => self.make_batch(maker, &mut faces).await?,
+            _ => self.make_with_helpers(maker, &mut faces).await?,
         }
-        self.tell_news(sampler);
+        self.tell_news(maker);
         if faces.made < faces.order.recipes.len() {
             pause(0).await;
             let job = Job::Make(faces);
@@ -181,13 +181,13 @@ impl Worker {
         }
         let (place, run) = (faces.order.place, faces.order.run);
         self.send(&Reply::Done { place, run, seconds: faces.milliseconds / 1000.0 });
-        self.send(&Reply::Speed(sampler.speed()));
+        self.send(&Reply::Speed(maker.speed()));
         Ok(())
     }
 
     /// Makes the next faces, one after the other for the window. If that fails, the next attempt is another.
-    async fn make_batch(&self, sampler: &mut Sampler, faces: &mut Faces) -> Result<(), String> {
-        let batch = sampler.sample(faces.next(sampler.batch())).await?;
+    async fn make_batch(&self, maker: &mut FaceMaker, faces: &mut Faces) -> Result<(), String> {
+        let batch = maker.sample(faces.next(maker.batch())).await?;
         if let Some(batch) = batch {
             faces.milliseconds += batch.milliseconds;
             for image in batch.images {
@@ -200,16 +200,16 @@ impl Worker {
     }
 
     /// Makes the next faces on the CPU, in other workers as soon as these are ready.
-    async fn make_with_helpers(&self, sampler: &mut Sampler, faces: &mut Faces) -> Result<(), String> {
+    async fn make_with_helpers(&self, maker: &mut FaceMaker, faces: &mut Faces) -> Result<(), String> {
         let start = now();
-        sampler.return_to_webgpu().await;
-        if sampler.has_webgpu() {
+        maker.return_to_webgpu().await;
+        if maker.has_webgpu() {
             return Ok(());
         }
         let file = self.file.take();
         let mut helpers = match (self.helpers.take(), &file) {
             (Some(helpers), _) => helpers,
-            (None, Some(file)) if faces.order.recipes.len() > 1 => Helpers::start(file, sampler.memory()?),
+            (None, Some(file)) if faces.order.recipes.len() > 1 => Helpers::start(file, maker.memory()?),
             (None, _) => Helpers::default(),
         };
         if let Some(file) = &file {
@@ -220,12 +220,12 @@ impl Worker {
             helpers.wait().await;
             Ok(())
         } else {
-            self.make_face(sampler, faces).await
+            self.make_face(maker, faces).await
         };
         if let Some(file) = &file {
             helpers.listen(file, faces).await;
         }
-        sampler.set_helpers(helpers.ready());
+        maker.set_helpers(helpers.ready());
         self.helpers.replace(Some(helpers));
         self.file.replace(file);
         made?;
@@ -238,9 +238,9 @@ impl Worker {
     }
 
     /// Makes a face here.
-    async fn make_face(&self, sampler: &mut Sampler, faces: &mut Faces) -> Result<(), String> {
+    async fn make_face(&self, maker: &mut FaceMaker, faces: &mut Faces) -> Result<(), String> {
         let Some(index) = faces.take_next() else { return Ok(()) };
-        match sampler.sample(&faces.order.recipes[index..=index]).await? {
+        match maker.sample(&faces.order.recipes[index..=index]).await? {
             Some(batch) => batch.images.into_iter().for_each(|pixels| faces.keep(index, pixels)),
             // WebGPU was back, and is gone again.
             None => faces.give_back(index),
@@ -249,8 +249,8 @@ impl Worker {
     }
 
     /// As [`Self::make_batch`], many on one picture.
-    async fn draw_batch(&self, sampler: &mut Sampler, faces: &mut Faces) {
-        let Some((pictures, milliseconds)) = sampler.draw(faces.next(sampler.batch())).await else { return };
+    async fn draw_batch(&self, maker: &mut FaceMaker, faces: &mut Faces) {
+        let Some((pictures, milliseconds)) = maker.draw(faces.next(maker.batch())).await else { return };
         faces.milliseconds += milliseconds;
         for (picture, count) in pictures {
             let (place, run, first) = (faces.order.place, faces.order.run, faces.made);
@@ -261,9 +261,9 @@ impl Worker {
     }
 
     /// Tells which executor runs, if that or what there is to say about it has changed.
-    fn tell_news(&self, sampler: &mut Sampler) {
-        if sampler.take_news() {
-            self.send(&Reply::Executor(sampler.info()));
+    fn tell_news(&self, maker: &mut FaceMaker) {
+        if maker.take_news() {
+            self.send(&Reply::Executor(maker.info()));
         }
     }
 

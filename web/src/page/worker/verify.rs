@@ -6,7 +6,7 @@ use lddgan::Stage;
 use lddgan::check::{Golden, Report, Subject, stages};
 
 use super::Worker;
-use crate::faces::{Sampler, fill};
+use crate::faces::{FaceMaker, fill};
 use crate::page::protocol::Reply;
 use lddgan_webgpu::executor::Dtype;
 
@@ -16,47 +16,47 @@ const MAX_FLOPS: u64 = 20_000_000_000;
 impl Worker {
     /// Compares what WebGPU makes, if that was not done before, and takes another way if it is wrong.
     pub(super) async fn verify(&self) {
-        let Some(mut sampler) = self.sampler.take() else { return };
-        if let Some(subject) = sampler.unverified() {
-            match self.compare(&mut sampler).await {
-                Some(report) if !passes(&report, sampler.dtype()) => {
+        let Some(mut maker) = self.maker.take() else { return };
+        if let Some(subject) = maker.unverified() {
+            match self.compare(&mut maker).await {
+                Some(report) if !passes(&report, maker.dtype()) => {
                     self.send(&Reply::Checked { report, last: true });
-                    self.distrust(&mut sampler);
+                    self.distrust(&mut maker);
                 }
                 // Without anything to compare with, or with an error that the next face shows too, this visit goes on.
-                report => sampler.set_verified(subject, report.is_some()).await,
+                report => maker.set_verified(subject, report.is_some()).await,
             }
         }
-        self.sampler.replace(Some(sampler));
+        self.maker.replace(Some(maker));
     }
 
     /// Goes on in another way, and tells so.
-    pub(super) fn distrust(&self, sampler: &mut Sampler) {
-        sampler.distrust();
-        self.send(&Reply::Executor(sampler.info()));
+    pub(super) fn distrust(&self, maker: &mut FaceMaker) {
+        maker.distrust();
+        self.send(&Reply::Executor(maker.info()));
         self.send(&Reply::MadeWrong);
     }
 
-    async fn compare(&self, sampler: &mut Sampler) -> Option<Report> {
-        sampler.set_steps(usize::MAX).ok()?;
-        let reference = self.reference(sampler).await?;
-        let (report, found) = sampler.webgpu_check(&reference).await?;
-        fill(report, sampler.model(), &reference, &found.ok()?).ok()
+    async fn compare(&self, maker: &mut FaceMaker) -> Option<Report> {
+        maker.set_steps(usize::MAX).ok()?;
+        let reference = self.reference(maker).await?;
+        let (report, found) = maker.webgpu_check(&reference).await?;
+        fill(report, maker.model(), &reference, &found.ok()?).ok()
     }
 
     /// One face, from the golden tensors or from Candle.
-    async fn reference(&self, sampler: &Sampler) -> Option<Golden> {
+    async fn reference(&self, maker: &FaceMaker) -> Option<Golden> {
         let golden = self.golden.borrow().clone();
         if let Some((url, record)) = golden {
-            return first(self.golden(sampler, &url, Some(record)).await.ok()?).ok();
+            return first(self.golden(maker, &url, Some(record)).await.ok()?).ok();
         }
-        let (model, seeds) = (sampler.model(), vec![0]);
+        let (model, seeds) = (maker.model(), vec![0]);
         if model.record(1).ok()?.flops() > MAX_FLOPS {
             return None;
         }
         let trajectory = model.sample_seeds(&seeds, &Device::Cpu).ok()?;
         let stages = stages(model, &seeds, &trajectory).ok()?;
-        let subject = Subject { model: "this model".to_owned(), sha256: sampler.sha256().to_owned(), seeds };
+        let subject = Subject { model: "this model".to_owned(), sha256: maker.sha256().to_owned(), seeds };
         Some(Golden { subject, stages })
     }
 }

@@ -112,7 +112,7 @@ fn difference(before: Counts, after: Counts) -> Counts {
 
 /// In Markdown: a step's mean of each count, and the kernels that are launched most.
 fn table(counts: &[(&str, Counts)]) -> String {
-    const MOST: usize = 12;
+    const MAX_LISTED: usize = 12;
     let mean = |count: u64| format!("{:.1}", count as f64 / STEPS as f64);
     let mut text =
         "| a step | launches | replays | launches inside | copies from or to the host | waits | allocations |\n\
@@ -126,7 +126,7 @@ fn table(counts: &[(&str, Counts)]) -> String {
     for (what, counts) in counts {
         let mut kernels: Vec<(&String, &u64)> = counts.kernels.iter().filter(|(_, count)| **count > 0).collect();
         kernels.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        let listed = kernels.into_iter().take(MOST).map(|(name, &count)| format!("{name} {}", mean(count)));
+        let listed = kernels.into_iter().take(MAX_LISTED).map(|(name, &count)| format!("{name} {}", mean(count)));
         text += &format!("\n{what}: {}\n", listed.collect::<Vec<_>>().join(", "));
     }
     text

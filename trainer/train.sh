@@ -6,7 +6,7 @@ set -eu
 
 usage() {
     cat <<'END'
-Usage: recipe.sh --data PATH --validation PATH --out FOLDER [OPTIONS]
+Usage: train.sh --data PATH --validation PATH --out FOLDER [OPTIONS]
 
   --data PATH         Training images, as of `lddgan train`
   --validation PATH   Images that are not trained on

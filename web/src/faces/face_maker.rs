@@ -15,8 +15,8 @@ use crate::time::now;
 use lddgan_webgpu::Error;
 use lddgan_webgpu::executor::Dtype;
 
-/// A model and who executes it.
-pub struct Sampler {
+/// A model and the executor that makes its faces.
+pub struct FaceMaker {
     model: Model,
     /// Of the model's file.
     sha256: String,
@@ -50,7 +50,7 @@ pub struct Batch {
     pub milliseconds: f64,
 }
 
-impl Sampler {
+impl FaceMaker {
     /// Chooses the executor that runs here.
     pub async fn new(model: Model, sha256: String, speed: Speed, choice: ExecutorChoice) -> Self {
         let (webgpu, note) = match choice {
@@ -102,7 +102,7 @@ impl Sampler {
     pub fn distrust(&mut self) {
         let given_up = self.webgpu.as_mut().and_then(WebGpu::distrust);
         self.note = Some(match given_up {
-            Some(what) => format!("With {what}, this GPU makes wrong faces, so it goes without. {REPORT}"),
+            Some(what) => format!("This GPU makes wrong faces with {what}, so the page does without. {REPORT}"),
             None => format!("This GPU makes wrong faces, so the CPU makes them; it is slower. {REPORT}"),
         });
         if given_up.is_none() {

@@ -1,11 +1,10 @@
-//! Making images from seeds with any backend.
+//! A model on a backend, which makes images from seeds.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use lddgan::{BatchSampler, Model, ModelFile, Recipe, Trajectory};
-use lddgan_webgpu::GpuSampler;
+use lddgan::{Model, ModelFile, Recipe, Sampler, Trajectory};
 use pollster::block_on;
 
 use crate::backend::{self, BackendName, Dtype, adapter, needs_wgpu, webgpu_compiler};
@@ -14,8 +13,8 @@ use crate::eval::bar;
 use crate::precision::Precision;
 use crate::{memory, tuning, warn};
 
-/// A model on a backend.
-pub struct Sampler {
+/// A model file's networks on the device of a backend.
+pub struct LoadedModel {
     pub model: Model,
     backend: BackendName,
     place: Place,
@@ -26,20 +25,20 @@ pub struct Sampler {
 }
 
 enum Place {
-    Cpu(Box<BatchSampler<lddgan_cpu::Compiler>>),
+    Cpu(Box<Sampler<lddgan_cpu::Compiler>>),
     Candle { device: Device, precision: Precision },
-    Wgpu(Box<GpuSampler>),
+    Wgpu(Box<Sampler<lddgan_webgpu::Compiler>>),
 }
 
-impl Sampler {
+impl LoadedModel {
     /// The model of a file; `name` is the file's name in errors.
     pub fn new(file: &ModelFile, name: &str, backend: BackendName) -> Result<Self> {
         let device = backend::device(backend)?;
         let model = file.model(name, &device)?;
         let place = match backend {
-            BackendName::Cpu => Place::Cpu(Box::new(BatchSampler::new(Default::default(), usize::MAX))),
+            BackendName::Cpu => Place::Cpu(Box::new(Sampler::new(Default::default(), usize::MAX))),
             BackendName::Candle | BackendName::Cuda => Place::Candle { device, precision: Precision::F32 },
-            BackendName::Wgpu => Place::Wgpu(Box::new(GpuSampler::new(webgpu_compiler()?, usize::MAX))),
+            BackendName::Wgpu => Place::Wgpu(Box::new(Sampler::new(webgpu_compiler()?, usize::MAX))),
         };
         Ok(Self { model, backend, place, fits: 0, batch: 0 })
     }
@@ -164,7 +163,7 @@ impl Sampler {
 }
 
 /// What was done to go on after errors.
-fn tell_recoveries(sampler: &mut GpuSampler) {
+fn tell_recoveries(sampler: &mut Sampler<lddgan_webgpu::Compiler>) {
     for recovery in sampler.compiler_mut().take_recoveries() {
         warn!("warning: {recovery}");
     }

@@ -1,15 +1,6 @@
-//! `lddgan train` over many sessions: resumed, killed, told to stop, out of time, out of room, with damaged files and bad
-//! images.
+//! `lddgan train` over many sessions: resumed, killed, out of time, with damaged files and bad images.
 
-mod common;
-#[path = "common/folder.rs"]
-mod folder;
-#[path = "common/run.rs"]
-mod run;
-
-#[cfg(unix)]
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -17,9 +8,9 @@ use candle_core::Device;
 use lddgan::noise::Stream;
 use sha2::{Digest, Sha256};
 
-use common::{fail, program, succeed};
-use folder::{AUTOENCODER, Folder, PRESET, bits};
-use run::{assert_same_state, losses, names, newest};
+use crate::common::{fail, program, succeed};
+use crate::folder::{AUTOENCODER, Folder, PRESET, bits};
+use crate::run_folder::{assert_same_state, losses, names, newest};
 
 #[test]
 fn a_resumed_run_ends_with_the_same_bits() {
@@ -42,7 +33,6 @@ fn a_resumed_run_ends_with_the_same_bits() {
 }
 
 /// Killed again and again at any moment, be it while it writes, a run ends as if nothing had happened.
-#[cfg(unix)]
 #[test]
 fn a_killed_run_ends_with_the_same_bits() {
     let folder = Folder::new();
@@ -54,7 +44,7 @@ fn a_killed_run_ends_with_the_same_bits() {
         let mut command = session(&folder, "killed", &options);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(u64::from(stream.below(600))));
-        // SIGKILL; it may have ended by itself.
+        // With SIGKILL, or TerminateProcess; it may have ended by itself.
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -70,89 +60,6 @@ fn a_killed_run_ends_with_the_same_bits() {
     };
     assert_eq!(without_time(&whole).len(), 61);
     assert_eq!(without_time(&whole), without_time(&killed));
-}
-
-/// Waits for what a running program does.
-#[cfg(unix)]
-fn wait_until(condition: impl Fn() -> bool) {
-    for _ in 0..12_000 {
-        if condition() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("nothing happened for two minutes");
-}
-
-/// The images of a run's newest checkpoint, 0 if there is none.
-#[cfg(unix)]
-fn images_saved(run: &Path) -> u64 {
-    let numbers = |folder: PathBuf| names(&folder).iter().filter_map(|name| name.parse().ok()).max();
-    Some(run.join("checkpoints")).filter(|folder| folder.exists()).and_then(numbers).unwrap_or(0)
-}
-
-/// A closed connection, a closed output, an end told by the system or the interrupt key: each leaves a checkpoint and its own
-/// exit status, and the run ends as one that nobody stopped.
-#[cfg(unix)]
-#[test]
-fn a_run_that_is_told_to_stop_leaves_a_checkpoint() {
-    let folder = Folder::new();
-    let run = folder.path("stopped");
-    let endless = ["--images", "1000000000", "--checkpoint-steps", "5"];
-    let stops = [(libc::SIGHUP, 129), (libc::SIGPIPE, 141), (libc::SIGTERM, 143), (libc::SIGINT, 130)];
-    for (session, (signal, status)) in stops.into_iter().enumerate() {
-        let before = images_saved(&run);
-        let mut command = folder.train_command("autoencoder", "stopped", &endless);
-        command.args((session > 0).then_some("--resume")).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // The tests may themselves run where these are ignored, as in the background of a script.
-        // SAFETY: sets the system's default, which is allowed between fork and exec.
-        unsafe {
-            command.pre_exec(|| {
-                for signal in [libc::SIGHUP, libc::SIGINT] {
-                    libc::signal(signal, libc::SIG_DFL);
-                }
-                Ok(())
-            });
-        }
-        let mut child = command.spawn().unwrap();
-        wait_until(|| images_saved(&run) > before);
-        match signal {
-            // Whoever reads the output is gone.
-            libc::SIGPIPE => drop(child.stdout.take()),
-            // SAFETY: the child was not waited for, so its number is its own.
-            _ => assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0),
-        }
-        let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(status), "{said}");
-        let words = format!("interrupted at {} of 1000000000 images; --resume goes on", images_saved(&run));
-        assert!(said.contains(&words), "{said}");
-    }
-    let total = (images_saved(&run) + 8).to_string();
-    succeed(&folder.train("autoencoder", "stopped", &["--images", &total, "--resume"]));
-    succeed(&folder.train("autoencoder", "whole", &["--images", &total]));
-    assert_same_state(&folder.path("whole"), &run);
-}
-
-/// As `nohup` starts a program.
-#[cfg(unix)]
-#[test]
-fn a_signal_that_is_ignored_stays_so() {
-    let folder = Folder::new();
-    let run = folder.path("ae");
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_lddgan"), "train", "autoencoder"]);
-    command.args(["--preset", PRESET, "--images", "1000000000", "--checkpoint-steps", "5", "--data"]);
-    command.arg(folder.path("images")).arg("--out").arg(&run).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    for signal in [libc::SIGHUP, libc::SIGTERM] {
-        let before = images_saved(&run);
-        // The second checkpoint from here was begun after this.
-        wait_until(|| images_saved(&run) > before + 20);
-        // SAFETY: the child was not waited for, so its number is its own.
-        assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
-    }
-    assert_eq!(child.wait().unwrap().code(), Some(128 + libc::SIGTERM));
 }
 
 #[test]
@@ -386,142 +293,6 @@ fn a_loss_that_is_no_number_stops_the_run() {
     assert_eq!(names(&folder.path("gan/checkpoints")).last().unwrap(), "00000016");
 }
 
-/// A TensorBoard event file, taken apart without the library that wrote it: the step and the message of every record.
-fn events(path: &Path) -> Vec<(u64, Message)> {
-    let bytes = std::fs::read(path).unwrap();
-    let mut rest = bytes.as_slice();
-    let mut events = Vec::new();
-    while !rest.is_empty() {
-        let (length, after) = rest.split_first_chunk::<8>().unwrap();
-        let (sum, after) = after.split_first_chunk::<4>().unwrap();
-        assert_eq!(u32::from_le_bytes(*sum), masked_crc(length));
-        let (data, after) = after.split_at(u64::from_le_bytes(*length) as usize);
-        let (sum, after) = after.split_first_chunk::<4>().unwrap();
-        assert_eq!(u32::from_le_bytes(*sum), masked_crc(data));
-        rest = after;
-        let event = message(data);
-        let step = event.iter().find(|(field, _)| *field == 2).map_or(0, |(_, step)| step.number());
-        events.push((step, event));
-    }
-    events
-}
-
-/// CRC-32C bit by bit, masked as the TFRecord format has it.
-fn masked_crc(data: &[u8]) -> u32 {
-    let byte =
-        |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)));
-    let crc = !data.iter().fold(!0, byte);
-    crc.rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-/// The fields of a protocol buffer message.
-type Message = Vec<(u64, Field)>;
-
-#[derive(Debug)]
-enum Field {
-    Number(u64),
-    Bytes(Vec<u8>),
-}
-
-impl Field {
-    fn number(&self) -> u64 {
-        if let Self::Number(number) = self { *number } else { panic!("{self:?}") }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        if let Self::Bytes(bytes) = self { bytes } else { panic!("{self:?}") }
-    }
-}
-
-fn message(mut bytes: &[u8]) -> Message {
-    fn take<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
-        let (taken, rest) = bytes.split_at(count);
-        *bytes = rest;
-        taken
-    }
-    fn varint(bytes: &mut &[u8]) -> u64 {
-        let mut value = 0;
-        for shift in (0..).step_by(7) {
-            let byte = take(bytes, 1)[0];
-            value |= u64::from(byte & 127) << shift;
-            if byte < 128 {
-                break;
-            }
-        }
-        value
-    }
-    let mut fields = Vec::new();
-    while !bytes.is_empty() {
-        let key = varint(&mut bytes);
-        let field = match key & 7 {
-            0 => Field::Number(varint(&mut bytes)),
-            1 => Field::Number(u64::from_le_bytes(take(&mut bytes, 8).try_into().unwrap())),
-            5 => Field::Number(u64::from(u32::from_le_bytes(take(&mut bytes, 4).try_into().unwrap()))),
-            2 => {
-                let length = varint(&mut bytes) as usize;
-                Field::Bytes(take(&mut bytes, length).to_vec())
-            }
-            other => panic!("wire type {other}"),
-        };
-        fields.push((key >> 3, field));
-    }
-    fields
-}
-
-#[test]
-fn every_step_is_logged_once() {
-    assert_eq!(masked_crc(b"123456789"), 0xe306_9283u32.rotate_right(15).wrapping_add(0xa282_ead8));
-    let folder = Folder::new();
-    succeed(&folder.train("autoencoder", "ae", &["--images", "8"]));
-    succeed(&folder.train("autoencoder", "ae", &["--resume"]));
-    let run = folder.path("ae");
-    let lines = losses(&run);
-    let steps: Vec<_> =
-        lines.iter().map(|line| (line["step"].as_u64().unwrap(), line["images"].as_u64().unwrap())).collect();
-    assert_eq!(steps, [(0, 0), (1, 4), (2, 8), (3, 12), (4, 16)]);
-
-    // An event file for each session, with the same numbers.
-    let files: Vec<_> =
-        names(&run.join("tensorboard")).iter().map(|name| events(&run.join("tensorboard").join(name))).collect();
-    assert_eq!(files.len(), 2);
-    let (mut scalars, mut pictures) = (Vec::new(), Vec::new());
-    for (step, event) in files.iter().flatten() {
-        let summaries = event.iter().filter(|(field, _)| *field == 5);
-        for (_, value) in summaries.flat_map(|(_, summary)| message(summary.bytes())) {
-            let value = message(value.bytes());
-            let get = |number: u64| value.iter().find(|(field, _)| *field == number).map(|(_, field)| field);
-            let tag = String::from_utf8(get(1).unwrap().bytes().to_vec()).unwrap();
-            match get(4) {
-                Some(image) => pictures.push((*step, message(image.bytes()))),
-                None => scalars.push((*step, tag, f32::from_bits(get(2).unwrap().number() as u32))),
-            }
-        }
-    }
-    let l1: Vec<_> = scalars.iter().filter(|(_, tag, _)| tag == "l1").map(|(step, _, value)| (*step, *value)).collect();
-    let expected = |line: &serde_json::Value| Some((line["step"].as_u64()?, line["l1"].as_f64()? as f32));
-    assert_eq!(l1, lines.iter().filter_map(expected).collect::<Vec<_>>());
-    assert!(scalars.iter().any(|(_, tag, value)| tag == "gradient_norm/autoencoder" && *value > 0.0));
-    assert_eq!(pictures.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [0, 2, 4]);
-    let (_, last) = pictures.last().unwrap();
-    let png = last.iter().find(|(field, _)| *field == 4).unwrap().1.bytes();
-    assert_eq!(png, std::fs::read(run.join("grid-00000016.png")).unwrap());
-    assert!(image::open(run.join("curves.png")).unwrap().width() > 1000);
-}
-
-/// Nothing that only tells of a run ends it.
-#[test]
-fn a_log_that_cannot_be_written_is_reported() {
-    let folder = Folder::new();
-    std::fs::create_dir_all(folder.path("ae/losses.jsonl/taken")).unwrap();
-    std::fs::create_dir_all(folder.path("ae/curves.png/taken")).unwrap();
-    std::fs::write(folder.path("ae/tensorboard"), b"taken").unwrap();
-    let said = succeed(&folder.train("autoencoder", "ae", &[]));
-    for name in ["losses.jsonl", "curves.png", "tensorboard"] {
-        assert!(said.lines().any(|line| line.starts_with("warning") && line.contains(name)), "{name}: {said}");
-    }
-    assert!(folder.path("ae").join(AUTOENCODER).exists());
-}
-
 #[test]
 fn bad_images_among_thousands_are_skipped_and_listed() {
     let folder = Folder::new();
@@ -576,23 +347,4 @@ fn a_folder_is_trained_in_by_one_program_at_a_time() {
     assert_eq!(names(&run), ["run.lock"]);
     drop(lock);
     succeed(&folder.train("autoencoder", "ae", &["--images", "4"]));
-}
-
-/// A limit on the size of files stands in for a full disk: the write fails half-way.
-#[cfg(unix)]
-#[test]
-fn a_full_disk_leaves_the_previous_checkpoint_whole() {
-    let folder = Folder::new();
-    succeed(&folder.train("autoencoder", "ae", &["--images", "4"]));
-    let run = folder.path("ae");
-    let (checkpoints, state) = (names(&run.join("checkpoints")), newest(&run).join("state.safetensors"));
-    let before = std::fs::read(&state).unwrap();
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_lddgan")]);
-    command.args(["train", "autoencoder", "--resume", "--preset", PRESET, "--data"]);
-    command.arg(folder.path("images")).arg("--out").arg(&run);
-    fail(&command.output().unwrap(), &["00000016/state.safetensors", "cannot be written"]);
-    assert_eq!(std::fs::read(&state).unwrap(), before);
-    assert_eq!(names(&run.join("checkpoints")), checkpoints);
-    assert!(names(&run).iter().all(|name| !name.starts_with(".lddgan-tmp")));
 }

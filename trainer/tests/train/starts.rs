@@ -1,16 +1,10 @@
 //! What `lddgan train` starts with: networks of other runs, decoders and generators, and latents in files.
 
-mod common;
-#[path = "common/folder.rs"]
-mod folder;
-#[path = "common/run.rs"]
-mod run;
-
 use std::path::Path;
 
-use common::{fail, program, succeed};
-use folder::{AUTOENCODER, Folder, PRESET, bits};
-use run::{assert_same_state, losses, newest};
+use crate::common::{fail, program, succeed};
+use crate::folder::{AUTOENCODER, Folder, PRESET, bits};
+use crate::run_folder::{assert_same_state, losses, newest};
 
 /// With both discriminators, on a decoder that starts from another run's.
 #[test]
@@ -121,7 +115,7 @@ fn latents_alone_train_a_generator_with_a_gaussian_start() {
     succeed(&train("further", &latents, &["--generator", started.to_str().unwrap()]));
     assert_eq!(moments("further"), before);
 
-    fail(&train("none", &folder.path("absent.safetensors"), &[]), &["absent.safetensors", "cannot be trained from"]);
+    fail(&train("none", &folder.path("absent.safetensors"), &[]), &["absent.safetensors", "cannot train from"]);
     std::fs::copy(&started, folder.path("other.safetensors")).unwrap();
     fail(&train("none", &folder.path("other.safetensors"), &[]), &["other.safetensors", "another autoencoder"]);
     let mut nothing = program(&["train", "gan", "--preset"]);
@@ -254,7 +248,7 @@ fn latents_are_encoded_once() {
     succeed(&folder.train("autoencoder", "ae", &["--seed", "7"]));
     assert!(train("fourth", &[]).contains("holds latents of another autoencoder"));
     std::fs::write(&latents, b"other").unwrap();
-    assert!(train("fifth", &[]).contains("latents.safetensors: no whole safetensors file"));
+    assert!(train("fifth", &[]).contains("latents.safetensors: not a whole safetensors file"));
     assert_same_state(&folder.path("fourth"), &folder.path("fifth"));
     // A run goes on without a file that cannot be written.
     let said = succeed(&folder.train(
