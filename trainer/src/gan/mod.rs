@@ -4,8 +4,10 @@ mod augment;
 mod draws;
 mod encode;
 mod gaussian;
+mod inputs;
 mod latent_cache;
 mod latents;
+mod losses;
 #[cfg(feature = "cuda")]
 mod recordings;
 mod rounded;
@@ -17,5 +19,6 @@ pub use encode::{EncodeOptions, encode};
 pub use gaussian::Moments;
 pub use latent_cache::{Cache, encoded};
 pub use latents::{Encoded, Latents};
-pub use step::{Losses, Setup, Step, Trainer, gradient_penalty, reconstruction_weight, softplus_mean};
+pub use losses::{Losses, gradient_penalty, reconstruction_weight, softplus_mean};
+pub use step::{Setup, Step, Trainer};
 pub use train::{Options, train};

@@ -4,19 +4,19 @@ use std::collections::{HashMap, HashSet};
 
 use bytemuck::{Pod, bytes_of};
 use candle_core::Tensor;
+use lddgan::Activation;
 use lddgan::backend::MINIBATCH_GROUP;
 use lddgan::graph::fusion::{FusedConv, FusedProduct, Plan, plan};
 use lddgan::graph::styles::Styles;
 use lddgan::graph::{Graph, Node, NodeId, Op, fold};
 use lddgan::layers::Linear;
-use lddgan::{Activation, FirMode};
 
 use super::constants::{Constants, Shared};
 use super::conv::{ConvKernel, THREADS};
 use super::conv_layer::ConvLayer;
 use super::layout::{Dtype, Shape};
 use super::options::Options;
-use super::params::{self, activation_code, fir_code};
+use super::params::{self, activation_code};
 use super::parts::{self, ALIGNMENT};
 use super::program::{Input, Kernel, Layer, Operand, Output, Program, Step, Value, ValueId};
 use crate::error::{Error, Result};
@@ -41,6 +41,7 @@ macro_rules! kernel {
 
 mod attention;
 mod norms;
+mod resample;
 
 /// Compiles a graph. What is shared already is not packed again.
 pub fn lower(graph: &Graph, options: &Options, shared: &mut Shared) -> Result<Program> {
@@ -379,48 +380,6 @@ impl Lowering<'_> {
     fn pixel_norm(&mut self, x: Operand, y: Shape) -> ValueId {
         let params = params::PixelNorm { batch: y.batch as u32, features: y.channels as u32 };
         self.emit(self.pointwise(kernel!("pixel_norm"), vec![x], y), params)
-    }
-
-    fn fir(&mut self, node: &Node, y: Shape, mode: FirMode) -> Result<ValueId> {
-        let [x] = node.inputs()?;
-        let shape = self.shape(x)?;
-        let params = params::Fir {
-            count: y.vectors() as u32,
-            in_height: shape.height as u32,
-            in_width: shape.width as u32,
-            out_height: y.height as u32,
-            out_width: y.width as u32,
-        };
-        let reads = vec![self.operand(x)?];
-        Ok(self.emit(self.pointwise(kernel!("fir", MODE = fir_code(mode)), reads, y), params))
-    }
-
-    fn upsample_nearest(&mut self, node: &Node, y: Shape, factor: usize) -> Result<ValueId> {
-        let [x] = node.inputs()?;
-        let shape = self.shape(x)?;
-        let params = params::UpsampleNearest {
-            count: y.vectors() as u32,
-            in_height: shape.height as u32,
-            in_width: shape.width as u32,
-            factor: factor as u32,
-        };
-        let reads = vec![self.operand(x)?];
-        Ok(self.emit(self.pointwise(kernel!("upsample_nearest"), reads, y), params))
-    }
-
-    fn depth_to_space(&mut self, node: &Node, y: Shape, factor: usize) -> Result<ValueId> {
-        let [x] = node.inputs()?;
-        let shape = self.shape(x)?;
-        let params = params::DepthToSpace {
-            count: y.vectors() as u32,
-            batch: y.batch as u32,
-            in_height: shape.height as u32,
-            in_width: shape.width as u32,
-            out_channels: y.channels as u32,
-            factor: factor as u32,
-        };
-        let reads = vec![self.operand(x)?];
-        Ok(self.emit(self.pointwise(kernel!("depth_to_space"), reads, y), params))
     }
 
     fn concat(&mut self, (a, b): (Operand, Operand), channels: (usize, usize), y: Shape) -> ValueId {
