@@ -1,4 +1,4 @@
-//! The executor beyond its numbers: errors, memory, repeated runs, instruction sets, threads.
+//! The executor beyond its numbers: errors, memory, instruction sets, threads.
 
 mod common;
 
@@ -18,22 +18,6 @@ fn doubling() -> Graph {
     let y = recorder.weighted_sum(&[(2.0, &x)]).unwrap();
     recorder.output("y", y);
     recorder.finish()
-}
-
-#[test]
-fn inputs_must_fit() {
-    let mut executor = Executor::new(&doubling()).unwrap();
-    let values = [0.5; 12];
-    for (inputs, reason) in [
-        (vec![], "input `x`: was not given"),
-        (vec![("x", &values[..11])], "input `x`: 11 values were given, 12 are needed"),
-        (vec![("x", &values[..]), ("z", &values[..])], "input `z`: the graph has no such input"),
-    ] {
-        assert_eq!(executor.run(inputs).unwrap_err().to_string(), reason);
-    }
-    executor.run([("x", &values[..])]).unwrap();
-    assert_eq!(block_on(executor.read("y")).unwrap(), [1.0; 12]);
-    assert_eq!(block_on(executor.read("image")).unwrap_err().to_string(), "graph: there is no output `image`");
 }
 
 #[test]
@@ -63,23 +47,6 @@ fn weights_are_packed_once() {
     // Every step uses the weights of the generator; what it adds are biases of its own.
     let times = bytes(4) / bytes(1);
     assert!((1.0..1.1).contains(&times), "{times} times the weights were packed");
-}
-
-#[test]
-fn a_run_leaves_nothing_behind() {
-    let model = model("faces64");
-    let mut executor = Executor::new(&model.record(2).unwrap()).unwrap();
-    let mut image = |seeds: [u64; 2]| {
-        let noise = model.draw(&seeds);
-        executor.run(noise.iter().map(NamedNoise::as_input)).unwrap();
-        block_on(executor.read("image")).unwrap()
-    };
-    let first = image([1, 2]);
-    let other = image([2, 3]);
-    assert_eq!(first, image([1, 2]));
-    let (first_of_other, second_of_first) = (&other[..other.len() / 2], &first[first.len() / 2..]);
-    assert_eq!(first_of_other, second_of_first, "a face depends on its place in the batch");
-    assert_ne!(first[..first.len() / 2], *first_of_other);
 }
 
 #[test]

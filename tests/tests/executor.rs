@@ -1,15 +1,13 @@
-//! The WebGPU executor beyond its numbers: errors, memory, repeated runs, drawing.
+//! Executors beyond their numbers: errors, repeated runs, and of the one for WebGPU memory and drawing.
 //!
 //! Needs a WebGPU adapter; a software one (Mesa's lavapipe) is enough. Without one these tests fail.
 
 use candle_core::Device;
-use lddgan::Executor as _;
 use lddgan::backend::Backend;
 use lddgan::graph::{Op, Recorder};
-use lddgan::model::NamedNoise;
-use lddgan::model::to_byte;
+use lddgan::model::{NamedNoise, to_byte};
 use lddgan::noise::Stream;
-use lddgan::{FileConfig, Graph, NetworkName};
+use lddgan::{Executor as _, FileConfig, Graph, Model, NetworkName};
 use lddgan_tests::{faces_config, gaussian_config, not_run, random_model_file, tiny_config};
 use lddgan_webgpu::executor::summarise;
 use lddgan_webgpu::{Error, Executor, Gpu, Painter, ceilings};
@@ -30,9 +28,7 @@ fn doubling(shape: &[usize]) -> Graph {
     recorder.finish()
 }
 
-#[test]
-fn inputs_must_fit() {
-    let mut executor = block_on(Executor::new(&gpu(), &doubling(&[1, 3, 2, 2]))).unwrap();
+fn check_inputs<E: lddgan::Executor<Error: std::error::Error>>(mut executor: E) {
     let values = [0.5; 12];
     for (inputs, reason) in [
         (vec![], "input `x`: was not given"),
@@ -45,6 +41,35 @@ fn inputs_must_fit() {
     assert_eq!(block_on(executor.read("y")).unwrap(), [1.0; 12]);
     let error = block_on(executor.read("image")).unwrap_err();
     assert_eq!(error.to_string(), "graph: there is no output `image`");
+}
+
+#[test]
+fn inputs_must_fit() {
+    let graph = doubling(&[1, 3, 2, 2]);
+    check_inputs(block_on(Executor::new(&gpu(), &graph)).unwrap());
+    check_inputs(lddgan_cpu::Executor::new(&graph).unwrap());
+}
+
+fn check_repeated_runs<E: lddgan::Executor<Error: std::error::Error>>(model: &Model, mut executor: E) {
+    let mut image = |seeds: [u64; 2]| {
+        let noise = model.draw(&seeds);
+        executor.run(noise.iter().map(NamedNoise::as_input)).unwrap();
+        block_on(executor.read("image")).unwrap()
+    };
+    let first = image([1, 2]);
+    let other = image([2, 3]);
+    assert_eq!(first, image([1, 2]));
+    let (first_of_other, second_of_first) = (&other[..other.len() / 2], &first[first.len() / 2..]);
+    assert_eq!(first_of_other, second_of_first, "a face depends on its place in the batch");
+    assert_ne!(first[..first.len() / 2], *first_of_other);
+}
+
+#[test]
+fn a_run_leaves_nothing_behind() {
+    let model = random_model_file(&tiny_config(), 1).unwrap().model("random", &Device::Cpu).unwrap();
+    let graph = model.record(2).unwrap();
+    check_repeated_runs(&model, block_on(Executor::new(&gpu(), &graph)).unwrap());
+    check_repeated_runs(&model, lddgan_cpu::Executor::new(&graph).unwrap());
 }
 
 #[test]
@@ -151,23 +176,6 @@ fn every_dispatch_is_timed() {
     assert_eq!(kernels.iter().map(|kernel| kernel.dispatches).sum::<usize>(), executor.dispatches());
     let ceilings = block_on(ceilings::measure(&gpu)).unwrap();
     assert!(ceilings.flops_per_second > 0.0 && ceilings.bytes_per_second > 0.0, "{ceilings:?}");
-}
-
-#[test]
-fn a_run_leaves_nothing_behind() {
-    let model = random_model_file(&tiny_config(), 1).unwrap().model("random", &Device::Cpu).unwrap();
-    let mut executor = block_on(Executor::new(&gpu(), &model.record(2).unwrap())).unwrap();
-    let mut image = |seeds: [u64; 2]| {
-        let noise = model.draw(&seeds);
-        executor.run(noise.iter().map(NamedNoise::as_input)).unwrap();
-        block_on(executor.read("image")).unwrap()
-    };
-    let first = image([1, 2]);
-    let other = image([2, 3]);
-    assert_eq!(first, image([1, 2]));
-    let (first_of_other, second_of_first) = (&other[..other.len() / 2], &first[first.len() / 2..]);
-    assert_eq!(first_of_other, second_of_first, "a face depends on its place in the batch");
-    assert_ne!(first[..first.len() / 2], *first_of_other);
 }
 
 /// Width and height of the texture that is drawn on; rows of 64 texels can be copied to a buffer.

@@ -1,7 +1,7 @@
 //! Whole networks, and sampling.
 
 use candle_core::{DType, Device, Tensor};
-use lddgan::backend::{Backend, CandleBackend};
+use lddgan::backend::CandleBackend;
 use lddgan::diffusion::Schedule;
 use lddgan::graph::Recorder;
 use lddgan::model::{NamedNoise, constants};
