@@ -36,8 +36,8 @@ fn lock(incidents: &Mutex<Incidents>) -> MutexGuard<'_, Incidents> {
 }
 
 impl Gpu {
-    /// Asks for the fastest adapter and for a device with WebGPU's default limits, and with those of the features that
-    /// kernels and measurements make use of that the adapter has.
+    /// Asks for the fastest adapter, and for a device with the features that kernels and measurements make use of, as far as
+    /// the adapter has them. Buffers may be as large as the adapter allows; all other limits are WebGPU's defaults.
     pub async fn new() -> Result<Self> {
         Self::with_features(USEFUL_FEATURES).await
     }
@@ -52,9 +52,15 @@ impl Gpu {
         let adapter = instance.request_adapter(&options).await;
         let adapter = adapter.map_err(|error| Error::NoAdapter(error.to_string()))?;
         let info = adapter.get_info();
+        let offered = adapter.limits();
+        let required_limits = wgpu::Limits {
+            max_buffer_size: offered.max_buffer_size,
+            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            ..wgpu::Limits::default()
+        };
         let descriptor = wgpu::DeviceDescriptor {
             required_features: adapter.features() & features,
-            required_limits: wgpu::Limits::default(),
+            required_limits,
             ..Default::default()
         };
         let device = adapter.request_device(&descriptor).await;
@@ -62,7 +68,7 @@ impl Gpu {
             device.map_err(|error| Error::NoDevice { adapter: info.name.clone(), reason: error.to_string() })?;
         let incidents = Arc::new(Mutex::new(Incidents::default()));
         watch(&device, &incidents);
-        let offer = Arc::new((adapter.limits(), adapter.features()));
+        let offer = Arc::new((offered, adapter.features()));
         Ok(Self { instance, device, queue, info, offer, features, incidents })
     }
 

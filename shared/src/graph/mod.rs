@@ -303,7 +303,7 @@ mod tests {
         for (reason, weight, bias, geometry) in [
             ("weight takes 3 channels", [4, 3, 3, 3], 4, ConvGeometry::same(3)),
             ("the weight is 3x3, the geometry says 5x5", [4, 2, 3, 3], 4, ConvGeometry::same(5)),
-            ("a kernel of 3x1 pixels", [4, 2, 3, 1], 4, ConvGeometry::same(3)),
+            ("the weight is 3x1, the geometry says 3x3", [4, 2, 3, 1], 4, ConvGeometry::same(3)),
             ("a bias of [5]", [4, 2, 3, 3], 5, ConvGeometry::same(3)),
             ("does not fit", [4, 2, 3, 3], 4, ConvGeometry { stride: 0, ..ConvGeometry::same(3) }),
         ] {

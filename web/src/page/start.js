@@ -56,15 +56,15 @@
   };
 
   // To be called whenever something of a file of the program has come, and whether there is more of it to wait for.
-  const PATIENCE = 10_000;
+  const STALL_TIMEOUT = 10_000;
   const waited = new Set();
-  let patience;
+  let timeout;
   let stalled = false;
   const watch = (file, waits) => {
     waited[waits ? "add" : "delete"](file);
-    clearTimeout(patience);
+    clearTimeout(timeout);
     if (stalled) setStalled(stalled = false);
-    if (waited.size > 0) patience = setTimeout(() => setStalled(stalled = true), PATIENCE);
+    if (waited.size > 0) timeout = setTimeout(() => setStalled(stalled = true), STALL_TIMEOUT);
   };
 
   const loadGlue = () => {
