@@ -10,9 +10,7 @@ use crate::shipped_model;
 
 /// The page, whose worker runs this JavaScript first.
 fn with_fault(fault: &str, query: &str) -> Page {
-    let worker = fs::read_to_string(workspace().join("dist/worker.js")).expect("the page was built");
-    let files = HashMap::from([("worker.js".to_owned(), format!("{fault}\n{worker}").into_bytes())]);
-    Page::with_files("tiny", &tiny(1), files, &format!("{query}&model=tiny"), |_| {})
+    Page::with_fault(fault, "tiny", &tiny(1), &format!("{query}&model=tiny"))
 }
 
 fn shows(page: &Page, selector: &str, words: &str) {

@@ -1,6 +1,7 @@
 //! The page with a model, and what it should show.
 
 use std::collections::HashMap;
+use std::fs;
 
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
@@ -10,7 +11,7 @@ use lddgan::{Model, ModelFile, Recipe};
 use lddgan_tests::{random_model_file, tiny_config};
 
 use crate::browser::Browser;
-use crate::server::Server;
+use crate::server::{Server, workspace};
 
 /// Decibels above which two pictures are the same but for rounding.
 const SAME: f64 = 40.0;
@@ -38,6 +39,13 @@ impl Page {
 
     pub fn with_model(name: &'static str, bytes: &[u8], query: &str) -> Self {
         Self::with_files(name, bytes, HashMap::new(), query, |_| {})
+    }
+
+    /// With a script that the worker runs before the program.
+    pub fn with_fault(fault: &str, name: &'static str, bytes: &[u8], query: &str) -> Self {
+        let worker = fs::read_to_string(workspace().join("dist/worker.js")).expect("the page was built");
+        let files = HashMap::from([("worker.js".to_owned(), format!("{fault}\n{worker}").into_bytes())]);
+        Self::with_files(name, bytes, files, query, |_| {})
     }
 
     /// With other files beside the model; `prepare` comes before the page.
