@@ -79,7 +79,7 @@ pub fn tools() -> Result<Vec<Tool>> {
             name: "Rust",
             purpose: Purpose::Page,
             finder: Finder::Program(&["rustc"]),
-            source: Source::Rustup(["toolchain", "install", "stable"]),
+            source: Source::Rustup(["toolchain", "install", "--no-self-update"]),
         },
         Tool {
             name: "wasm32 target",
