@@ -182,7 +182,15 @@ fn quantization() {
     // Two codes at exactly the same distance: the first.
     let codebook = Tensor::new(&[[9f32, 9.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]], &Device::Cpu).unwrap();
     let x = Tensor::zeros((1, 2, 1, 1), DType::F32, &Device::Cpu).unwrap();
-    check!("a tie", vec![x], |b, x| b.quantize(&x[0], &codebook));
+    check!("a tie", vec![x.clone()], |b, x| b.quantize(&x[0], &codebook));
+    // The same in different vectors: code 16 is in an earlier lane than code 7.
+    let code = |i: usize| match i {
+        7 => [1f32, 0.0],
+        16 | 23 => [-1.0, 0.0],
+        _ => [9.0, 9.0],
+    };
+    let codebook = Tensor::from_vec((0..33).flat_map(code).collect(), (33, 2), &Device::Cpu).unwrap();
+    check!("a tie of vectors", vec![x], |b, x| b.quantize(&x[0], &codebook));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Group norm, learned and adaptive.
 
+use std::ops::Range;
+
 use bytemuck::Zeroable;
 use lddgan::Activation;
 use lddgan::layers::GROUP_NORM_EPS;
@@ -51,8 +53,7 @@ impl Kernel for Norm {
         let (planes, pixels) = (self.shape.blocks() * self.shape.batch, self.shape.pixels());
         let parts = Workers::parts(x.len() as u64 * BLOCK_FLOPS, planes);
         let planes_of = |i: usize| lddgan_kernels::workers::share(planes, parts, i);
-        // Mean and sum of squared differences of each plane's channels; then what they are multiplied with and what is
-        // added.
+        // Mean and sum of squared differences of each plane's channels.
         let mut moments = vec![[Block::zeroed(); 2]; planes];
         let places = Parts::new(bytemuck::cast_slice_mut(&mut moments));
         workers.run(parts, |i, _| {
@@ -62,40 +63,47 @@ impl Kernel for Norm {
                 dispatch(arch, Moments { x: &x[plane * pixels..][..pixels], out });
             }
         });
-        (0..self.shape.batch).for_each(|sample| self.factors(vectors, sample, &mut moments));
         let y = Parts::new(y);
         workers.run(parts, |i, _| {
             for plane in planes_of(i) {
                 let range = plane * pixels..(plane + 1) * pixels;
                 // SAFETY: each plane belongs to one part.
                 let y = unsafe { y.get(range.clone()) };
-                dispatch(arch, Apply { x: &x[range], factors: &moments[plane], activation: self.activation, y });
+                let factors = self.factors(vectors, plane, &moments);
+                dispatch(arch, Apply { x: &x[range], factors: &factors, activation: self.activation, y });
             }
         });
     }
 }
 
 impl Norm {
-    /// Replaces the moments of a sample's channels by factors and terms.
-    fn factors(&self, vectors: &[Block], sample: usize, moments: &mut [[Block; 2]]) {
+    /// What the channels of a plane are multiplied with, and what is added; zeros for absent channels.
+    fn factors(&self, vectors: &[Block], plane: usize, moments: &[[Block; 2]]) -> [Block; 2] {
         let (batch, count) = (self.shape.batch, self.shape.channels / self.groups);
-        let place = |c: usize| (c / BLOCK * batch + sample, c % BLOCK);
-        for group in 0..self.groups {
+        let (block, sample) = (plane / batch, plane % batch);
+        let present = block * BLOCK..self.shape.channels.min((block + 1) * BLOCK);
+        let mut factors = [Block::zeroed(); 2];
+        for group in present.start / count..present.end.div_ceil(count) {
             let channels = group * count..(group + 1) * count;
-            let moment = |c: usize, which: usize| f64::from(moments[place(c).0][which].0[place(c).1]);
-            let mean = channels.clone().map(|c| moment(c, 0)).sum::<f64>() / count as f64;
-            let pixels = self.shape.pixels() as f64;
-            let square = |c: usize| moment(c, 1) + pixels * (moment(c, 0) - mean).powi(2);
-            let variance = channels.clone().map(square).sum::<f64>() / (count as f64 * pixels);
-            let scale = 1.0 / (variance + GROUP_NORM_EPS).sqrt();
-            for c in channels {
+            let (mean, scale) = self.mean_and_scale(sample, channels.clone(), moments);
+            for c in channels.start.max(present.start)..channels.end.min(present.end) {
                 let factor = f64::from(self.affine.feature(vectors, sample, c) + self.affine.offset) * scale;
                 let term = f64::from(self.affine.feature(vectors, sample, self.shape.channels + c)) - mean * factor;
-                let (plane, lane) = place(c);
-                (moments[plane][0].0[lane], moments[plane][1].0[lane]) = (factor as f32, term as f32);
+                (factors[0].0[c % BLOCK], factors[1].0[c % BLOCK]) = (factor as f32, term as f32);
             }
         }
-        // Absent channels stay zero, because theirs are.
+        factors
+    }
+
+    /// The mean of a group of channels, and one over its standard deviation.
+    fn mean_and_scale(&self, sample: usize, channels: Range<usize>, moments: &[[Block; 2]]) -> (f64, f64) {
+        let moment =
+            |c: usize, which: usize| f64::from(moments[c / BLOCK * self.shape.batch + sample][which].0[c % BLOCK]);
+        let (count, pixels) = (channels.len() as f64, self.shape.pixels() as f64);
+        let mean = channels.clone().map(|c| moment(c, 0)).sum::<f64>() / count;
+        let square = |c: usize| moment(c, 1) + pixels * (moment(c, 0) - mean).powi(2);
+        let variance = channels.map(square).sum::<f64>() / (count * pixels);
+        (mean, 1.0 / (variance + GROUP_NORM_EPS).sqrt())
     }
 }
 
