@@ -1,6 +1,6 @@
 //! Vectors within blocks, and functions of them.
 
-use crate::Activation;
+use crate::activation::{Activation, LEAKY_SLOPE};
 pub use pulp::NullaryFnOnce;
 use pulp::{Arch, Simd, WithSimd};
 
@@ -66,7 +66,7 @@ pub fn activate<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> S::f32s
             let power = exp(simd, simd.mul_f32s(two, x));
             simd.sub_f32s(one, simd.div_f32s(two, simd.add_f32s(power, one)))
         }
-        Activation::LeakyRelu => simd.max_f32s(x, simd.mul_f32s(x, simd.splat_f32s(0.2))),
+        Activation::LeakyRelu => simd.max_f32s(x, simd.mul_f32s(x, simd.splat_f32s(LEAKY_SLOPE as f32))),
     }
 }
 

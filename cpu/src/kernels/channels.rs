@@ -3,6 +3,7 @@
 use bytemuck::Zeroable;
 
 use super::Kernel;
+use lddgan::backend::{MINIBATCH_GROUP, SQUARES_EPSILON};
 use lddgan_kernels::layout::{BLOCK, Block, Shape};
 use lddgan_kernels::workers::Workers;
 
@@ -42,7 +43,7 @@ impl Kernel for MinibatchStddev {
         let (x, shape) = (reads[0], self.x);
         y[..x.len()].copy_from_slice(x);
         y[x.len()..].fill(Block::zeroed());
-        let group = shape.batch.min(4);
+        let group = shape.batch.min(MINIBATCH_GROUP);
         let distance = shape.batch / group;
         let (block, lane) = (shape.channels / BLOCK, shape.channels % BLOCK);
         for first in 0..distance {
@@ -55,7 +56,7 @@ impl Kernel for MinibatchStddev {
                     };
                     let mean = (0..group).map(number).sum::<f64>() / group as f64;
                     let variance = (0..group).map(|i| (number(i) - mean).powi(2)).sum::<f64>() / group as f64;
-                    sum += (variance + 1e-8).sqrt();
+                    sum += (variance + SQUARES_EPSILON).sqrt();
                 }
             }
             let stddev = (sum / (shape.channels * shape.pixels()) as f64) as f32;
@@ -78,7 +79,7 @@ impl Kernel for PixelNorm {
         let rows = self.shape.batch;
         for row in 0..rows {
             let squares = reads[0][row..].iter().step_by(rows).flat_map(|x| x.0).map(|x| f64::from(x).powi(2));
-            let scale = (squares.sum::<f64>() / self.shape.channels as f64 + 1e-8).sqrt().recip() as f32;
+            let scale = (squares.sum::<f64>() / self.shape.channels as f64 + SQUARES_EPSILON).sqrt().recip() as f32;
             for (x, y) in reads[0][row..].iter().zip(&mut y[row..]).step_by(rows) {
                 y.0 = x.0.map(|x| x * scale);
             }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use lddgan::backend::{LEAKY_SLOPE, SQUARES_EPSILON};
+
 use super::constants::Constant;
 use super::conv_layer::ConvLayer;
 use super::layout::{Dtype, Shape};
@@ -60,7 +62,7 @@ impl Kernel {
             kernel_text!("workgroup_sum")
         });
         let parts = self.weighting().into_iter().chain(sum).chain(self.parts.iter().copied()).map(str::to_string);
-        let text: String = [self.aliases()].into_iter().chain(constants).chain(parts).collect();
+        let text: String = [self.aliases(), shared_constants()].into_iter().chain(constants).chain(parts).collect();
         unroll(&text, &self.constants)
     }
 
@@ -85,6 +87,11 @@ impl Kernel {
         };
         self.images.iter().enumerate().map(alias).fold(enable.to_string(), |text, alias| text + &alias)
     }
+}
+
+/// What all backends have in common.
+fn shared_constants() -> String {
+    format!("const LEAKY_SLOPE: f32 = {LEAKY_SLOPE:?};\nconst SQUARES_EPSILON: f32 = {SQUARES_EPSILON:?};\n")
 }
 
 fn listed(constants: &[(&str, u32)]) -> String {

@@ -1,4 +1,4 @@
-// Every kernel starts with this text.
+// Every kernel starts with this text. The constants of all backends, LEAKY_SLOPE and SQUARES_EPSILON, come before it.
 //
 // Images are (ceil(C / 4), N, H, W) of vec4: four neighbouring channels of one pixel lie together, and channels that do
 // not exist are zero. Vectors are (N, ceil(C / 4)). In the comments on bindings, C4 stands for ceil(C / 4).
@@ -26,7 +26,7 @@ fn activate(x: vec4<f32>) -> vec4<f32> {
             return sign(x) * ((1.0 - e) / (1.0 + e));
         }
         case 3u: {
-            return max(x, 0.2 * x);
+            return max(x, LEAKY_SLOPE * x);
         }
         default: {
             return x;

@@ -42,7 +42,7 @@ fn main(
             let d = vec4<f32>(x[place(member * params.groups + group, i)]) - own_mean;
             variance += d * d / members;
         }
-        let stddev = sqrt(variance + 1e-8);
+        let stddev = sqrt(variance + SQUARES_EPSILON);
         let lanes = min(params.channels - i / params.pixels * 4u, 4u);
         for (var lane = 0u; lane < lanes; lane++) {
             sum += stddev[lane];

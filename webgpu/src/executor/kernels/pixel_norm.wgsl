@@ -26,5 +26,5 @@ fn main(
         let value = x[sample * blocks + i];
         sum += dot(value, value);
     }
-    y[index] = x[index] / sqrt(sum / f32(params.features) + 1e-8);
+    y[index] = x[index] / sqrt(sum / f32(params.features) + SQUARES_EPSILON);
 }
