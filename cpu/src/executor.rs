@@ -107,7 +107,7 @@ impl Executor {
     }
 
     fn write_inputs<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<()> {
-        let Program { inputs: declared, .. } = &self.program;
+        let declared = &self.program.inputs;
         let needed = declared.iter().map(|(name, input)| (name.as_str(), input.shape.elements()));
         for (name, values) in executor::inputs_by_name(needed, inputs)? {
             let Input { shape, places } = &declared[name];

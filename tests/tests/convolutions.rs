@@ -11,7 +11,7 @@ use lddgan::graph::{Graph, Recorder};
 use lddgan::layers::{Conv2d, ConvGeometry};
 use lddgan::noise::Stream;
 use lddgan_cpu::{Algorithm, instruction_sets};
-use lddgan_tests::{Tolerance, normal, values};
+use lddgan_tests::{Tolerance, normal, read, values};
 use lddgan_webgpu::executor::{ConvKernel, ConvLayer, Dtype, Options};
 use lddgan_webgpu::{Executor, Gpu};
 
@@ -177,12 +177,7 @@ fn check_on_cpu(case: &Case) {
             let mut executor = lddgan_cpu::Executor::with_options(&example.graph, arch, &choice).unwrap();
             executor.run(example.inputs()).unwrap();
             let label = format!("{algorithm:?}, {arch:?}, {case:?}");
-            TOLERANCE.check(
-                &pollster::block_on(executor.read("y")).unwrap(),
-                &example.expected,
-                &case.result_shape(),
-                &label,
-            );
+            TOLERANCE.check(&read(&executor, "y"), &example.expected, &case.result_shape(), &label);
         }
     }
 }
@@ -201,8 +196,7 @@ fn check(gpu: &Gpu, case: &Case, kernels: &[ConvKernel]) {
         let mut executor = pollster::block_on(Executor::with_options(gpu, &example.graph, &options)).unwrap();
         assert_eq!(executor.dispatches(), if fused { 1 } else { 2 }, "{case:?}");
         executor.run(example.inputs()).unwrap();
-        let found = pollster::block_on(executor.read("y")).unwrap();
-        TOLERANCE.check(&found, &example.expected, &shape, &format!("{kernel:?}, {case:?}"));
+        TOLERANCE.check(&read(&executor, "y"), &example.expected, &shape, &format!("{kernel:?}, {case:?}"));
     }
 }
 
