@@ -14,7 +14,7 @@ use crate::page::protocol::{ModelInfo, Reply};
 use crate::time::now;
 
 impl Worker {
-    /// The maker of another model; if that cannot be used, the one that there is.
+    /// The face maker with another model; if that cannot be used, the one before.
     pub(super) async fn load(
         &self,
         source: ModelSource,
@@ -99,7 +99,7 @@ impl Worker {
         finished
     }
 
-    /// Makes the maker from a whole file.
+    /// Makes the face maker of a whole file.
     async fn build(
         &self,
         file: &str,
