@@ -120,8 +120,16 @@ mod tests {
         script(&root.join("xtask/gpu-visit/visit.sh"), VISIT);
         let train = "#!/bin/sh\necho start >>\"$1/log\"\n: >\"$1/planned\"\ncp \"$1/log\" \"$1/fetch/log\"\nsleep 30\n";
         script(&root.join("xtask/gpu-visit/train.sh"), train);
-        // Figures say whether the training waits meanwhile.
-        let speed = "#!/bin/sh\necho training is $(ps -o stat= -p $(cat \"$GPU_VISIT_RUN/train.pid\"))\n";
+        // Figures say whether the training waits meanwhile. A process that waits for a disk stops only afterwards.
+        let speed = r#"#!/bin/sh
+state() { ps -o stat= -p "$(cat "$GPU_VISIT_RUN/train.pid")"; }
+tries=0
+until state | grep -q ^T || [ $tries = 100 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+done
+echo "training is $(state)"
+"#;
         script(&root.join("xtask/gpu-visit/speed.sh"), speed);
         script(
             &root.join("xtask/gpu-visit/check.sh"),
