@@ -4,6 +4,7 @@
 
 use candle_core::{Device, Tensor};
 
+use crate::backend::Backend;
 use crate::config::DiffusionConfig;
 use crate::error::{Error, Result};
 
@@ -40,6 +41,22 @@ pub struct PosteriorCoefficients {
     pub x_t: f32,
     /// Standard deviation, 0 where s = 0.
     pub std: f32,
+}
+
+impl PosteriorCoefficients {
+    /// Draws x_s from x_0 and x_t, with standard normal `noise`. There is none where s = 0, and x_t has no part then.
+    pub fn sample<B: Backend>(
+        self,
+        b: &mut B,
+        x_0: &B::Value,
+        x_t: &B::Value,
+        noise: Option<&B::Value>,
+    ) -> Result<B::Value> {
+        match noise {
+            Some(noise) => b.weighted_sum(&[(self.x_0, x_0), (self.x_t, x_t), (self.std, noise)]),
+            None => b.weighted_sum(&[(self.x_0, x_0)]),
+        }
+    }
 }
 
 /// The smallest continuous time.

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 
 use crate::backend::{Backend, CandleBackend};
 use crate::config::ModelConfig;
-use crate::diffusion::{PosteriorCoefficients, Schedule};
+use crate::diffusion::Schedule;
 use crate::directions::Directions;
 use crate::error::Result;
 use crate::graph::{Graph, Recorder};
@@ -214,11 +214,7 @@ impl Model {
         let step = self.generator.step_inputs(&self.schedule, &vec![from as u32 - 1; batch], &self.device)?;
         let step = constants(b, &step)?;
         let x_0 = self.generator.forward(b, x, &step, &inputs.z[index])?;
-        let PosteriorCoefficients { x_0: factor, x_t, std } = self.schedule.posterior(from, to);
-        match inputs.noise.get(index) {
-            Some(noise) => b.weighted_sum(&[(factor, &x_0), (x_t, x), (std, noise)]),
-            None => b.weighted_sum(&[(factor, &x_0)]),
-        }
+        self.schedule.posterior(from, to).sample(b, &x_0, x, inputs.noise.get(index))
     }
 
     /// The image of a scaled latent.

@@ -4,6 +4,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod adam;
+mod adversarial;
 pub mod allocation;
 pub mod autoencoder;
 pub mod backend;

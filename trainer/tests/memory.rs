@@ -46,7 +46,8 @@ fn measured(preset: &Preset, batch: usize) -> u64 {
     let latents = Tensor::full(0.5f32, (batch, preset.generator.latent_channels, size, size), device).unwrap();
     let samples: Vec<u64> = (0..batch as u64).collect();
     for penalty in [false, true] {
-        trainer.step(&latents, 0, &samples, Step { penalty, reconstruction_weight: 0.5 }).unwrap();
+        let step = Step { penalty, reconstruction_weight: 0.5, generator_learns: true };
+        trainer.step(&latents, 0, 0, &samples, step).unwrap();
     }
     (PEAK.load(Relaxed) - before) as u64
 }

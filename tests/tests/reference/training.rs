@@ -84,6 +84,7 @@ fn check_training(name: &str, mut preset: Preset, folder: &Path) {
         let step = Step {
             penalty: (iteration as u64).is_multiple_of(preset.train_gan.lazy_reg),
             reconstruction_weight: preset.train_gan.reconstruction_weight(3.0 / 20.0),
+            generator_learns: true,
         };
         let losses = trainer.step_with(get("real_data"), &draws("d"), &draws("g"), step).unwrap();
         let total = losses.adversarial + step.reconstruction_weight * losses.reconstruction;

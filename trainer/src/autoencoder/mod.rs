@@ -17,7 +17,9 @@ use lddgan::networks::{Decoder, Encoder};
 
 use crate::distributed::Processes;
 
+pub use backbone::Backbone;
 pub use lattice::Lattice;
+pub use projected::{Learning, ProjectedDiscriminator};
 pub use train::{Options, train};
 
 /// Images (N, C, H, W) after encoding, quantising and decoding.

@@ -8,8 +8,6 @@ use lddgan::layers::{Conv2d, ConvGeometry, WeightInit};
 use lddgan::noise::Stream;
 use lddgan::parameters::{Parameters, TensorMap};
 
-use super::backbone::Backbone;
-
 /// What features are projected to, and what heads compute with.
 const CHANNELS: usize = 64;
 /// Steps of power iteration that a spectral norm starts with; each training step adds one.
@@ -30,9 +28,9 @@ pub enum Learning {
 }
 
 impl ProjectedDiscriminator {
-    /// For the features of `backbone`. Projections depend on the seed of `parameters`, which get the heads' weights under the name
-    /// `projected`.
-    pub fn new(parameters: &Parameters, seed: u64, backbone: &Backbone) -> Result<Self> {
+    /// For features with so many channels at each stride. Projections depend on the seed, and `parameters` get the heads' weights
+    /// under the name `projected`.
+    pub fn new(parameters: &Parameters, seed: u64, channels: &[usize]) -> Result<Self> {
         let device = parameters.device();
         let halve = ConvGeometry { kernel: 4, stride: 2, pad_before: 1, pad_after: 1 };
         let head = |stride: usize| -> Result<_> {
@@ -43,12 +41,11 @@ impl ProjectedDiscriminator {
             };
             Ok([conv("conv_in", CHANNELS, halve)?, conv("conv_out", 1, ConvGeometry::same(3))?])
         };
-        let channels: Vec<usize> = backbone.channels().collect();
         Ok(Self {
             heads: (0..channels.len()).map(head).collect::<Result<_>>()?,
             projections: (0..)
                 .zip(channels)
-                .map(|(i, channels)| projection(seed, i, channels, device))
+                .map(|(i, &channels)| projection(seed, i, channels, device))
                 .collect::<Result<_>>()?,
         })
     }
@@ -121,8 +118,8 @@ impl SpectralConv {
 
     fn iterate(&mut self) -> Result<()> {
         let (matrix, right) = self.right()?;
-        self.direction = of_length_one(&matrix.matmul(&right.t()?)?)?.squeeze(1)?;
-        Ok(())
+        // In place: a GPU's recording finds it there.
+        Ok(self.direction.slice_set(&of_length_one(&matrix.matmul(&right.t()?)?)?.squeeze(1)?, 0, 0)?)
     }
 
     fn normalised(&self, learning: Learning) -> Result<Conv2d> {

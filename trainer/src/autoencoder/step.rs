@@ -13,6 +13,7 @@ use super::pca::PatchPca;
 use super::projected::{Learning, ProjectedDiscriminator};
 use super::structure;
 use crate::adam::{Adam, LearningRate};
+use crate::adversarial::{gradient, hinge, mean_of};
 use crate::checkpoint::{Checkpoint, named};
 use crate::distributed::Processes;
 use crate::eval::lpips::Lpips;
@@ -129,28 +130,6 @@ fn squared_norm(gradient: &Tensor) -> Result<f64> {
     scalar(&gradient.sqr()?.sum_all()?)
 }
 
-/// The gradient of a loss on images (a variable).
-fn gradient(loss: &Tensor, images: &Tensor) -> Result<Tensor> {
-    let gradient = loss.backward()?.remove(images).map(|gradient| gradient.detach());
-    Ok(match gradient {
-        Some(gradient) => gradient,
-        None => images.zeros_like()?,
-    })
-}
-
-/// The mean of what `f` makes of each tensor, all tensors having the same weight.
-fn mean_of(tensors: &[Tensor], f: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Tensor> {
-    let means = tensors.iter().map(|tensor| f(tensor)?.mean_all()).collect::<candle_core::Result<Vec<_>>>()?;
-    Ok(Tensor::stack(&means, 0)?.mean_all()?)
-}
-
-/// Hinge loss of a discriminator, of its logits on real images and on reconstructions.
-fn hinge(real: &[Tensor], fake: &[Tensor]) -> Result<Tensor> {
-    let (on_real, on_fake) =
-        (mean_of(real, |logits| (1.0 - logits)?.relu())?, mean_of(fake, |logits| (logits + 1.0)?.relu())?);
-    Ok(((on_real + on_fake)? * 0.5)?)
-}
-
 /// Images (N, C, H, W) as the losses see them.
 struct View {
     images: Tensor,
@@ -193,7 +172,8 @@ impl Trainer {
         )?;
         let projected = match &given.backbone {
             Some(backbone) if options.projected > 0.0 => {
-                Some(ProjectedDiscriminator::new(&discriminator_parameters, seed, backbone)?)
+                let channels: Vec<usize> = backbone.channels().collect();
+                Some(ProjectedDiscriminator::new(&discriminator_parameters, seed, &channels)?)
             }
             _ => None,
         };

@@ -161,14 +161,14 @@ fn train(options: &Train) -> Result<()> {
     let latents = Tensor::from_vec(latents, shape, &device)?;
     let samples: Vec<u64> = (0..options.protocol.batch() as u64).collect();
     let drawing = trainer.drawing(0);
-    let mut drawn = prefetch((0..).map(move |_: u64| drawing.draw(&samples)));
+    let mut drawn = prefetch((0..).map(move |number| drawing.draw(number, &samples)));
     let mut number = 0;
     let seconds = options.protocol.time(|| {
         let mut begun = Vec::new();
         for _ in 0..options.at_once {
-            let step = Step { penalty: number % preset.train_gan.lazy_reg == 0, reconstruction_weight: 0.5 };
-            let [d, g] = drawn.next().context("the thread that draws random numbers stopped")??;
-            begun.push(trainer.begin(&latents, &d, &g, step)?);
+            let step = Step { penalty: number % preset.train_gan.lazy_reg == 0, reconstruction_weight: 0.5, generator_learns: true };
+            let draws = drawn.next().context("the thread that draws random numbers stopped")??;
+            begun.push(trainer.begin(&latents, &draws, step)?);
             number += 1;
         }
         trainer.losses(&begun)?;

@@ -22,7 +22,7 @@ pub fn translate(x: &Tensor, shifts: &[[i64; 2]]) -> Result<Tensor> {
 }
 
 /// Draws a shift of up to `translation` in both directions; none if that is 0.
-pub fn draw_shift(mut stream: Stream, translation: u32) -> [i64; 2] {
+pub fn draw_shift(stream: &mut Stream, translation: u32) -> [i64; 2] {
     [(); 2].map(|()| i64::from(stream.below(2 * translation + 1)) - i64::from(translation))
 }
 
@@ -72,8 +72,8 @@ mod tests {
 
     #[test]
     fn shifts_go_as_far_as_they_may() {
-        let shifts: Vec<_> = (0..200).flat_map(|i| draw_shift(Stream::new(0, i, "shift"), 2)).collect();
+        let shifts: Vec<_> = (0..200).flat_map(|i| draw_shift(&mut Stream::new(0, i, "shift"), 2)).collect();
         assert_eq!((shifts.iter().min(), shifts.iter().max()), (Some(&-2), Some(&2)));
-        assert_eq!(draw_shift(Stream::new(0, 0, "shift"), 0), [0, 0]);
+        assert_eq!(draw_shift(&mut Stream::new(0, 0, "shift"), 0), [0, 0]);
     }
 }

@@ -5,6 +5,7 @@ use lddgan::Result;
 use lddgan::noise::Stream;
 
 use super::augment::draw_shift;
+use super::chain::{ChainDrawing, ChainDraws};
 use crate::noise::normals;
 
 /// The random draws of one half of an iteration, on any device.
@@ -23,6 +24,14 @@ pub struct Draws {
     pub shifts: Vec<[i64; 2]>,
 }
 
+/// The draws of an iteration.
+pub enum StepDraws {
+    /// On single steps: of discriminator and generator.
+    Pairs([Draws; 2]),
+    /// On a chain.
+    Chain(Box<ChainDraws>),
+}
+
 /// How draws are made. Apart from the trainer, so that those of the next iteration can be made during the present one.
 #[derive(Debug, Clone)]
 pub struct Drawing {
@@ -34,19 +43,24 @@ pub struct Drawing {
     pub translation: u32,
     /// Of a latent: (C, H, W).
     pub shape: [usize; 3],
+    /// Of iterations on chains.
+    pub chain: Option<ChainDrawing>,
 }
 
 impl Drawing {
-    /// The draws of discriminator and generator for the training samples numbered `samples`, on the CPU.
-    pub fn draw(&self, samples: &[u64]) -> Result<[Draws; 2]> {
-        Ok([self.half("d", samples)?, self.half("g", samples)?])
+    /// The draws of iteration `number` for the training samples numbered `samples`, on the CPU.
+    pub fn draw(&self, number: u64, samples: &[u64]) -> Result<StepDraws> {
+        Ok(match &self.chain {
+            None => StepDraws::Pairs([self.half("d", samples)?, self.half("g", samples)?]),
+            Some(chain) => StepDraws::Chain(Box::new(chain.draw(self, number, samples)?)),
+        })
     }
 
     fn half(&self, half: &str, samples: &[u64]) -> Result<Draws> {
         let name = |draw: &str| format!("{half}/{draw}");
         let normal = |draw: &str, shape: &[usize]| normals(self.seed, samples, &name(draw), shape, &Device::Cpu);
         let t = |&sample: &u64| Stream::new(self.seed, sample, &name("t")).below(self.steps as u32);
-        let shift = |&sample: &u64| draw_shift(Stream::new(self.seed, sample, &name("shift")), self.translation);
+        let shift = |&sample: &u64| draw_shift(&mut Stream::new(self.seed, sample, &name("shift")), self.translation);
         Ok(Draws {
             t: samples.iter().map(t).collect(),
             noise_tp1: normal("noise_tp1", &self.shape)?,

@@ -103,9 +103,20 @@ impl Latents {
         self.means.dims()[0]
     }
 
+    /// The indices of so many latents at most, spread over all.
+    pub fn spread(&self, count: usize) -> Vec<u32> {
+        let count = count.min(self.count());
+        (0..count).map(|i| (i * self.count() / count) as u32).collect()
+    }
+
+    /// The latents `indices`, (N, C, H, W); of the KL kind, their means.
+    pub fn select(&self, indices: &[u32]) -> Result<Tensor> {
+        Ok(self.means.index_select(&Tensor::new(indices, self.means.device())?, 0)?)
+    }
+
     /// The latents `indices` as the decoder takes them, (N, C, H, W); of the KL kind, their means.
     pub fn unscaled(&self, indices: &[u32]) -> Result<Tensor> {
-        let latents = self.means.index_select(&Tensor::new(indices, self.means.device())?, 0)?;
+        let latents = self.select(indices)?;
         let scale = Tensor::from_vec(self.scale.clone(), (1, self.scale.len(), 1, 1), self.means.device())?;
         Ok(latents.broadcast_mul(&scale)?)
     }
@@ -113,9 +124,9 @@ impl Latents {
     /// The latents `indices`, (N, C, H, W). Of the KL kind they are samples of the encoder's distributions, with noise
     /// of their own for each of the training samples numbered `samples` (as the reference's `get_first_stage_encoding`).
     pub fn batch(&self, indices: &[u32], seed: u64, samples: &[u64]) -> Result<Tensor> {
-        let indices = Tensor::from_vec(indices.to_vec(), indices.len(), self.means.device())?;
-        let means = self.means.index_select(&indices, 0)?;
+        let means = self.select(indices)?;
         let Some(deviations) = &self.deviations else { return Ok(means) };
+        let indices = Tensor::new(indices, self.means.device())?;
         let noise = normals(seed, samples, "latent", &means.dims()[1..], means.device())?;
         Ok((means + (deviations.index_select(&indices, 0)? * noise)?)?)
     }

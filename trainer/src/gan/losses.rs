@@ -3,11 +3,12 @@
 use candle_core::{Tensor, Var};
 use lddgan::{Error, Result};
 
+use super::numbers::Read;
 use crate::distributed::Processes;
 use crate::second_order;
 
 /// The losses of one iteration.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Losses {
     /// softplus(-D) on real pairs.
     pub real: f64,
@@ -17,29 +18,73 @@ pub struct Losses {
     pub penalty: Option<f64>,
     /// softplus(-D) of the generator's pairs.
     pub adversarial: f64,
-    /// Mean |x_0 - prediction| in the scaled latent space.
+    /// Mean |x_0 - prediction| in the scaled latent space; 0 on chains.
     pub reconstruction: f64,
+    /// Of the judge of pictures, where there is one.
+    pub pictures: Option<PictureLosses>,
     /// For each step t the samples of the batch, and those of which the discriminator held the real pair to be more
     /// real than the generated one. A half of them is chance.
     pub ordered: Vec<Ordered>,
-    /// The norms of the gradients of discriminator and generator, before they were clipped.
+    /// The norms of the gradients of discriminator and generator, before they were clipped; 0 for a generator that did not
+    /// learn.
     pub gradient_norms: [f64; 2],
 }
 
+/// What came of judging pictures.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct PictureLosses {
+    /// The negative verdict on generated pictures.
+    pub verdict: f64,
+    /// The projected discriminator's own hinge loss.
+    pub discriminator: f64,
+    /// The norm of its gradient, before it was clipped.
+    pub gradient_norm: f64,
+    /// What its gradient on x_0 was multiplied by, to be as long as that of the discriminator of pairs.
+    pub gradient_ratio: f64,
+    /// Of its pairs of a real and a generated picture.
+    pub ordered: Ordered,
+}
+
 /// See [`Losses::ordered`].
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Ordered {
     pub samples: f64,
     pub right: f64,
 }
 
 impl Losses {
+    /// From the numbers of an iteration on pairs of the steps `t`, of so many steps in all.
+    pub(super) fn read(numbers: &Read, t: &[u32], steps: usize) -> Self {
+        let one = |name: &str| numbers.one(name).unwrap_or_default();
+        let pictures = numbers.one("projected").map(|verdict| PictureLosses {
+            verdict,
+            discriminator: one("projected_discriminator"),
+            gradient_norm: one("projected_norm"),
+            gradient_ratio: one("gradient_ratio"),
+            ordered: ordered(&vec![0; t.len()], (numbers.all("pictures_real"), numbers.all("pictures_fake")), 1)[0],
+        });
+        Self {
+            real: one("real"),
+            fake: one("fake"),
+            penalty: numbers.one("penalty"),
+            adversarial: one("adversarial"),
+            reconstruction: one("reconstruction"),
+            pictures,
+            ordered: ordered(t, (numbers.all("of_real"), numbers.all("of_fake")), steps),
+            gradient_norms: [one("discriminator_norm"), one("generator_norm")],
+        }
+    }
+
     /// Replaces the losses by their means over the processes.
     pub(super) fn average(&mut self, processes: &Processes) -> Result<()> {
-        let Self { real, fake, penalty, adversarial, reconstruction, ordered, gradient_norms: _ } = self;
-        let ordered = ordered.iter_mut().flat_map(|Ordered { samples, right }| [samples, right]);
+        let Self { real, fake, penalty, adversarial, reconstruction, pictures, ordered, gradient_norms: _ } = self;
         let losses = [real, fake, adversarial, reconstruction].into_iter().chain(penalty.as_mut());
-        let mut values: Vec<&mut f64> = losses.chain(ordered).collect();
+        let (mut values, mut all_ordered) = (losses.collect::<Vec<_>>(), ordered.iter_mut().collect::<Vec<_>>());
+        if let Some(PictureLosses { verdict, discriminator, ordered, gradient_norm: _, gradient_ratio: _ }) = pictures {
+            values.extend([verdict, discriminator]);
+            all_ordered.push(ordered);
+        }
+        values.extend(all_ordered.into_iter().flat_map(|Ordered { samples, right }| [samples, right]));
         Ok(processes.average(&mut values)?)
     }
 }

@@ -1,6 +1,7 @@
 //! Training generator and discriminator in the latent space.
 
 mod augment;
+mod chain;
 mod draws;
 mod encode;
 mod gaussian;
@@ -8,13 +9,16 @@ mod inputs;
 mod latent_cache;
 mod latents;
 mod losses;
+mod numbers;
+mod passes;
 #[cfg(feature = "cuda")]
 mod recordings;
 mod rounded;
 mod step;
 mod train;
 
-pub use draws::{Drawing, Draws};
+pub use chain::{LinearPicture, PictureJudge};
+pub use draws::{Drawing, Draws, StepDraws};
 pub use encode::{EncodeOptions, encode};
 pub use gaussian::Moments;
 pub use latent_cache::{Cache, encoded};

@@ -7,43 +7,46 @@ use crate::warn;
 use candle_core::{Device, Tensor};
 use lddgan::{KeptParameters, Replay, Result};
 
+use super::numbers::Numbers;
+use super::step::Pass;
+
 /// How often something is computed before it is recorded: by then libraries have what they need, and know what to choose.
 const BEFORE: u32 = 2;
 
-/// Computations by their numbers.
+/// Computations by what they are.
 #[derive(Default)]
 pub struct Recordings {
-    kept: BTreeMap<usize, Kept>,
+    kept: BTreeMap<Pass, Kept>,
     /// Something could not be recorded.
     failed: bool,
 }
 
 struct Kept {
     /// The memory that inputs are copied to.
-    inputs: [Tensor; 7],
+    inputs: Vec<Tensor>,
     runs: u32,
     /// The last result of a computation that was not replayed.
-    result: Option<Tensor>,
+    result: Option<Numbers>,
     /// What is replayed, and where its result is.
-    recorded: Option<(Replay, Tensor)>,
+    recorded: Option<(Replay, Numbers)>,
 }
 
 impl Recordings {
-    /// The result of the computation called `number` with these inputs. It is done by `compute` the first times, which must
+    /// The result of the computation of `pass` with these inputs. It is done by `compute` the first times, which must
     /// neither copy anything from or to the device nor leave anything behind that was not there before.
     pub fn run(
         &mut self,
-        number: usize,
+        pass: Pass,
         device: &Device,
-        inputs: [Tensor; 7],
-        mut compute: impl FnMut(&[Tensor; 7]) -> Result<Tensor>,
-    ) -> Result<Tensor> {
+        inputs: Vec<Tensor>,
+        mut compute: impl FnMut(&[Tensor]) -> Result<Numbers>,
+    ) -> Result<Numbers> {
         let same_shapes =
             |kept: &Kept| kept.inputs.iter().zip(&inputs).all(|(kept, input)| kept.shape() == input.shape());
-        if self.failed || self.kept.get(&number).is_some_and(|kept| !same_shapes(kept)) {
+        if self.failed || self.kept.get(&pass).is_some_and(|kept| !same_shapes(kept)) {
             return compute(&inputs);
         }
-        let kept = match self.kept.entry(number) {
+        let kept = match self.kept.entry(pass) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Kept::new(&inputs)?),
         };
@@ -71,19 +74,16 @@ impl Recordings {
 }
 
 impl Kept {
-    fn new(inputs: &[Tensor; 7]) -> Result<Self> {
-        let mut places = inputs.clone();
-        for place in &mut places {
-            *place = place.zeros_like()?;
-        }
+    fn new(inputs: &[Tensor]) -> Result<Self> {
+        let places = inputs.iter().map(Tensor::zeros_like).collect::<candle_core::Result<_>>()?;
         Ok(Self { inputs: places, runs: 0, result: None, recorded: None })
     }
 
-    fn record(&mut self, device: &Device, compute: &mut impl FnMut(&[Tensor; 7]) -> Result<Tensor>) -> Result<()> {
+    fn record(&mut self, device: &Device, compute: &mut impl FnMut(&[Tensor]) -> Result<Numbers>) -> Result<()> {
         let Some(result) = self.result.take() else { return Ok(()) };
         let replay = Replay::record(device, || {
             let numbers = compute(&self.inputs).map_err(candle_core::Error::wrap)?;
-            result.slice_set(&numbers, 0, 0)
+            result.values.slice_set(&numbers.values, 0, 0)
         })?;
         self.recorded = Some((replay, result));
         Ok(())

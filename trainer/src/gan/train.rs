@@ -4,19 +4,22 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use lddgan::backend::{CandleBackend, MINIBATCH_GROUP};
+use lddgan::hash::sha256;
 use lddgan::parameters::TensorMap;
 use lddgan::{AutoencoderKind, FileConfig, ModelFile, NetworkName, Provenance};
 
 use super::Moments;
-use super::draws::{Drawing, Draws};
+use super::chain::{LinearPicture, PictureJudge};
+use super::draws::{Drawing, StepDraws};
 use super::latent_cache::{Cache, encoder_sum};
 use super::latents::{Encoded, Latents};
 use super::losses::Losses;
 use super::step::{Begun, Setup, Step, Trainer};
-use crate::checkpoint::{Before, Metric, Position, Score, Stage};
+use crate::autoencoder::Backbone;
+use crate::checkpoint::{Before, Checkpoint, Metric, Position, Score, Stage};
 use crate::data::{DataOptions, ImageSet, prefetch};
 use crate::distributed::{self, Processes};
 use crate::eval::table::{Row, Table};
@@ -59,6 +62,10 @@ pub struct Options {
     /// autoencoder has weights)
     #[arg(long, value_name = "FILE")]
     pub latents: Option<PathBuf>,
+    /// A network that recognises images, in an ONNX file, for presets that train on chains with a projected discriminator
+    /// (convolutions, Clip, Relu and Add; input N x 3 x H x W, RGB from 0 to 255)
+    #[arg(long, value_name = "FILE")]
+    pub features: Option<PathBuf>,
     /// Start with the generator of this model file, whose autoencoder must have had the same encoder, instead of a random one
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub generator: Option<PathBuf>,
@@ -71,7 +78,7 @@ pub struct Options {
 fn read_autoencoder(options: &Options, preset: &Preset) -> Result<(ModelFile, String)> {
     let config = preset.autoencoder.clone();
     let Some(path) = &options.autoencoder else {
-        anyhow::ensure!(
+        ensure!(
             !config.kind.is_learned(),
             "preset {}: name the file of its autoencoder with --autoencoder",
             preset.name
@@ -81,7 +88,7 @@ fn read_autoencoder(options: &Options, preset: &Preset) -> Result<(ModelFile, St
         return Ok((ModelFile { config, provenance, tensors: Default::default() }, preset.name.clone()));
     };
     let (file, name) = files::read_model(path)?;
-    anyhow::ensure!(
+    ensure!(
         file.config.autoencoder.as_ref() == Some(&config),
         "{name}: its autoencoder is not the one of preset {}",
         preset.name
@@ -95,13 +102,13 @@ fn start(trainer: &mut Trainer, options: &Options, position: &mut Position) -> R
     if let Some(path) = &options.discriminator {
         let (file, name) = files::read_model(path)?;
         let same = file.config.discriminator.as_ref() == Some(&preset.discriminator);
-        anyhow::ensure!(same, "{name}: its discriminator is not the one of preset {}", preset.name);
+        ensure!(same, "{name}: its discriminator is not the one of preset {}", preset.name);
         trainer.load_discriminator(&file.tensors_of(NetworkName::Discriminator), &name)?;
     }
     if let Some(path) = &options.generator {
         let (file, name) = files::read_model(path)?;
         let same = file.config.generator.as_ref() == Some(&preset.generator);
-        anyhow::ensure!(same, "{name}: its generator is not the one of preset {}", preset.name);
+        ensure!(same, "{name}: its generator is not the one of preset {}", preset.name);
         trainer.load_generator(&file.tensors_of(NetworkName::Generator), &name)?;
         let gan = |counts: &BTreeMap<String, u64>| counts.get("gan").copied().unwrap_or_default();
         position.before = Before { step: gan(&file.provenance.steps), images: gan(&file.provenance.images) };
@@ -142,8 +149,7 @@ fn model_file(trainer: &Trainer, autoencoder: &ModelFile, position: &Position) -
 /// Reconstructions of some training images, where the images themselves are not at hand.
 fn reconstructions(autoencoder: &ModelFile, file: &str, latents: &Latents, device: &Device) -> Result<ImageSet> {
     let decoder = autoencoder.decoder(file, device)?;
-    let count = latents.count().min(SCORED_IMAGES);
-    let indices: Vec<u32> = (0..count).map(|i| (i * latents.count() / count) as u32).collect();
+    let indices = latents.spread(SCORED_IMAGES);
     let mut images = ImageSet::new(autoencoder.config.autoencoder.as_ref().map_or(0, |config| config.image_size));
     for indices in indices.chunks(BATCH) {
         let latents = latents.unscaled(indices)?;
@@ -185,7 +191,7 @@ fn check_range(preset: &Preset, latents: &Latents) -> Result<()> {
         return Ok(());
     }
     let (least, most) = latents.range()?;
-    anyhow::ensure!(
+    ensure!(
         least >= -1.0 - ROUNDING && most <= 1.0 + ROUNDING,
         "preset {}: the coefficients of the images reach from {least:.2} to {most:.2}, a generator with tanh from -1 to 1; \
          train_gan.latent_normalization must divide them by more, by {} for any image",
@@ -193,6 +199,44 @@ fn check_range(preset: &Preset, latents: &Latents) -> Result<()> {
         preset.autoencoder.factor()
     );
     Ok(())
+}
+
+/// What judges pictures of latents, where the preset has it. `images` gives those of some latents, by their indices.
+fn picture_judge(
+    options: &Options,
+    position: &Position,
+    checkpoint: Option<&Checkpoint>,
+    latents: &Latents,
+    images: impl FnOnce(&[u32]) -> candle_core::Result<Tensor>,
+) -> Result<Option<PictureJudge>> {
+    let preset = &position.preset;
+    let Some(chain) = preset.train_gan.chain.as_ref().filter(|chain| chain.projected > 0.0) else { return Ok(None) };
+    let device = latents.means().device();
+    let picture = match checkpoint {
+        Some(checkpoint) => LinearPicture::read(&checkpoint.part("picture"), device)?,
+        None => {
+            let indices = latents.spread(SCORED_IMAGES);
+            LinearPicture::fit(&latents.select(&indices)?, &images(&indices)?, chain.picture_size)?
+        }
+    };
+    let path = options.features.as_ref().context("name the network with --features")?;
+    Ok(Some(PictureJudge::new(chain, position.seed, Backbone::load(path, device)?, picture)?))
+}
+
+/// Whether a network is given exactly where the preset needs one. With its sum, to be noted in the run.
+fn check_features(options: &Options, preset: &Preset) -> Result<String> {
+    let needed = preset.train_gan.chain.as_ref().is_some_and(|chain| chain.projected > 0.0);
+    let name = &preset.name;
+    match &options.features {
+        None => {
+            ensure!(!needed, "preset {name}: its judge of pictures needs a network: name a file with --features");
+            Ok("not given".to_string())
+        }
+        Some(path) => {
+            ensure!(needed, "preset {name} has no judge of pictures (train_gan.chain.projected): leave --features out");
+            Ok(sha256(&files::read(path)?))
+        }
+    }
 }
 
 /// What generated images are measured against; nothing, where there are too few real ones.
@@ -248,12 +292,12 @@ fn snapshot(
 
 /// What is shown while training.
 fn named(losses: &Losses) -> Vec<(&'static str, f64)> {
-    vec![
-        ("real", losses.real),
-        ("fake", losses.fake),
-        ("adversarial", losses.adversarial),
-        ("reconstruction", losses.reconstruction),
-    ]
+    let mut named = vec![("real", losses.real), ("fake", losses.fake), ("adversarial", losses.adversarial)];
+    match losses.pictures {
+        Some(pictures) => named.push(("projected", pictures.verdict)),
+        None => named.push(("reconstruction", losses.reconstruction)),
+    }
+    named
 }
 
 /// As [`named`], with what is not shown but logged and watched: the norms of gradients and, for each step t, the share of
@@ -262,9 +306,18 @@ fn logged(losses: &Losses) -> Vec<(String, f64)> {
     let penalty = losses.penalty.map(|penalty| ("penalty", penalty));
     let [discriminator, generator] = losses.gradient_norms;
     let norms = [("gradient_norm/discriminator", discriminator), ("gradient_norm/generator", generator)];
-    let named = named(losses).into_iter().chain(penalty).chain(norms);
-    let ordered = losses.ordered.iter().enumerate().filter(|(_, ordered)| ordered.samples > 0.0);
-    let ordered = ordered.map(|(t, ordered)| (format!("ordered/{t}"), ordered.right / ordered.samples));
+    let pictures = losses.pictures.into_iter().flat_map(|pictures| {
+        [
+            ("projected_discriminator", pictures.discriminator),
+            ("gradient_norm/projected", pictures.gradient_norm),
+            ("gradient_ratio", pictures.gradient_ratio),
+        ]
+    });
+    let named = named(losses).into_iter().chain(penalty).chain(norms).chain(pictures);
+    let ordered = losses.ordered.iter().enumerate().map(|(t, ordered)| (format!("ordered/{t}"), *ordered));
+    let pictures = losses.pictures.map(|pictures| ("ordered/pictures".to_string(), pictures.ordered));
+    let ordered = ordered.chain(pictures).filter(|(_, ordered)| ordered.samples > 0.0);
+    let ordered = ordered.map(|(name, ordered)| (name, ordered.right / ordered.samples));
     named.map(|(name, value)| (name.to_string(), value)).chain(ordered).collect()
 }
 
@@ -274,8 +327,7 @@ struct Drawn {
     samples: Vec<u64>,
     /// Which latents they are.
     indices: Vec<u32>,
-    /// Of discriminator and generator.
-    draws: [Draws; 2],
+    draws: StepDraws,
 }
 
 /// What the steps from this position on take, without end; `count` latents are an epoch.
@@ -285,23 +337,24 @@ fn drawn(
     count: usize,
     processes: &Processes,
 ) -> impl Iterator<Item = Result<Drawn>> + Send + use<> {
-    let (first, batch, share) = (position.images, position.preset.train_gan.batch as u64, processes.share());
+    let (first, number) = (position.images, position.step);
+    let (batch, share) = (position.preset.train_gan.batch as u64, processes.share());
     let mut order = EpochOrder::new(position.seed, count);
     (0..).map(move |i| {
         let samples = share(first + i * batch..first + (i + 1) * batch);
-        let (indices, draws) = (order.batch(&samples), drawing.draw(&samples)?);
+        let (indices, draws) = (order.batch(&samples), drawing.draw(number + i, &samples)?);
         Ok(Drawn { samples, indices, draws })
     })
 }
 
 /// The seconds of a step with the first `count` of these latents, of a trainer of its own.
 fn probe(preset: &Preset, precision: Precision, latents: &Tensor, count: usize) -> Result<f64> {
-    let step = Step { penalty: true, reconstruction_weight: 1.0 };
+    let step = Step { penalty: true, reconstruction_weight: 1.0, generator_learns: true };
     let (processes, moments) = (Processes::alone(), Moments::standard(preset)?);
     let (device, moments) = (latents.device(), Some(&moments));
     let mut trainer = Trainer::new(&Setup { preset, seed: 0, precision, device, processes: &processes, moments })?;
     let started = Instant::now();
-    trainer.step(&latents.narrow(0, 0, count)?, 0, &(0..count as u64).collect::<Vec<_>>(), step)?;
+    trainer.step(&latents.narrow(0, 0, count)?, 0, 0, &(0..count as u64).collect::<Vec<_>>(), step)?;
     Ok(started.elapsed().as_secs_f64())
 }
 
@@ -327,7 +380,12 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let images = has_images.then(|| options.data.load(preset.autoencoder.image_size)).transpose()?;
     let precision = options.run.precision;
     let data = images.as_ref().map(ImageSet::sha256);
-    run.accept([("encoder", encoder_sum(&autoencoder)?), ("precision", precision.to_string())])?;
+    let features = check_features(options, &preset)?;
+    run.accept([
+        ("encoder", encoder_sum(&autoencoder)?),
+        ("precision", precision.to_string()),
+        ("features", features),
+    ])?;
     // Before images are encoded that it does not go on with; a file of latents may say later whose they are.
     run.accept(data.clone().map(|data| ("data", data)))?;
     let (encoded, data) = encoded(options, &run, &autoencoder, &file, images.as_ref().zip(data.as_ref()), device)?;
@@ -336,11 +394,19 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let latents = if preset.train_gan.mirrored { latents } else { latents.without_mirrored()? };
     check_range(&preset, &latents)?;
     autoencoder.config.latent_scale = latents.scale.clone();
-    let judge = match &images {
-        Some(images) => Judge::new(images)?,
-        None => Judge::new(&reconstructions(&autoencoder, &file, &latents, device)?)?,
+    let restored = match images {
+        Some(_) => None,
+        None => Some(reconstructions(&autoencoder, &file, &latents, device)?),
     };
-    drop(images);
+    let judge = Judge::new(images.as_ref().or(restored.as_ref()).context("there are no images to compare with")?)?;
+    let saved = checkpoint.as_ref().map(|(checkpoint, _)| checkpoint);
+    let picture_judge =
+        picture_judge(options, &run.position, saved, &latents, |indices| match (&images, &restored) {
+            (Some(images), _) => images.batch(indices, device),
+            (None, Some(restored)) => restored.batch_all(device),
+            (None, None) => Tensor::zeros((0, 3, 1, 1), DType::F32, device),
+        })?;
+    drop((images, restored));
 
     let moments = match (&checkpoint, &options.generator) {
         (Some((checkpoint, _)), _) => Moments::read(&checkpoint.part("generator"), "generator"),
@@ -354,7 +420,8 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     let few = latents.batch(&indices, seed, &first)?;
     run.expect_step(first.len() as f64 / count as f64, || probe(&preset, precision, &few, first.len()))?;
     let mut trainer =
-        Trainer::new(&Setup { preset: &preset, seed, precision, device, processes, moments: moments.as_ref() })?;
+        Trainer::new(&Setup { preset: &preset, seed, precision, device, processes, moments: moments.as_ref() })?
+            .with_judge(picture_judge);
     if let Some((checkpoint, path)) = checkpoint {
         trainer.load(|part| checkpoint.part(part), &path.display().to_string())?;
     } else {
@@ -389,16 +456,18 @@ impl<D: Iterator<Item = Result<Drawn>>> Gan<'_, D> {
     /// Begins the step that is `further` steps after `position`. With the items of its batch, and what they are.
     fn begin(&mut self, position: &Position, further: u64, total: u64) -> Result<(Begun, (Vec<u32>, Tensor))> {
         let drawn = self.drawn.next().context("the thread that draws random numbers stopped")?;
-        let Drawn { samples, indices, draws: [d, g] } = drawn?;
+        let Drawn { samples, indices, draws } = drawn?;
         let options = &self.preset.train_gan;
-        let progress = (position.images + further * options.batch as u64) as f64 / total as f64;
+        let images = position.images + further * options.batch as u64;
+        let progress = images as f64 / total as f64;
         self.trainer.anneal(progress);
         let step = Step {
             penalty: (position.step + further).is_multiple_of(options.lazy_reg),
             reconstruction_weight: options.reconstruction_weight(progress),
+            generator_learns: options.chain.as_ref().is_none_or(|chain| images >= chain.generator_from),
         };
         let batch = self.latents.batch(&indices, position.seed, &samples)?;
-        let begun = self.trainer.begin(&batch, &d, &g, step).map_err(|error| self.explain(error, samples.len()))?;
+        let begun = self.trainer.begin(&batch, &draws, step).map_err(|error| self.explain(error, samples.len()))?;
         Ok((begun, (indices, batch)))
     }
 

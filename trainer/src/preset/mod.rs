@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::gan::reconstruction_weight;
 
 /// The presets that come with the program.
-const BUILT_IN: [(&str, &str); 17] = [
+const BUILT_IN: [(&str, &str); 18] = [
     ("faces64", include_str!("../../presets/faces64.toml")),
     ("faces256", include_str!("../../presets/faces256.toml")),
+    ("faces256-chain", include_str!("../../presets/faces256-chain.toml")),
     ("cifar10", include_str!("../../presets/cifar10.toml")),
     ("cifar10-slim", include_str!("../../presets/cifar10-slim.toml")),
     ("celebahq256", include_str!("../../presets/celebahq256.toml")),
@@ -170,6 +171,57 @@ pub struct GanTraining {
     /// Whether that weight falls.
     #[serde(default)]
     pub reconstruction_schedule: WeightSchedule,
+    /// Train on whole chains of steps instead of single ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainTraining>,
+}
+
+/// Training on whole chains: the generator makes x_0 from noise in all of its steps, as it does afterwards, and learns from what
+/// judges say of x_0, by a gradient through all steps. Single steps see training latents with noise instead, and never the
+/// faults that other steps leave. For generators that have learned single steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainTraining {
+    /// How many steps a chain may have; each iteration draws one of these numbers.
+    pub steps: Vec<usize>,
+    /// How often the discriminator sees a pair (x_t, x_{t+1}) of each step t, relative to each other. The pairs are drawn by the
+    /// diffusion, from x_0 of a chain as from training latents.
+    pub pairs: Vec<f64>,
+    /// Size of the projected discriminator's gradient on x_0, relative to that of the discriminator of pairs. It judges features
+    /// of the network in `--features`, on pictures that a linear map makes of latents. 0 leaves it out.
+    #[serde(default)]
+    pub projected: f64,
+    /// Learning rate of the projected discriminator.
+    #[serde(default = "projected_learning_rate")]
+    pub projected_learning_rate: f64,
+    /// Height and width of the pictures in pixels.
+    #[serde(default = "picture_size")]
+    pub picture_size: usize,
+    /// Each picture is moved by up to so many pixels in both directions,
+    #[serde(default)]
+    pub shift: u32,
+    /// made brighter or darker by up to this (white is 1, black -1),
+    #[serde(default)]
+    pub brightness: f64,
+    /// given up to so much more or less contrast (1 would leave none),
+    #[serde(default)]
+    pub contrast: f64,
+    /// and up to so much more or less saturation.
+    #[serde(default)]
+    pub saturation: f64,
+    /// Images seen before the generator learns: the judges learn alone until then.
+    #[serde(default)]
+    pub generator_from: u64,
+    /// Adam's betas for generator and projected discriminator.
+    pub betas: [f64; 2],
+}
+
+fn projected_learning_rate() -> f64 {
+    2e-4
+}
+
+fn picture_size() -> usize {
+    128
 }
 
 /// What becomes of the weight of the reconstruction loss in the course of training.

@@ -6,7 +6,7 @@ use std::ops::RangeBounds;
 use lddgan::Cost;
 use lddgan::backend::MINIBATCH_GROUP;
 
-use super::{AutoencoderTraining, LatentNormalization, Preset};
+use super::{AutoencoderTraining, ChainTraining, LatentNormalization, Preset};
 use crate::autoencoder::Lattice;
 
 impl Preset {
@@ -38,6 +38,9 @@ impl Preset {
         let last = gan.final_generator_learning_rate;
         numbers.extend(optional("train_gan.final_generator_learning_rate", last, FINAL_RATE));
         numbers.extend(optional("train_gan.gradient_clip", gan.gradient_clip, POSITIVE));
+        if let Some(chain) = &gan.chain {
+            numbers.extend(chain_numbers(chain));
+        }
         let Some(training) = &self.train_autoencoder else { return numbers };
         numbers.extend([
             Number("train_autoencoder.batch", training.batch as f64, BATCH),
@@ -113,6 +116,32 @@ impl Preset {
         if gan.translation as usize >= self.generator.latent_size {
             return Err("train_gan.translation must be less than generator.latent_size".to_string());
         }
+        gan.chain.as_ref().map_or(Ok(()), |chain| self.validate_chain(chain))
+    }
+
+    fn validate_chain(&self, chain: &ChainTraining) -> Result<(), String> {
+        let all = self.diffusion.steps();
+        if chain.steps.is_empty() || !chain.steps.iter().all(|steps| (1..=all).contains(steps)) {
+            return Err(format!("train_gan.chain.steps: {:?} must be numbers from 1 to {all}", chain.steps));
+        }
+        if chain.pairs.len() != all || chain.pairs.iter().all(|&weight| weight == 0.0) {
+            return Err(format!("train_gan.chain.pairs: {:?} must be {all} numbers, not all 0", chain.pairs));
+        }
+        if self.train_gan.reconstruction > 0.0 {
+            return Err("train_gan.reconstruction must be 0 with train_gan.chain: a chain has no image to be compared with"
+                .to_string());
+        }
+        let (picture, latent, image) = (chain.picture_size, self.generator.latent_size, self.autoencoder.image_size);
+        let fits = picture >= latent && picture.is_multiple_of(latent) && image.is_multiple_of(picture);
+        if chain.projected > 0.0 && !fits {
+            return Err(format!(
+                "train_gan.chain.picture_size: {picture} must be a multiple of the latent's {latent} and divide the image's \
+                 {image}"
+            ));
+        }
+        if chain.projected > 0.0 && chain.shift as usize >= picture {
+            return Err(format!("train_gan.chain.shift: {} must be less than the picture's {picture}", chain.shift));
+        }
         Ok(())
     }
 
@@ -142,6 +171,20 @@ impl Preset {
     }
 }
 
+fn chain_numbers(chain: &ChainTraining) -> Vec<Number> {
+    let mut numbers = vec![
+        Number("train_gan.chain.projected", chain.projected, WEIGHT),
+        Number("train_gan.chain.projected_learning_rate", chain.projected_learning_rate, RATE),
+        Number("train_gan.chain.picture_size", chain.picture_size as f64, SIZE),
+        Number("train_gan.chain.brightness", chain.brightness, SHARE),
+        Number("train_gan.chain.contrast", chain.contrast, SHARE),
+        Number("train_gan.chain.saturation", chain.saturation, SHARE),
+    ];
+    numbers.extend(chain.pairs.iter().map(|&weight| Number("train_gan.chain.pairs", weight, WEIGHT)));
+    numbers.extend(chain.betas.map(|beta| Number("train_gan.chain.betas", beta, DECAY)));
+    numbers
+}
+
 /// The name of a setting, its value, and the range that it must be in.
 struct Number(&'static str, f64, (Bound<f64>, Bound<f64>));
 
@@ -152,6 +195,8 @@ const POSITIVE: (Bound<f64>, Bound<f64>) = (Excluded(0.0), Included(1e9));
 const DECAY: (Bound<f64>, Bound<f64>) = (Included(0.0), Excluded(1.0));
 const BATCH: (Bound<f64>, Bound<f64>) = (Included(1.0), Included(65536.0));
 const COUNT: (Bound<f64>, Bound<f64>) = (Included(1.0), Included(1e9));
+const SHARE: (Bound<f64>, Bound<f64>) = (Included(0.0), Included(1.0));
+const SIZE: (Bound<f64>, Bound<f64>) = (Included(1.0), Included(4096.0));
 const WIDTH: (Bound<f64>, Bound<f64>) = (Included(8.0), Included(4096.0));
 const LAYERS: (Bound<f64>, Bound<f64>) = (Included(0.0), Included(8.0));
 
