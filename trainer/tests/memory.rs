@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use candle_core::{Device, Tensor};
 use lddgan_trainer::distributed::Processes;
-use lddgan_trainer::gan::{Setup, Step, Trainer};
+use lddgan_trainer::gan::{Moments, Setup, Step, Trainer};
 use lddgan_trainer::memory::Estimate;
 use lddgan_trainer::precision::Precision;
 use lddgan_trainer::preset::Preset;
@@ -40,7 +40,9 @@ fn measured(preset: &Preset, batch: usize) -> u64 {
     let before = TAKEN.load(Relaxed);
     PEAK.store(before, Relaxed);
     let (device, processes) = (&Device::Cpu, &Processes::alone());
-    let setup = Setup { preset, seed: 0, precision: Precision::F32, device, processes, moments: None };
+    let moments = Moments::standard(preset).unwrap();
+    let moments = (preset.generator.gaussian_modes > 0).then_some(&moments);
+    let setup = Setup { preset, seed: 0, precision: Precision::F32, device, processes, moments };
     let mut trainer = Trainer::new(&setup).unwrap();
     let size = preset.generator.latent_size;
     let latents = Tensor::full(0.5f32, (batch, preset.generator.latent_channels, size, size), device).unwrap();
@@ -57,7 +59,7 @@ fn measured(preset: &Preset, batch: usize) -> u64 {
 fn estimates_are_near_what_steps_take() {
     // SAFETY: the test is alone, and its only other thread waits for it.
     unsafe { second_order::start() };
-    for (name, batch) in [("faces64", 4), ("faces64", 16), ("cifar10-slim", 4)] {
+    for (name, batch) in [("faces64", 4), ("faces64", 16), ("cifar10-slim", 4), ("faces256-chain", 4)] {
         let preset = Preset::load(name).unwrap();
         let estimate = Estimate::of_gan(&preset, Precision::F32).unwrap().bytes(batch);
         let ratio = estimate as f64 / measured(&preset, batch) as f64;

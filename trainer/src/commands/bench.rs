@@ -166,7 +166,11 @@ fn train(options: &Train) -> Result<()> {
     let seconds = options.protocol.time(|| {
         let mut begun = Vec::new();
         for _ in 0..options.at_once {
-            let step = Step { penalty: number % preset.train_gan.lazy_reg == 0, reconstruction_weight: 0.5, generator_learns: true };
+            let step = Step {
+                penalty: number % preset.train_gan.lazy_reg == 0,
+                reconstruction_weight: 0.5,
+                generator_learns: true,
+            };
             let draws = drawn.next().context("the thread that draws random numbers stopped")??;
             begun.push(trainer.begin(&latents, &draws, step)?);
             number += 1;

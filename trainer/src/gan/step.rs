@@ -116,12 +116,7 @@ impl Trainer {
                 generator_last,
                 generator_betas,
             )?,
-            discriminator_optimizer: adam(
-                &discriminator_parameters,
-                options.discriminator_learning_rate,
-                both,
-                BETAS,
-            )?,
+            discriminator_optimizer: adam(&discriminator_parameters, options.discriminator_learning_rate, both, BETAS)?,
             coefficients: schedule.coefficients(&all, device)?,
             steps: [
                 generator.step_inputs(&schedule, &all, device)?,
@@ -158,7 +153,10 @@ impl Trainer {
     pub fn drawing(&self, seed: u64) -> Drawing {
         let config = self.generator.config();
         let chain = |options: &ChainTraining| ChainDrawing {
-            options: ChainTraining { projected: if self.judge.is_some() { options.projected } else { 0.0 }, ..options.clone() },
+            options: ChainTraining {
+                projected: if self.judge.is_some() { options.projected } else { 0.0 },
+                ..options.clone()
+            },
             schedule: self.schedule.clone(),
         };
         Drawing {
@@ -416,7 +414,8 @@ mod tests {
             };
             let mut trainer = Trainer::new(&setup).unwrap();
             let step = Step { penalty: false, reconstruction_weight: 0.5, generator_learns: true };
-            let losses = [[0, 1, 2, 3], [4, 5, 6, 7]].map(|samples| trainer.step(&latents, 0, 0, &samples, step).unwrap());
+            let losses =
+                [[0, 1, 2, 3], [4, 5, 6, 7]].map(|samples| trainer.step(&latents, 0, 0, &samples, step).unwrap());
             losses.map(|losses| [losses.real, losses.fake, losses.adversarial, losses.reconstruction])
         });
         let pairs = exact.as_flattened().iter().zip(rounded.as_flattened());

@@ -400,12 +400,11 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
     };
     let judge = Judge::new(images.as_ref().or(restored.as_ref()).context("there are no images to compare with")?)?;
     let saved = checkpoint.as_ref().map(|(checkpoint, _)| checkpoint);
-    let picture_judge =
-        picture_judge(options, &run.position, saved, &latents, |indices| match (&images, &restored) {
-            (Some(images), _) => images.batch(indices, device),
-            (None, Some(restored)) => restored.batch_all(device),
-            (None, None) => Tensor::zeros((0, 3, 1, 1), DType::F32, device),
-        })?;
+    let picture_judge = picture_judge(options, &run.position, saved, &latents, |indices| match (&images, &restored) {
+        (Some(images), _) => images.batch(indices, device),
+        (None, Some(restored)) => restored.batch_all(device),
+        (None, None) => Tensor::zeros((0, 3, 1, 1), DType::F32, device),
+    })?;
     drop((images, restored));
 
     let moments = match (&checkpoint, &options.generator) {

@@ -13,6 +13,8 @@ use crate::say;
 const TRAINED: u64 = 5;
 /// And where there is a moving average, that and its successor.
 const AVERAGED: u64 = 2;
+/// And for each further step of a chain: what becomes of the parameters for that step, and the gradient of this.
+const FURTHER_STEP: u64 = 2;
 /// What a network that is differentiated once takes, as a multiple of its values: they are kept, and some of their
 /// gradients beside them. The test `memory` measures it.
 const DIFFERENTIATED: f64 = 2.2;
@@ -29,16 +31,25 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// For generator and discriminator.
+    /// For generator and discriminator, without the network of `--features`.
     pub fn of_gan(preset: &Preset, precision: Precision) -> Result<Self> {
         let config = preset.networks();
         let generator = Cost::of(NetworkName::Generator, &config)?;
         let discriminator = Cost::of(NetworkName::Discriminator, &config)?;
-        let generator_half = DIFFERENTIATED * kept(&[generator, discriminator]);
         let discriminator_half = PENALISED * kept(&[discriminator]);
+        let networks = numbers(generator, TRAINED + AVERAGED) + numbers(discriminator, TRAINED);
+        let (sample, further) = match &preset.train_gan.chain {
+            None => (discriminator_half.max(DIFFERENTIATED * kept(&[generator, discriminator])), 0),
+            // The values of all steps are there while the discriminator learns.
+            Some(chain) => {
+                let steps = chain.steps.iter().copied().max().unwrap_or(1);
+                let values = steps as f64 * kept(&[generator]);
+                ((values + discriminator_half).max(DIFFERENTIATED * values), steps as u64 - 1)
+            }
+        };
         Ok(Self {
-            networks: numbers(generator, TRAINED + AVERAGED) + numbers(discriminator, TRAINED),
-            sample: (generator_half.max(discriminator_half) * share_of_f32(precision)) as u64,
+            networks: networks + further * numbers(generator, FURTHER_STEP),
+            sample: (sample * share_of_f32(precision)) as u64,
         })
     }
 

@@ -128,8 +128,10 @@ impl Preset {
             return Err(format!("train_gan.chain.pairs: {:?} must be {all} numbers, not all 0", chain.pairs));
         }
         if self.train_gan.reconstruction > 0.0 {
-            return Err("train_gan.reconstruction must be 0 with train_gan.chain: a chain has no image to be compared with"
-                .to_string());
+            return Err(
+                "train_gan.reconstruction must be 0 with train_gan.chain: a chain has no image to be compared with"
+                    .to_string(),
+            );
         }
         let (picture, latent, image) = (chain.picture_size, self.generator.latent_size, self.autoencoder.image_size);
         let fits = picture >= latent && picture.is_multiple_of(latent) && image.is_multiple_of(picture);

@@ -259,3 +259,50 @@ fn latents_are_encoded_once() {
     assert!(said.contains("warning") && said.contains("0.png"), "{said}");
     assert_same_state(&folder.path("fourth"), &folder.path("sixth"));
 }
+
+/// A generator of single steps goes on with whole chains, judged by the discriminator and on pictures: a run in parts ends as a
+/// whole one, and from images as from their latents.
+#[test]
+fn a_generator_goes_on_with_chains() {
+    let folder = Folder::new();
+    succeed(&folder.train("autoencoder", "ae", &[]));
+    succeed(&folder.train("gan", "steps", &[]));
+    let autoencoder = folder.path("ae").join(AUTOENCODER);
+    let chain = "reconstruction = 0.0\n[train_gan.chain]\nsteps = [1, 4]\npairs = [0.4, 0.3, 0.2, 0.1]\nprojected = 0.7\n\
+                 picture_size = 16\nshift = 2\ncontrast = 0.2\ngenerator_from = 8\nbetas = [0.0, 0.99]\n";
+    let preset = folder.path("chain.toml");
+    std::fs::write(&preset, std::fs::read_to_string(PRESET).unwrap() + chain).unwrap();
+    let command = |out: &str, more: &[&str]| {
+        let mut command = program(&["train", "gan", "--preset"]);
+        command.arg(&preset).arg("--data").arg(folder.path("images")).arg("--autoencoder").arg(&autoencoder);
+        command.arg("--out").arg(folder.path(out)).args(more);
+        command
+    };
+    let network = ["--features", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/backbone.onnx")];
+    let start = ["steps/model.safetensors", "steps/discriminator.safetensors"].map(|name| folder.path(name));
+    let start = ["--generator", start[0].to_str().unwrap(), "--discriminator", start[1].to_str().unwrap()];
+    let train = |out: &str, more: &[&str]| command(out, more).args(network).output().unwrap();
+    succeed(&train("whole", &start));
+    succeed(&train("parts", &[&start[..], &["--images", "12"]].concat()));
+    succeed(&train("parts", &["--resume"]));
+    assert_same_state(&folder.path("whole"), &folder.path("parts"));
+    let lines = losses(&folder.path("whole"));
+    let count = |name: &str| lines.iter().filter(|line| line.get(name).is_some()).count();
+    let logged =
+        ["projected", "projected_discriminator", "gradient_ratio", "ordered/pictures", "gradient_norm/projected"];
+    assert!(logged.map(count).iter().all(|&count| count == 4), "{lines:?}");
+    let norms = lines.iter().filter_map(|line| line["gradient_norm/generator"].as_f64());
+    assert_eq!(norms.map(|norm| norm > 0.0).collect::<Vec<_>>(), [false, false, true, true]);
+    assert_ne!(bits(&folder.path("whole/model.safetensors")), bits(&folder.path("steps/model.safetensors")));
+
+    // Without images, pictures are fitted to reconstructions.
+    let latents = folder.path("whole/latents.safetensors");
+    let mut alone = program(&["train", "gan", "--preset"]);
+    alone.arg(&preset).arg("--latents").arg(&latents).arg("--autoencoder").arg(&autoencoder);
+    succeed(&alone.arg("--out").arg(folder.path("alone")).args(start).args(network).output().unwrap());
+
+    fail(&command("none", &start).output().unwrap(), &["--features", "tiny"]);
+    fail(&folder.train("gan", "none", &network), &["leave --features out"]);
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny.toml");
+    fail(&command("parts", &["--resume", "--features", other]).output().unwrap(), &["features was"]);
+}

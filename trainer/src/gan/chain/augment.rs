@@ -139,7 +139,8 @@ mod tests {
         assert!(close(&first(Augmentation { brightness: 0.25, ..PLAIN }), &brighter));
         let mean = plain[..48].iter().sum::<f32>() / 48.0;
         assert!(close(&first(Augmentation { contrast: 0.0, ..PLAIN }), &[mean; 48]));
-        let grey: Vec<f32> = (0..48).map(|i| [0, 16, 32].map(|c| plain[i % 16 + c]).iter().sum::<f32>() / 3.0).collect();
+        let grey: Vec<f32> =
+            (0..48).map(|i| [0, 16, 32].map(|c| plain[i % 16 + c]).iter().sum::<f32>() / 3.0).collect();
         assert!(close(&first(Augmentation { saturation: 0.0, ..PLAIN }), &grey));
     }
 
