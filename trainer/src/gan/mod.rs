@@ -14,6 +14,7 @@ mod passes;
 #[cfg(feature = "cuda")]
 mod recordings;
 mod rounded;
+mod snapshot;
 mod step;
 mod train;
 
