@@ -1,14 +1,12 @@
 //! The picture of all losses over the training images: one panel for each.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, anyhow};
 use image::RgbImage;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::canvas::Canvas;
-use super::losses::Line;
+use super::history::{Bin, History};
 
 /// Width and height of a panel, and how many stand side by side.
 const PANEL: (u32, u32) = (480, 280);
@@ -18,49 +16,27 @@ const BINS: usize = 200;
 
 type Area<'a, 'b> = DrawingArea<Canvas<'a>, Shift>;
 
-/// The steps of one part of the training.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Bin {
-    images: f64,
-    mean: f64,
-    least: f64,
-    most: f64,
-}
-
-/// Draws every number that the lines hold.
-pub fn draw(lines: &[Line]) -> Result<RgbImage> {
-    let mut series: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
-    for line in lines {
-        for (name, &value) in line.values.iter().filter(|(_, value)| value.is_finite()) {
-            series.entry(name).or_default().push((line.images as f64, value));
-        }
-    }
+/// Draws every number of a run.
+pub fn draw(history: &History) -> Result<RgbImage> {
+    let series = history.series();
     let rows = series.len().div_ceil(COLUMNS).max(1);
     let mut picture = RgbImage::new(PANEL.0 * COLUMNS as u32, PANEL.1 * rows as u32);
     let root = Canvas(&mut picture).into_drawing_area();
     // Plotters' errors do not outlive the picture.
     root.fill(&WHITE).map_err(|error| anyhow!("{error}"))?;
-    let end = lines.last().map_or(0, |line| line.images).max(1) as f64;
-    for (panel, (name, points)) in root.split_evenly((rows, COLUMNS)).iter().zip(&series) {
-        draw_panel(panel, name, &bins(points, end), end)?;
+    let end = history.images().max(1) as f64;
+    for (panel, (name, parts)) in root.split_evenly((rows, COLUMNS)).iter().zip(series) {
+        draw_panel(panel, name, &bins(&parts, end), end)?;
     }
     drop(root);
     Ok(picture)
 }
 
-/// Mean and range of the points (images, value) in each part of 0..`end`.
-fn bins(points: &[(f64, f64)], end: f64) -> Vec<Bin> {
-    let part = |images: f64| (images / end * BINS as f64).ceil() as usize;
-    let bin = |points: &[(f64, f64)]| {
-        let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / points.len() as f64;
-        Bin {
-            images: mean(&mut points.iter().map(|point| point.0)),
-            mean: mean(&mut points.iter().map(|point| point.1)),
-            least: points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min),
-            most: points.iter().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max),
-        }
-    };
-    points.chunk_by(|a, b| part(a.0) == part(b.0)).map(bin).collect()
+/// What is in each of [`BINS`] parts of 0..`end`.
+fn bins(parts: &[Bin], end: f64) -> Vec<Bin> {
+    let place = |bin: &Bin| (bin.images / end * BINS as f64).ceil() as usize;
+    let joined = parts.chunk_by(|a, b| place(a) == place(b));
+    joined.filter_map(|parts| parts.iter().copied().reduce(Bin::and)).collect()
 }
 
 /// The values that an axis shows: all but the outermost hundredths, which would press everything else flat.
@@ -109,20 +85,30 @@ fn count(images: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Line;
+
+    fn line(images: u64, values: &[(&str, f64)]) -> Line {
+        let values = values.iter().map(|&(name, value)| (name.to_string(), value)).collect();
+        Line { step: images, images, seconds: 0.0, values }
+    }
 
     #[test]
     fn bins_hold_mean_and_range() {
         // Three points in each of the 200 parts, with a spike in the last.
-        let points: Vec<(f64, f64)> = (1..=600).map(|i| (f64::from(i), f64::from(i % 3))).collect();
-        let bins = bins(&points, 600.0);
+        let mut history = History::default();
+        (1..=600).for_each(|i| history.add(&line(i, &[("a", (i % 3) as f64)])));
+        let (_, parts) = history.series().next().unwrap();
+        let bins = bins(&parts, 600.0);
         assert_eq!(bins.len(), 200);
-        assert_eq!(bins[0], Bin { images: 2.0, mean: 1.0, least: 0.0, most: 2.0 });
-        assert_eq!(bins[199], Bin { images: 599.0, mean: 1.0, least: 0.0, most: 2.0 });
+        for (bin, images) in [(bins[0], 2.0), (bins[199], 599.0)] {
+            assert_eq!((bin.least, bin.most, bin.count), (0.0, 2.0, 3));
+            assert!((bin.images - images).abs() < 1e-9 && (bin.mean - 1.0).abs() < 1e-9, "{bin:?}");
+        }
     }
 
     #[test]
     fn a_spike_does_not_press_the_curve_flat() {
-        let bin = |most: f64| Bin { images: 0.0, mean: 0.5, least: 0.0, most };
+        let bin = |most: f64| Bin { images: 0.0, mean: 0.5, least: 0.0, most, count: 1 };
         let mut bins = vec![bin(1.0); 199];
         bins.push(bin(1e9));
         assert!(range(&bins).end < 1.1);
@@ -131,13 +117,9 @@ mod tests {
     /// Two constant numbers: two panels with a blue line at half height each, and nothing blue in the third.
     #[test]
     fn each_number_has_its_panel() {
-        let line = |step: u64| Line {
-            step,
-            images: step * 100,
-            seconds: 0.0,
-            values: [("a".to_string(), 1.0), ("b".to_string(), -5.0)].into(),
-        };
-        let picture = draw(&(1..50).map(line).collect::<Vec<_>>()).unwrap();
+        let mut history = History::default();
+        (1..50).for_each(|step| history.add(&line(step * 100, &[("a", 1.0), ("b", -5.0)])));
+        let picture = draw(&history).unwrap();
         assert_eq!(picture.dimensions(), (PANEL.0 * 3, PANEL.1));
         let blue = |panel: u32| {
             let columns = panel * PANEL.0..(panel + 1) * PANEL.0;
@@ -146,6 +128,6 @@ mod tests {
         assert!(blue(0) > 300 && blue(1) > 300, "{} {}", blue(0), blue(1));
         assert_eq!(blue(2), 0);
         // The outcome of no steps at all is a picture, too.
-        assert_eq!(draw(&[]).unwrap().dimensions(), (PANEL.0 * 3, PANEL.1));
+        assert_eq!(draw(&History::default()).unwrap().dimensions(), (PANEL.0 * 3, PANEL.1));
     }
 }

@@ -3,6 +3,7 @@
 
 mod canvas;
 mod curves;
+mod history;
 mod losses;
 mod tensorboard;
 
@@ -13,6 +14,7 @@ use image::RgbImage;
 use crate::files::{self, FileError};
 use crate::grid;
 use crate::warn;
+use history::History;
 use losses::Losses;
 use tensorboard::Events;
 
@@ -55,8 +57,8 @@ pub fn remove(run: &Path) -> Result<(), FileError> {
 /// files.
 pub struct Log {
     folder: PathBuf,
-    /// All lines so far, for the curves.
-    lines: Vec<Line>,
+    /// Of the curves.
+    history: History,
     /// The latest step, of which a checkpoint may add to the numbers.
     pending: Option<Line>,
     losses: Option<Losses>,
@@ -66,9 +68,9 @@ pub struct Log {
 impl Log {
     /// Goes on after `step`: what was written of later steps is forgotten, as they are done again.
     pub fn open(folder: &Path, step: u64) -> Self {
-        let (losses, lines) = unless_failed(Losses::open(&folder.join(LOSSES), step)).unzip();
+        let (losses, history) = unless_failed(Losses::open(&folder.join(LOSSES), step)).unzip();
         let events = unless_failed(Events::create(&folder.join(EVENTS), step));
-        Self { folder: folder.to_path_buf(), lines: lines.unwrap_or_default(), pending: None, losses, events }
+        Self { folder: folder.to_path_buf(), history: history.unwrap_or_default(), pending: None, losses, events }
     }
 
     /// Notes the numbers of a step.
@@ -94,7 +96,7 @@ impl Log {
         write(&mut self.events, |events| events.image(step, "grid", picture.dimensions(), &png));
         files::write_atomic(&path, &png)?;
         let path = self.folder.join("curves.png");
-        let curves = curves::draw(&self.lines).and_then(|curves| Ok(grid::to_png(&curves, &[])?));
+        let curves = curves::draw(&self.history).and_then(|curves| Ok(grid::to_png(&curves, &[])?));
         Ok(files::write_atomic(&path, &curves.map_err(|error| LogError::other(&path, error))?)?)
     }
 
@@ -102,7 +104,7 @@ impl Log {
         let Some(line) = self.pending.take() else { return };
         write(&mut self.losses, |losses| losses.append(&line));
         write(&mut self.events, |events| events.scalars(line.step, &line.values));
-        self.lines.push(line);
+        self.history.add(&line);
     }
 }
 
