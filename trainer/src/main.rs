@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use lddgan_trainer::interrupts::SIGPIPE;
+use lddgan_trainer::interrupts::{self, SIGPIPE, Stopped};
 use lddgan_trainer::run::Ended;
 use lddgan_trainer::{allocation, autoencoder, gan, output, second_order, threads, warn};
 
@@ -83,8 +83,16 @@ fn main() -> ExitCode {
         Err(error) => {
             // Without anyhow's backtrace, which would bury the message.
             warn!("error: {error:#}");
-            ExitCode::FAILURE
+            failure(&error)
         }
+    }
+}
+
+/// The exit status after an error; as shells have it, 128 and the signal where that ended the program.
+fn failure(error: &anyhow::Error) -> ExitCode {
+    match interrupts::stopped(error) {
+        Some(Stopped::Signal(signal)) => (128 + signal).into(),
+        Some(Stopped::OutOfTime) | None => ExitCode::FAILURE,
     }
 }
 

@@ -206,6 +206,7 @@ pub fn train(options: &Options) -> Result<Ended> {
 
 fn train_among(processes: &Processes, options: &Options, device: &Device) -> Result<Ended> {
     let (mut run, checkpoint) = Run::open(&options.run, Stage::Autoencoder, processes)?;
+    run.limit_reading();
     let preset = run.position.preset.clone();
     let training = preset.autoencoder_training()?;
     let batch = training.batch;

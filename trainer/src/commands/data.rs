@@ -8,6 +8,7 @@ use image::RgbImage;
 use lddgan_trainer::data::{self, ChoiceOptions, DataOptions, Prepared, Selection, Source, report};
 use lddgan_trainer::gan::{EncodeOptions, encode};
 use lddgan_trainer::grid;
+use lddgan_trainer::interrupts;
 use lddgan_trainer::say;
 
 #[derive(Subcommand)]
@@ -65,6 +66,7 @@ fn prepare(options: &Prepare) -> Result<()> {
     let size = options.size.into();
     let min_size = options.data.choice.min_size(size);
     let selection = Selection { size, min_size, limit: options.limit.map(|limit| limit as usize) };
+    interrupts::watch()?;
     let source = options.data.open()?;
     report::taken(&source);
     let (manifest, listing) = data::prepare(&source, selection, &options.out)?;

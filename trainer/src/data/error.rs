@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::manifest::Listing;
 use crate::files::FileError;
+use crate::interrupts::Stopped;
 
 /// What went wrong with a data source as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,8 @@ pub enum DataError {
     Empty { source_name: String, not_read: String },
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
 impl DataError {

@@ -9,6 +9,7 @@ use super::prepared::Writer;
 use super::reader::Item;
 use super::source::Source;
 use super::square::{Decoded, Square, squares};
+use crate::interrupts;
 use crate::progress::Progress;
 use lddgan::hash::sha256;
 
@@ -57,6 +58,7 @@ pub fn select(
         if listing.images.len() >= limit {
             break;
         }
+        interrupts::check()?;
         let Decoded { name, square } = image?;
         if let Ok(square) = &square {
             sides = (sides.0.min(square.side), sides.1.max(square.side));

@@ -10,7 +10,7 @@ use super::latents::Encoded;
 use super::rounded::Rounded;
 use crate::backend::{BackendName, device};
 use crate::data::DataOptions;
-use crate::files;
+use crate::{files, interrupts};
 use crate::say;
 
 /// Options of `lddgan data encode`.
@@ -39,6 +39,7 @@ pub fn encode(options: &EncodeOptions) -> Result<()> {
         options.out.extension().is_some_and(|end| end == "safetensors"),
         "{out}: its name must end with .safetensors"
     );
+    interrupts::watch()?;
     let device = device(options.backend)?;
     let (file, name) = files::read_model(&options.autoencoder)?;
     let encoder = file.encoder(&name, &device)?;

@@ -9,6 +9,7 @@ use lddgan::networks::{Encoder, LOG_VARIANCE_RANGE};
 use crate::autoencoder::channel_deviations;
 use crate::data::ImageSet;
 use crate::distributed::Processes;
+use crate::interrupts;
 use crate::noise::normals;
 use crate::preset::LatentNormalization;
 use crate::say;
@@ -36,6 +37,7 @@ impl Encoded {
         let bar = ProgressBar::new(indices.len() as u64).with_style(style);
         let (mut means, mut deviations) = (Vec::new(), Vec::new());
         for indices in indices.chunks(BATCH) {
+            interrupts::check()?;
             let images = images.batch(indices, device)?;
             match encoder.latent_distribution(&mut CandleBackend, &images)? {
                 Some(posterior) => {

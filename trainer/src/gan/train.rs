@@ -270,6 +270,7 @@ pub fn train(options: &Options) -> Result<Ended> {
 
 fn train_among(processes: &Processes, options: &Options, device: &Device) -> Result<Ended> {
     let (mut run, checkpoint) = Run::open(&options.run, Stage::Gan, processes)?;
+    run.limit_reading();
     let preset = run.position.preset.clone();
     let batch = preset.train_gan.batch;
     processes.check_batch(BATCH_FIELD, batch, MINIBATCH_GROUP)?;

@@ -7,7 +7,7 @@ mod training;
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use candle_core::Tensor;
@@ -21,7 +21,7 @@ pub use training::{Taken, Training, train};
 use crate::checkpoint::changes::{self, Inputs};
 use crate::checkpoint::{Before, Checkpoint, Position, Score, Stage, Store};
 use crate::distributed::Processes;
-use crate::interrupts::{Interrupts, SIGTERM};
+use crate::interrupts::{self, SIGTERM};
 use crate::log::{Line, Log};
 use crate::preset::Preset;
 use crate::{files, log, say, warn};
@@ -55,7 +55,6 @@ pub struct Run {
     /// When the last step or checkpoint ended, and the seconds that a step may take; 0 before the first one.
     ended: Instant,
     step_seconds: f64,
-    interrupts: Interrupts,
 }
 
 /// Why a run ends.
@@ -151,6 +150,7 @@ impl Run {
                 model.display()
             );
         }
+        interrupts::watch()?;
         let now = Instant::now();
         let from_store = checkpoint.as_ref().is_some_and(|(_, path)| *path == store.path(position.images));
         let run = Self {
@@ -168,7 +168,6 @@ impl Run {
             standing,
             ended: now,
             step_seconds: 0.0,
-            interrupts: Interrupts::watch()?,
             position,
         };
         Ok((run, checkpoint))
@@ -180,6 +179,14 @@ impl Run {
         folder::accept_changes(&changes::of_inputs(&self.position.inputs, &inputs), &self.options.out)?;
         self.position.inputs.extend(inputs);
         Ok(())
+    }
+
+    /// Ends reading and encoding, too, when the time of the run is over.
+    pub fn limit_reading(&self) {
+        let limit = self.options.minutes.and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok());
+        if let Some(end) = limit.and_then(|limit| self.started.checked_add(limit)) {
+            interrupts::limit(end);
+        }
     }
 
     /// The seconds that are left, where there is a limit.
@@ -208,7 +215,7 @@ impl Run {
 
     /// Whether and why to stop. All processes stop where one has to.
     pub fn ended(&self, total: u64) -> Result<Option<Ended>> {
-        let signal = self.interrupts.signal();
+        let signal = interrupts::signal();
         let out_of_time = self.seconds_left().is_some_and(|left| self.needed() >= left);
         let reasons = [self.position.images >= total, signal.is_some(), out_of_time];
         let [finished, interrupted, out_of_time] = self.processes.any(reasons)?;

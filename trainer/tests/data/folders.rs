@@ -90,7 +90,7 @@ fn validation_takes_the_other_split_of_a_folder() {
     folder.write("set/train/1.png", &png(&picture(1, 24, 24)));
     folder.write("set/test/2.png", &png(&picture(2, 24, 24)));
     let preset = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny.toml");
-    let mut train = program(&["train", "autoencoder", "--minutes", "0", "--preset", preset]);
+    let mut train = program(&["train", "autoencoder", "--images", "0", "--preset", preset]);
     for option in ["--data", "--validation"] {
         train.arg(option).arg(folder.path("set"));
     }
@@ -135,7 +135,7 @@ fn training_reports_what_prepare_reports() {
     ];
     let train = |more: &[&str], out: &str| {
         let preset = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny.toml");
-        let mut train = program(&["train", "autoencoder", "--minutes", "0", "--preset", preset]);
+        let mut train = program(&["train", "autoencoder", "--images", "0", "--preset", preset]);
         train.arg("--data").arg(folder.path("images")).args(more).arg("--out").arg(folder.path(out));
         succeed(&train.output().unwrap())
     };

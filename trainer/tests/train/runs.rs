@@ -21,8 +21,8 @@ fn a_resumed_run_ends_with_the_same_bits() {
         if what == "gan" {
             succeed(&folder.train(what, whole, &[]));
         }
-        // Interrupted by an exhausted time limit, which is checked before the first step, and by the image count.
-        succeed(&folder.train(what, parts, &["--minutes", "0"]));
+        // Ended by the image count, before the first step and after some.
+        succeed(&folder.train(what, parts, &["--images", "0"]));
         let total = ["--images", "16", "--resume"];
         if what == "autoencoder" {
             succeed(&folder.train(what, parts, &["--images", "8", "--resume"]));
@@ -324,7 +324,7 @@ fn a_run_ends_when_its_time_is_over() {
 #[test]
 fn a_run_is_not_overwritten_nor_resumed_with_other_networks() {
     let folder = Folder::new();
-    succeed(&folder.train("autoencoder", "ae", &["--minutes", "0"]));
+    succeed(&folder.train("autoencoder", "ae", &["--images", "0"]));
     fail(&folder.train("autoencoder", "ae", &[]), &["already holds a run", "--resume"]);
     fail(&folder.train("autoencoder", "other", &["--resume"]), &["no checkpoint"]);
     let preset = std::fs::read_to_string(PRESET).unwrap().replace("codes = 16", "codes = 17");

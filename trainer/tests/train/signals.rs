@@ -68,6 +68,62 @@ fn a_run_that_is_told_to_stop_leaves_a_checkpoint() {
     assert_same_state(&folder.path("whole"), &run);
 }
 
+/// A folder of pictures that take some seconds to read: links to one of many pixels.
+fn many_pictures(folder: &Folder) {
+    let pictures = folder.path("many");
+    std::fs::create_dir(&pictures).unwrap();
+    let first = pictures.join("0.png");
+    image::RgbImage::from_fn(1500, 1500, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8])).save(&first).unwrap();
+    (1..600).for_each(|i| std::fs::hard_link(&first, pictures.join(format!("{i}.png"))).unwrap());
+}
+
+/// Sends a signal once the program says what it reads, and gives how it ended.
+fn stop_while_reading(mut command: Command, signal: i32) -> std::process::Output {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // SAFETY: as above.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+    let mut child = command.spawn().unwrap();
+    let mut said = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut String::new()).unwrap();
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+    child.wait_with_output().unwrap()
+}
+
+/// While images are read there is nothing to save: a signal ends a run, and the making of a set, at once and without a trace.
+#[test]
+fn a_signal_while_images_are_read_leaves_nothing() {
+    let folder = Folder::new();
+    many_pictures(&folder);
+    for (signal, status) in [(libc::SIGTERM, 143), (libc::SIGINT, 130)] {
+        let mut train = crate::common::program(&["train", "autoencoder", "--preset", PRESET, "--images", "4", "--data"]);
+        train.arg(folder.path("many")).arg("--out").arg(folder.path("run"));
+        let mut prepare = crate::common::program(&["data", "prepare", "--size", "256", "--data"]);
+        prepare.arg(folder.path("many")).arg("--out").arg(folder.path("set.safetensors"));
+        for command in [train, prepare] {
+            let output = stop_while_reading(command, signal);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(status), "{said}");
+            assert!(said.ends_with("error: interrupted; nothing was written\n"), "{said}");
+        }
+        assert_eq!(names(&folder.path("run")), ["run.lock"]);
+        assert_eq!(names(&folder.path("")), ["images", "many", "run"]);
+    }
+}
+
+/// The time of a run includes reading.
+#[test]
+fn time_that_is_over_while_images_are_read_leaves_nothing() {
+    let folder = Folder::new();
+    fail(&folder.train("autoencoder", "ae", &["--minutes", "0"]), &["time was over", "--minutes"]);
+    assert_eq!(names(&folder.path("ae")), ["run.lock"]);
+}
+
 /// As `nohup` starts a program.
 #[test]
 fn a_signal_that_is_ignored_stays_so() {

@@ -167,7 +167,7 @@ fn damaged_latents_are_not_trained_on() {
     let folder = Folder::new();
     succeed(&folder.train("autoencoder", "ae", &[]));
     succeed(&folder.train("gan", "whole", &[]));
-    succeed(&folder.train("gan", "gan", &["--minutes", "0"]));
+    succeed(&folder.train("gan", "gan", &["--images", "0"]));
     let path = folder.path("gan/latents.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() - 100;
