@@ -31,12 +31,14 @@ pub mod diffusion;
 pub mod directions;
 pub mod error;
 pub mod executor;
+pub mod forks;
 pub mod graph;
 pub mod haar;
 pub mod hash;
 pub mod layers;
 pub mod model;
 pub mod model_file;
+pub mod name;
 pub mod networks;
 pub mod noise;
 mod ops;
@@ -54,9 +56,11 @@ pub use cost::Cost;
 pub use directions::Directions;
 pub use error::{Error, Result};
 pub use executor::{Compiler, Executor};
+pub use forks::{Fork, Forks};
 pub use graph::{Graph, Recorder};
 pub use model::{Model, SampleInputs, Trajectory};
 pub use model_file::{Direction, ModelFile, Provenance};
+pub use name::Name;
 pub use networks::{Network, NetworkName};
 #[cfg(feature = "cuda")]
 pub use ops::cuda::{

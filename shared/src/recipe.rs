@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::GeneratorConfig;
+use crate::forks::Forks;
 use crate::noise::Stream;
 use crate::stage::Stage;
 
@@ -144,6 +145,8 @@ pub struct Recipe {
     pub truncation: Option<f32>,
     /// How far it is moved.
     pub shifts: Shifts,
+    /// Where its noise becomes that of other seeds.
+    pub forks: Forks,
 }
 
 impl From<u64> for Recipe {
@@ -154,7 +157,8 @@ impl From<u64> for Recipe {
 
 impl From<Mix> for Recipe {
     fn from(mix: Mix) -> Self {
-        Self { x: mix, z: mix, z_step: None, truncation: None, shifts: Shifts::default() }
+        let (shifts, forks) = Default::default();
+        Self { x: mix, z: mix, z_step: None, truncation: None, shifts, forks }
     }
 }
 
@@ -163,11 +167,12 @@ impl Recipe {
     pub fn draw(&self, stage: Stage, count: usize) -> Vec<f32> {
         let name = stage.to_string();
         let stream = |seed| Stream::new(seed, 0, &name);
+        let fork = self.forks.seed(stage).map(Mix::from);
         let Stage::Z(t) = stage else {
-            return self.x.draw(|seed| stream(seed).normals(count));
+            return fork.unwrap_or(self.x).draw(|seed| stream(seed).normals(count));
         };
         let is_own = self.z_step.is_none_or(|step| t == step.wrapping_sub(1));
-        let mix = if is_own { self.z } else { self.x };
+        let mix = fork.unwrap_or(if is_own { self.z } else { self.x });
         match self.truncation {
             None => mix.draw(|seed| stream(seed).normals(count)),
             Some(limit) => mix.draw(|seed| truncated(&mut stream(seed), count, limit)),

@@ -18,6 +18,8 @@ export interface LoadOptions {
 export interface GenerateOptions {
   /** Of the first face; the others have the seeds that follow. Without it, chance decides. */
   seed?: number | bigint;
+  /** A name or a date in place of the seed: the same face on every device, and in the page. */
+  name?: string;
   /** How many faces, 1 by default. */
   count?: number;
   /** Denoising steps: as many as the model has, or fewer. */

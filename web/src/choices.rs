@@ -50,3 +50,9 @@ pub fn other_seed(seed: u64, step: i64) -> Option<u64> {
 pub fn random_seed() -> u64 {
     (js_sys::Math::random() * 1e6) as u64
 }
+
+/// The text with composed letters: "é" as one character, however a keyboard wrote it.
+#[cfg(target_arch = "wasm32")]
+pub fn composed(text: &str) -> String {
+    js_sys::JsString::from(text).normalize("NFC").into()
+}

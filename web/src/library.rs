@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 
 use js_sys::{Array, Function, Uint8Array, Uint8ClampedArray};
-use lddgan::{ModelFile, Recipe, hash};
+use lddgan::{ModelFile, Name, Recipe, hash};
 use wasm_bindgen::prelude::*;
 use web_sys::AbortSignal;
 
-use crate::choices::{parse_dtype, parse_executor, parse_seed, random_seed};
+use crate::choices::{composed, parse_dtype, parse_executor, parse_seed, random_seed};
 use crate::faces::FaceMaker;
 use crate::fetch::{Download, Progress};
 use crate::time::pause;
@@ -27,6 +27,8 @@ extern "C" {
     pub type GenerateOptions;
     #[wasm_bindgen(method, getter)]
     fn seed(this: &GenerateOptions) -> JsValue;
+    #[wasm_bindgen(method, getter)]
+    fn name(this: &GenerateOptions) -> JsValue;
     #[wasm_bindgen(method, getter)]
     fn count(this: &GenerateOptions) -> JsValue;
     #[wasm_bindgen(method, getter)]
@@ -81,7 +83,8 @@ impl Program {
 
     /// The RGBA pixels of faces, in the order of their seeds.
     pub async fn generate(&self, options: GenerateOptions) -> Result<Vec<Uint8ClampedArray>, JsValue> {
-        let first = given(&options.seed(), parse_seed)?.unwrap_or_else(random_seed);
+        let name = given(&options.name(), |name| composed(name).parse::<Name>())?;
+        let first = given(&options.seed(), parse_seed)?.or(name.as_ref().map(Name::seed)).unwrap_or_else(random_seed);
         let count = given(&options.count(), |count| parse_whole("count", count, MAX_COUNT))?.unwrap_or(1);
         let steps = given(&options.steps(), |steps| parse_whole("steps", steps, self.steps))?.unwrap_or(self.steps);
         let dtype = given(&options.dtype(), parse_dtype)?.unwrap_or_default();

@@ -11,6 +11,7 @@ mod first;
 mod large;
 mod live;
 mod models;
+mod names;
 mod others;
 mod package;
 mod page;

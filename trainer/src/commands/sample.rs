@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use lddgan::{Mix, Provenance, Recipe, Shifts, Truncation};
+use clap::builder::ArgPredicate;
+use lddgan::{Fork, Forks, Mix, Name, Provenance, Recipe, Shifts, Truncation};
 use lddgan_trainer::backend::{BackendName, Dtype};
 use lddgan_trainer::files::read_model;
 use lddgan_trainer::loaded_model::LoadedModel;
@@ -25,8 +26,11 @@ pub struct Sample {
     /// Seed of the first image; the others follow it
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Number of images
-    #[arg(long, default_value_t = 16, value_parser = count)]
+    /// A name or a date, whose face is made as in the page: takes the place of --seed
+    #[arg(long, conflicts_with = "seed")]
+    name: Option<Name>,
+    /// Number of images (with --name: 1)
+    #[arg(long, default_value_t = 16, default_value_if("name", ArgPredicate::IsPresent, "1"), value_parser = count)]
     count: u64,
     /// Folder that gets one PNG per image as soon as it is made, named by the model, the seed and the options that matter
     #[arg(long, value_name = "FOLDER")]
@@ -59,6 +63,9 @@ pub struct Sample {
     /// Can be given for several (`lddgan info` shows the names)
     #[arg(long = "direction", value_name = "NAME=AMOUNT")]
     directions: Vec<String>,
+    /// From the step from x_t on, take the noise of another seed. Can be given for several steps
+    #[arg(long = "fork", value_name = "T=SEED")]
+    forks: Vec<Fork>,
     /// With `--backend wgpu`, time the kernels on this GPU first and use the fastest; the times are kept for other runs
     #[arg(long)]
     tune: bool,
@@ -84,18 +91,24 @@ struct Subject {
 }
 
 impl Sample {
+    /// The seed of the first image.
+    fn first(&self) -> u64 {
+        self.name.as_ref().map_or(self.seed, Name::seed)
+    }
+
     /// The images, in their order.
-    fn subjects(&self, truncation: Option<f32>, shifts: Shifts) -> impl Iterator<Item = Subject> {
+    fn subjects(&self, truncation: Option<f32>, shifts: Shifts, forks: Forks) -> impl Iterator<Item = Subject> {
+        let first = self.first();
         (0..self.count).map(move |i| {
             let steps = self.count.saturating_sub(1).max(1);
             let (mix, name, seed) = match self.interpolate {
                 Some(to) => {
                     let share = i as f64 / steps as f64;
-                    let mix = Mix { from: self.seed, to, share };
-                    let name = format!("{}-to-{to}-{i}-of-{steps}", self.seed);
-                    (mix, name, format!("{} to {to}, {i} of {steps}", self.seed))
+                    let mix = Mix { from: first, to, share };
+                    let name = format!("{first}-to-{to}-{i}-of-{steps}");
+                    (mix, name, format!("{first} to {to}, {i} of {steps}"))
                 }
-                None => (Mix::from(self.seed + i), (self.seed + i).to_string(), (self.seed + i).to_string()),
+                None => (Mix::from(first + i), (first + i).to_string(), (first + i).to_string()),
             };
             let recipe = Recipe {
                 x: self.x_of.map_or(mix, Mix::from),
@@ -103,13 +116,14 @@ impl Sample {
                 z_step: self.z_step,
                 truncation,
                 shifts,
+                forks,
             };
             Subject { recipe, name, seed }
         })
     }
 
     /// The options that change an image, besides its seed: keywords of the metadata and values.
-    fn settings(&self, shifts: &Shifts) -> Vec<(&'static str, String)> {
+    fn settings(&self, shifts: &Shifts, forks: &Forks) -> Vec<(&'static str, String)> {
         let number = |name, value: Option<u64>| value.map(|value| (name, value.to_string()));
         let settings = [
             number("Steps", self.steps.map(|steps| steps as u64)),
@@ -118,6 +132,7 @@ impl Sample {
             number("Z of", self.z_of),
             number("Z step", self.z_step.map(|step| step as u64)),
             (!self.directions.is_empty()).then(|| ("Directions", shifts.to_string())),
+            (!self.forks.is_empty()).then(|| ("Forks", forks.to_string())),
         ];
         settings.into_iter().flatten().collect()
     }
@@ -132,11 +147,25 @@ impl Sample {
         Ok(shifts)
     }
 
+    /// Where the noise becomes that of other seeds, at `steps` alone.
+    fn forks(&self, steps: &[usize]) -> Result<Forks> {
+        let mut forks = Forks::default();
+        for fork in &self.forks {
+            ensure!(
+                steps.contains(&fork.step),
+                "--fork {fork}: the step must be one of {steps:?}, where the steps begin"
+            );
+            forks.add(*fork).map_err(|reason| anyhow::anyhow!("--fork {fork}: {reason}"))?;
+        }
+        Ok(forks)
+    }
+
     fn check(&self, size: usize) -> Result<()> {
         ensure!(self.out.is_some() || self.grid.is_some(), "say where to: --out FOLDER or --grid FILE");
-        let last = if self.interpolate.is_some() { Some(self.seed) } else { self.seed.checked_add(self.count - 1) };
+        let last =
+            if self.interpolate.is_some() { Some(self.first()) } else { self.first().checked_add(self.count - 1) };
         last.with_context(|| {
-            format!("{} images from seed {} on: the last seed is {}", self.count, self.seed, u64::MAX)
+            format!("{} images from seed {} on: the last seed is {}", self.count, self.first(), u64::MAX)
         })?;
         let side = columns(self.count).saturating_mul(size as u64 + 2);
         let fits = self.grid.is_none() || side <= LONGEST_SIDE;
@@ -168,7 +197,8 @@ pub fn sample(options: &Sample) -> Result<()> {
     }
     let truncation = options.truncation.unwrap_or_default().limit(&loaded.model.config.generator);
     let shifts = options.shifts(&file.provenance, loaded.model.directions().count())?;
-    let settings = options.settings(&shifts);
+    let forks = options.forks(&steps)?;
+    let settings = options.settings(&shifts, &forks);
     let suffix = |(keyword, value): &(&str, String)| format!("-{}-{value}", keyword.to_lowercase().replace(' ', "-"));
     let suffix: String = settings.iter().map(suffix).collect();
     let model = &file.provenance.name;
@@ -180,7 +210,7 @@ pub fn sample(options: &Sample) -> Result<()> {
 
     let mut progress = Progress::new(0, options.count);
     let (mut pictures, mut done, mut seconds) = (Vec::new(), 0, 0.0);
-    let mut subjects = options.subjects(truncation, shifts);
+    let mut subjects = options.subjects(truncation, shifts, forks);
     loop {
         let subjects: Vec<Subject> = subjects.by_ref().take(batch).collect();
         if subjects.is_empty() {

@@ -22,7 +22,10 @@ pub fn png(picture: &Frames, texts: &[(impl ToString, String)]) -> Result<Vec<u8
         encoder.set_frame_delay(picture.milliseconds, 1000)?;
     }
     for (keyword, text) in texts {
-        encoder.add_text_chunk(keyword.to_string(), text.clone())?;
+        match text.is_ascii() {
+            true => encoder.add_text_chunk(keyword.to_string(), text.clone())?,
+            false => encoder.add_itxt_chunk(keyword.to_string(), text.clone())?,
+        }
     }
     let mut writer = encoder.write_header()?;
     for frame in picture.frames {

@@ -67,6 +67,8 @@ pub enum Place {
     Live,
     /// The way between two faces.
     Between,
+    /// The faces into which one forks.
+    Tree,
 }
 
 /// From the worker to the window.

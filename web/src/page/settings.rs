@@ -1,6 +1,6 @@
 //! What the page's address says: which faces, of which model, made how and by which executor.
 
-use lddgan::{Mix, Recipe, Shifts, Truncation};
+use lddgan::{Fork, Forks, Mix, Name, Recipe, Shifts, Truncation};
 use lddgan_webgpu::executor::Dtype;
 
 use crate::choices::{ExecutorChoice, parse_dtype, parse_executor, parse_seed};
@@ -42,6 +42,12 @@ pub struct Settings {
     pub z_step: Option<usize>,
     /// How far the faces are moved along directions.
     pub shifts: Shifts,
+    /// Where their noise becomes that of other seeds.
+    pub forks: Forks,
+    /// Whether the page opens the tree of the first face.
+    pub tree: bool,
+    /// Whose face was asked for last; the seed of the face says whether it is shown.
+    pub name: Option<Name>,
     pub executor: ExecutorChoice,
     /// Whether the convolution kernels are timed; none: where a GPU computes.
     pub tune: Option<bool>,
@@ -65,6 +71,9 @@ impl Default for Settings {
             vary: Vary::All,
             z_step: None,
             shifts: Shifts::default(),
+            forks: Forks::default(),
+            tree: false,
+            name: None,
             executor: ExecutorChoice::Auto,
             tune: None,
             dtype: Dtype::F32,
@@ -80,18 +89,21 @@ impl Settings {
     /// that says so.
     pub fn parse(parameters: impl IntoIterator<Item = (String, String)>) -> (Self, Vec<String>) {
         let mut settings = Self::default();
-        let mut first = None;
+        let (mut first, mut count) = (None, None);
         let mut problems = Vec::new();
         for (name, value) in parameters {
             let set = match name.as_str() {
                 "seed" => parse_seed(&value).map(|seed| first = Some(seed)),
+                "count" => parse_count(&value).map(|value| count = Some(value)),
                 name => settings.set(name, &value),
             };
             if let Err(wanted) = set {
                 problems.push(format!("The address says “{name}={value}”, but {wanted}. The default is used."));
             }
         }
-        if let Some(first) = first {
+        let named = settings.name.as_ref().filter(|_| first.is_none()).map(Name::seed);
+        settings.count = count.unwrap_or(if named.is_some() { 1 } else { settings.count });
+        if let Some(first) = first.or(named) {
             settings.follow(first);
         } else if !settings.seeds.is_empty() {
             settings.count = settings.seeds.len();
@@ -107,10 +119,7 @@ impl Settings {
                 self.count = one_of(&COUNTS, seeds.len()).ok_or("seeds must be 1, 4, 16 or 64 numbers")?;
                 self.seeds = seeds;
             }
-            "count" => {
-                let count = value.parse().ok().and_then(|count| one_of(&COUNTS, count));
-                self.count = count.ok_or("count must be 1, 4, 16 or 64")?;
-            }
+            "name" => self.name = Some(value.parse()?),
             "steps" => {
                 self.steps = Some(parse_steps(value).ok_or("steps must be a whole number of 1 or more")?);
             }
@@ -133,11 +142,10 @@ impl Settings {
                 let (mode, amount) = read.ok_or("direction must be a number, = and an amount, as in 3=1.5")?;
                 self.shifts.set(mode, amount)?;
             }
+            "fork" => self.forks.add(value.parse::<Fork>()?)?,
+            "tree" => self.tree = parse_switch("tree", value)?,
             "executor" => self.executor = parse_executor(value)?,
-            "tune" => {
-                let tune = ["0", "1"].iter().position(|known| *known == value);
-                self.tune = Some(tune.ok_or("tune must be 1 or 0")? == 1);
-            }
+            "tune" => self.tune = Some(parse_switch("tune", value)?),
             "dtype" => self.dtype = parse_dtype(value)?,
             "file" => self.file = Some(file_in_address(value)),
             "model" => {
@@ -173,7 +181,7 @@ impl Settings {
 
     /// The random numbers of a face between two.
     pub fn blend(&self, mix: Mix) -> Recipe {
-        let recipe = Recipe { truncation: self.limit(), shifts: self.shifts, ..mix.into() };
+        let recipe = Recipe { truncation: self.limit(), shifts: self.shifts, forks: self.forks, ..mix.into() };
         match self.vary {
             Vary::All => recipe,
             Vary::Z(fixed) => Recipe { x: fixed.into(), z_step: self.z_step, ..recipe },
@@ -181,11 +189,19 @@ impl Settings {
         }
     }
 
+    /// The name that was asked for, if its face is the one with this seed.
+    pub fn name_of(&self, seed: u64) -> Option<&Name> {
+        self.name.as_ref().filter(|name| name.seed() == seed)
+    }
+
     /// The query of these faces, which [`Self::parse`] reads back; defaults that nobody needs to see are left out.
     pub fn query(&self) -> String {
         let follows = self.seeds.windows(2).all(|pair| pair[0] + 1 == pair[1]);
         let mut query = match (self.seeds.first(), follows) {
-            (Some(first), true) => format!("?seed={first}&count={}", self.count),
+            (Some(first), true) => match self.name_of(*first) {
+                Some(name) => format!("?name={}&count={}", encode(&name.to_string()), self.count),
+                None => format!("?seed={first}&count={}", self.count),
+            },
             (Some(_), false) => {
                 let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
                 format!("?seeds={}", seeds.join(","))
@@ -210,6 +226,12 @@ impl Settings {
         }
         for (mode, amount) in self.shifts.iter() {
             query += &format!("&direction={mode}={amount}");
+        }
+        for fork in self.forks.iter() {
+            query += &format!("&fork={fork}");
+        }
+        if self.tree {
+            query += "&tree=1";
         }
         match self.executor {
             ExecutorChoice::Auto => {}
@@ -265,6 +287,30 @@ pub fn step_choices(all: usize) -> Vec<usize> {
 /// The steps from x_t to choose from where z varies at one alone: all of them, or some where they would not fit in a row.
 pub fn z_step_choices(all: usize) -> Vec<usize> {
     if all <= 8 { (1..=all).collect() } else { step_choices(all) }
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().and_then(|count| one_of(&COUNTS, count));
+    count.ok_or_else(|| "count must be 1, 4, 16 or 64".to_owned())
+}
+
+fn parse_switch(name: &str, text: &str) -> Result<bool, String> {
+    match text {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err(format!("{name} must be 1 or 0")),
+    }
+}
+
+/// A value as a query has it: a space is `+`, and other bytes but the plainest are `%` and two digits.
+fn encode(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b' ' => "+".to_owned(),
+        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
 }
 
 fn parse_steps(text: &str) -> Option<usize> {
@@ -325,6 +371,31 @@ mod tests {
     }
 
     #[test]
+    fn a_name_stands_for_its_seed() {
+        let (settings, problems) = parse(&[("name", " Zoë  & Co. ")]);
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(
+            (settings.seeds.as_slice(), settings.count),
+            (&["zoë & co.".parse::<Name>().unwrap().seed()][..], 1)
+        );
+        assert_eq!(settings.query(), "?name=Zo%C3%AB+%26+Co.&count=1");
+        assert_eq!(parse(&[("name", "Ada"), ("count", "4")]).0.count, 4);
+        // Of two, the seed is the more exact.
+        assert_eq!(parse(&[("name", "Ada"), ("seed", "3")]).0.query(), "?seed=3&count=16");
+        let mut other = settings;
+        other.follow(3);
+        assert_eq!(other.query(), "?seed=3&count=1");
+    }
+
+    #[test]
+    fn faces_fork() {
+        let forked = parse(&[("seed", "3"), ("count", "1"), ("fork", "3=7"), ("fork", "1=9")]).0;
+        assert_eq!(forked.recipe(3).forks.to_string(), "3=7,1=9");
+        assert_eq!(forked.query(), "?seed=3&count=1&fork=3=7&fork=1=9");
+        assert_eq!(parse(&[("seed", "3"), ("tree", "1")]).0.query(), "?seed=3&count=16&tree=1");
+    }
+
+    #[test]
     fn only_what_should_vary_does() {
         let vary = |name, value| parse(&[(name, value)]).0.recipe(9);
         assert_eq!(vary("count", "4"), 9.into());
@@ -353,6 +424,9 @@ mod tests {
             ("direction", "3"),
             ("direction", "light=1"),
             ("direction", "3=9"),
+            ("name", " "),
+            ("fork", "3"),
+            ("tree", "2"),
             ("executor", "cuda"),
             ("tune", "yes"),
             ("dtype", "f64"),

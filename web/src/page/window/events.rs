@@ -19,6 +19,7 @@ impl App {
         self.listen_to_worker()?;
         self.listen_to_page()?;
         self.listen_to_settings()?;
+        self.listen_to_names()?;
         self.listen_to_large()?;
         self.listen_to_between()?;
         self.listen_to_speaker()?;
@@ -95,6 +96,14 @@ impl App {
         })
     }
 
+    fn listen_to_names(self: &Rc<Self>) -> Result<(), JsValue> {
+        self.on(&self.names.form, "submit", |app, event| {
+            event.prevent_default();
+            app.enter_name()
+        })?;
+        self.on(&self.names.today, "click", |app, _| app.open_today())
+    }
+
     fn listen_to_large(self: &Rc<Self>) -> Result<(), JsValue> {
         let large = &self.large;
         self.on(&large.previous, "click", |app, _| app.step_large(-1))?;
@@ -107,7 +116,10 @@ impl App {
             "ArrowRight" => app.step_large(1),
             _ => Ok(()),
         })?;
-        for dialog in [&large.dialog, &self.between.dialog, &self.models.card] {
+        self.on(&large.fork, "click", |app, _| app.open_tree(app.large.seed()))?;
+        self.on(&self.tree.dialog, "click", |app, event| app.choose_leaf(&event))?;
+        self.on(&self.tree.copy, "click", |app, _| app.copy_tree())?;
+        for dialog in [&large.dialog, &self.between.dialog, &self.models.card, &self.tree.dialog] {
             self.on(dialog, "close", |app, _| app.wake(0))?;
         }
         Ok(())

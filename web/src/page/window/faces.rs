@@ -1,10 +1,12 @@
 //! The grid of faces, each of which opens a large view.
 
+use lddgan::Name;
 use wasm_bindgen::prelude::*;
 use web_sys::{DocumentFragment, Element, HtmlButtonElement, HtmlCanvasElement, HtmlElement, HtmlTemplateElement};
 
 use super::canvas::{Image, Picture, context};
 use super::dom::{document, find};
+use crate::page::settings::Settings;
 
 /// Pixels of the display per row of faces: enough for a projector.
 const DISPLAY: usize = 1024;
@@ -29,8 +31,9 @@ impl Faces {
         })
     }
 
-    /// Makes place for the faces of these seeds, `size` pixels wide and high.
-    pub fn lay_out(&mut self, seeds: &[u64], size: usize) -> Result<(), JsValue> {
+    /// Makes place for the faces of these settings, `size` pixels wide and high.
+    pub fn lay_out(&mut self, settings: &Settings, size: usize) -> Result<(), JsValue> {
+        let seeds = &settings.seeds;
         let columns = seeds.len().isqrt();
         if self.tiles.len() != seeds.len() {
             self.list.replace_children_with_node_0();
@@ -40,7 +43,7 @@ impl Faces {
         }
         for (tile, seed) in self.tiles.iter().zip(seeds) {
             tile.picture.set_size(size, DISPLAY / columns);
-            tile.name(*seed)?;
+            tile.name(*seed, settings.name_of(*seed))?;
             tile.button.set_disabled(true);
             tile.button.class_list().remove_1("shown")?;
         }
@@ -56,7 +59,7 @@ impl Faces {
     /// Lets another face fade in at `index`.
     pub fn replace(&self, index: usize, seed: u64, image: &Image) -> Result<(), JsValue> {
         let Some(tile) = self.tiles.get(index) else { return Ok(()) };
-        tile.name(seed)?;
+        tile.name(seed, None)?;
         tile.keep()?;
         tile.show(image)
     }
@@ -95,10 +98,16 @@ impl Tile {
         Ok(tile)
     }
 
-    fn name(&self, seed: u64) -> Result<(), JsValue> {
-        self.button.set_attribute("aria-label", &format!("Face {seed}: show it large"))?;
+    /// Calls the face by a name that it was asked for by, or by its seed.
+    fn name(&self, seed: u64, name: Option<&Name>) -> Result<(), JsValue> {
+        let (title, caption) = match name {
+            Some(name) => (format!("The face of {name}"), name.to_string()),
+            None => (format!("Face {seed}"), seed.to_string()),
+        };
+        self.button.set_attribute("aria-label", &format!("{title}: show it large"))?;
         self.button.set_attribute("data-seed", &seed.to_string())?;
-        self.caption.set_text_content(Some(&seed.to_string()));
+        self.button.class_list().toggle_with_force("named", name.is_some())?;
+        self.caption.set_text_content(Some(&caption));
         Ok(())
     }
 

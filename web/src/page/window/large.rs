@@ -30,6 +30,7 @@ pub struct Large {
     pub save: HtmlButtonElement,
     pub copy: HtmlButtonElement,
     pub morph: HtmlButtonElement,
+    pub fork: HtmlButtonElement,
     status: HtmlElement,
     seed: Cell<u64>,
     /// The last request.
@@ -51,6 +52,7 @@ impl Large {
             save: find(&document, "#save")?,
             copy: find(&document, "#copy")?,
             morph: find(&document, "#morph-from")?,
+            fork: find(&document, "#fork")?,
             status: find(&document, "#large-status")?,
             seed: 0.into(),
             run: 0.into(),
@@ -93,7 +95,7 @@ impl App {
         let Some(size) = self.image_size() else { return Ok(()) };
         let large = &self.large;
         large.seed.set(seed);
-        large.title.set_text_content(Some(&format!("Face {seed}")));
+        large.title.set_text_content(Some(&self.title(seed)));
         large.picture.set_size(size, DISPLAY);
         if let Some(shown) = self.faces.borrow().canvas(seed) {
             large.picture.copy(shown)?;
@@ -148,7 +150,7 @@ impl App {
         let (seed, Some(size)) = (self.large.seed.get(), self.image_size()) else { return Ok(()) };
         let pixels = self.large.pixels.borrow();
         let picture = Frames { size, frames: &[&pixels], milliseconds: 0 };
-        let mut texts = vec![("Title", format!("Face {seed}")), ("Seed", seed.to_string())];
+        let mut texts = vec![("Title", self.title(seed)), ("Seed", seed.to_string())];
         texts.extend(self.texts());
         texts.extend(self.link(&[seed])?.map(|link| ("Source", link)));
         let bytes = png(&picture, &texts).map_err(|error| error.to_string())?;
@@ -169,6 +171,7 @@ impl App {
             ("Steps", self.steps().to_string()),
             ("Truncation", self.settings.borrow().limit().map_or("off".to_owned(), |limit| limit.to_string())),
             ("Directions", self.settings.borrow().shifts.to_string()),
+            ("Forks", self.settings.borrow().forks.to_string()),
             ("Software", "LDDGAN in the browser".to_owned()),
             ("Disclaimer", "Made by a neural network. This person does not exist.".to_owned()),
         ]
@@ -176,21 +179,28 @@ impl App {
 
     /// Puts the address of the face into the clipboard.
     pub fn copy_link(self: &Rc<Self>) -> Result<(), JsValue> {
-        let Some(link) = self.link(&[self.large.seed.get()])? else {
-            self.large
-                .say("This face was made with a file of your own, so a link cannot show it. Save the picture instead.");
+        self.copy(self.link(&[self.large.seed.get()])?, |app, words| app.large.say(words))
+    }
+
+    /// Puts a link into the clipboard, and has it said.
+    pub fn copy(self: &Rc<Self>, link: Option<String>, say: fn(&Self, &str)) -> Result<(), JsValue> {
+        let Some(link) = link else {
+            say(
+                self,
+                "This face was made with a file of your own, so a link cannot show it. Save the picture instead.",
+            );
             return Ok(());
         };
         self.keep_page();
         let clipboard = self.window.navigator().clipboard();
         if clipboard.is_undefined() {
-            self.large.say(&format!("The link: {link}"));
+            say(self, &format!("The link: {link}"));
             return Ok(());
         }
         let app = self.clone();
         spawn_local(async move {
             let copied = JsFuture::from(clipboard.write_text(&link)).await.is_ok();
-            app.large.say(&if copied { "The link is copied.".to_owned() } else { format!("The link: {link}") });
+            say(&app, &if copied { "The link is copied.".to_owned() } else { format!("The link: {link}") });
         });
         Ok(())
     }

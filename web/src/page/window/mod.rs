@@ -10,9 +10,11 @@ mod faces;
 mod large;
 mod live;
 mod models;
+mod names;
 mod save;
 mod speaker;
 mod speed;
+mod tree;
 mod view;
 
 use std::cell::{Cell, RefCell};
@@ -26,7 +28,7 @@ use web_sys::{Document, ImageBitmap, UrlSearchParams, Window, Worker};
 use super::protocol::{ModelInfo, Order, Place, Reply, Request, bytes, pack, unpack};
 use super::settings::Settings;
 use super::start::start_worker;
-use crate::choices::random_seed;
+use crate::choices::{composed, random_seed};
 use crate::format::describe;
 use between::Between;
 use canvas::Image;
@@ -36,7 +38,9 @@ use faces::Faces;
 use large::Large;
 use live::Live;
 use models::Models;
+use names::Names;
 use speaker::Speaker;
+use tree::Tree;
 use view::View;
 
 #[wasm_bindgen]
@@ -68,6 +72,8 @@ pub fn start() -> Result<(), JsValue> {
         between: Between::new()?,
         speaker: Speaker::new()?,
         directions: Directions::new()?,
+        names: Names::new()?,
+        tree: Tree::new()?,
         models: Models::new()?,
         check: Check::new()?,
         model: None.into(),
@@ -84,7 +90,7 @@ fn read_settings(window: &Window, view: &View) -> Result<Settings, JsValue> {
     let query = UrlSearchParams::new_with_str(&window.location().search()?)?;
     let pairs = query.entries().into_iter().filter_map(|entry| {
         let [name, value] = [0, 1].map(|index| Array::from(&entry.clone().ok()?).get(index).as_string());
-        Some((name?, value?))
+        Some((name?, composed(&value?)))
     });
     let (mut settings, mut problems) = Settings::parse(pairs);
     if let Some(file) = settings.file.take() {
@@ -107,6 +113,8 @@ struct App {
     between: Between,
     speaker: Speaker,
     directions: Directions,
+    names: Names,
+    tree: Tree,
     models: Models,
     check: Check,
     settings: RefCell<Settings>,
@@ -186,7 +194,13 @@ impl App {
         self.settings.borrow_mut().file = self.models.own_file();
         self.document.set_title(&format!("Faces of nobody: {}", self.model_name()));
         self.set_enabled(true);
-        self.make()
+        self.make()?;
+        let mut settings = self.settings.borrow_mut();
+        // Other faces later are not opened so.
+        let opens = std::mem::take(&mut settings.tree);
+        let root = settings.seeds.first().copied().filter(|_| opens);
+        drop(settings);
+        root.map_or(Ok(()), |seed| self.open_tree(seed))
     }
 
     fn show_face(&self, place: Place, run: u32, index: usize, image: &Image) -> Result<(), JsValue> {
@@ -197,6 +211,7 @@ impl App {
                 Ok(())
             }
             Place::Live => self.show_live_face(run, index, image),
+            Place::Tree => self.show_tree_face(run, index, image),
             Place::Grid | Place::Between => Ok(()),
         }
     }
@@ -215,6 +230,10 @@ impl App {
                 self.end_between_run(run);
                 Ok(())
             }
+            Place::Tree => {
+                self.end_tree_run(run);
+                Ok(())
+            }
         }
     }
 
@@ -228,7 +247,7 @@ impl App {
         }
         self.view.show_settings(&settings);
         self.view.show_seed_problem("")?;
-        self.faces.borrow_mut().lay_out(&settings.seeds, size)?;
+        self.faces.borrow_mut().lay_out(&settings, size)?;
         self.directions.show(&settings.shifts)?;
         drop(settings);
         self.write_address()?;
@@ -307,7 +326,8 @@ impl App {
 
     fn set_enabled(&self, enabled: bool) {
         let buttons = [&self.live.button, &self.view.new_button, &self.view.between_button, &self.speaker.button];
-        for button in buttons.into_iter().chain([&self.models.open_card, &self.check.button]) {
+        let others = [&self.models.open_card, &self.check.button, &self.names.show, &self.names.today];
+        for button in buttons.into_iter().chain(others) {
             button.set_disabled(!enabled);
         }
     }
