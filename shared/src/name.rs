@@ -25,8 +25,8 @@ impl FromStr for Name {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
-        let name = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+        let name = words.collect::<Vec<_>>().join(" ");
         match name.chars().count() {
             1..=Self::LONGEST => Ok(Self(name)),
             _ => Err(format!("name must have 1 to {} characters", Self::LONGEST)),

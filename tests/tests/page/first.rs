@@ -123,12 +123,16 @@ fn a_slow_line_has_recorded_faces_before_live_ones() {
 /// An address without a model names faces of the default.
 #[test]
 fn a_slow_connection_gets_the_faces_that_the_address_names() {
-    let server = serve();
-    let address = format!("{}?seed=0&count=1&executor=cpu", server.address);
-    let page = Page::at(saving(), &address, "faces256", &shipped_model("faces256"));
-    page.finish();
-    page.assert_faces(0..1);
-    assert_eq!(page.browser.run("return document.querySelector('#smaller').hidden"), true);
+    let name: lddgan::Name = "Ada".parse().expect("it is a name");
+    for (query, seed) in [("?seed=0&count=1", 0), ("?name=Ada", name.seed())] {
+        let server = serve();
+        let address = format!("{}{query}&executor=cpu", server.address);
+        let page = Page::at(saving(), &address, "faces256", &shipped_model("faces256"));
+        page.finish();
+        assert_eq!(page.shown_seeds(), [seed]);
+        page.assert_grid([seed]);
+        assert_eq!(page.browser.run("return document.querySelector('#smaller').hidden"), true);
+    }
 }
 
 #[test]

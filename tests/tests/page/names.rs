@@ -84,3 +84,51 @@ fn a_face_forks_at_each_step() {
     assert_eq!(page.browser.run("return document.querySelectorAll('dialog[open]').length"), 0);
     page.assert_grid([Recipe { forks: forks[12], ..5.into() }]);
 }
+
+#[test]
+fn a_saved_picture_leads_back_to_its_face() {
+    let page = Page::open("?seed=5&count=1&steps=2&truncation=0.5&model=tiny&executor=cpu");
+    page.finish();
+    page.browser.click(".face");
+    let saved = page.save(5);
+    page.browser.click("#large .close");
+    page.browser.click("#new");
+    page.browser.wait("other faces", || page.address_seed() != 5);
+    page.finish();
+    page.drop_picture("face.png", &saved);
+    let said = |words: &str| page.browser.wait(words, || page.browser.text("#large-status").contains(words));
+    said("the same, to the bit");
+    assert!(page.browser.address().contains("?seed=5&count=1&steps=2&truncation=0.5"), "{}", page.browser.address());
+    page.browser.click("#large .close");
+
+    // A few pixels of another colour, in a file whose texts are the same.
+    page.drop_picture("face.png", &retouched(&saved));
+    said("Changed");
+    page.browser.click("#large .close");
+    page.finish();
+
+    let mut other = Vec::new();
+    let plain = image::load_from_memory(&saved).expect("the page saves pictures");
+    plain.write_to(&mut std::io::Cursor::new(&mut other), image::ImageFormat::Png).expect("it fits into memory");
+    page.drop_picture("other.png", &other);
+    let says = || page.browser.text("#status").contains("other.png does not say how it was made");
+    page.browser.wait("words about the other picture", says);
+    assert_eq!(page.browser.run("return document.querySelectorAll('dialog[open]').length"), 0);
+}
+
+/// The same file with three black pixels and three white ones.
+fn retouched(png: &[u8]) -> Vec<u8> {
+    let reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().expect("the page saves PNG files");
+    let mut picture = image::load_from_memory(png).expect("the page saves pictures").into_rgb8();
+    for x in 0..6 {
+        picture.put_pixel(x, 0, image::Rgb([if x < 3 { 0 } else { 255 }; 3]));
+    }
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, picture.width(), picture.height());
+    encoder.set_color(png::ColorType::Rgb);
+    for text in &reader.info().uncompressed_latin1_text {
+        encoder.add_text_chunk(text.keyword.clone(), text.text.clone()).expect("it was a text before");
+    }
+    encoder.write_header().and_then(|mut writer| writer.write_image_data(&picture)).expect("it fits into memory");
+    bytes
+}

@@ -133,19 +133,28 @@ impl Page {
         self.browser.downloaded(&format!("{}-{seed}.png", self.name))
     }
 
-    /// Drops a file of the visitor's on the page, and waits until it is the chosen one.
+    /// Drops a model file of the visitor's on the page, and waits until it is the chosen one.
     pub fn drop_file(&self, name: &str, bytes: &[u8]) {
+        self.drop_on_page(name, "", bytes);
+        let chosen = "return document.querySelector('#models').selectedOptions[0].textContent";
+        self.browser.wait("the dropped model", || self.browser.run(chosen) == format!("{name} (yours)"));
+    }
+
+    /// Drops a PNG file on the page.
+    pub fn drop_picture(&self, name: &str, bytes: &[u8]) {
+        self.drop_on_page(name, "image/png", bytes);
+    }
+
+    fn drop_on_page(&self, name: &str, kind: &str, bytes: &[u8]) {
         self.browser.run(&format!(
             "const dataTransfer = new DataTransfer();
-             dataTransfer.items.add(new File([new Uint8Array({bytes:?})], '{name}'));
+             dataTransfer.items.add(new File([new Uint8Array({bytes:?})], '{name}', {{ type: '{kind}' }}));
              for (const kind of ['dragover', 'drop']) {{
                const event = new DragEvent(kind, {{ dataTransfer, bubbles: true, cancelable: true }});
                // If the page did not take the file, the browser would go to it.
                if (document.querySelector('#faces').dispatchEvent(event)) throw new Error(`${{kind}} is not taken`);
              }}"
         ));
-        let chosen = "return document.querySelector('#models').selectedOptions[0].textContent";
-        self.browser.wait("the dropped model", || self.browser.run(chosen) == format!("{name} (yours)"));
     }
 
     /// A canvas has the mean colour of the picture that it shows enlarged.

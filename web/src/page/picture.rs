@@ -1,5 +1,7 @@
 //! PNG files: faces that say in their metadata where they come from, and animations.
 
+use lddgan::compare::Difference;
+
 /// What a picture is made of, each RGBA.
 pub struct Frames<'a> {
     /// Height and width in pixels.
@@ -36,9 +38,101 @@ pub fn png(picture: &Frames, texts: &[(impl ToString, String)]) -> Result<Vec<u8
     Ok(bytes)
 }
 
+/// The keywords and texts in a PNG file, up to where it is broken. Compressed texts, which the page never writes, are left out.
+pub fn texts(png: &[u8]) -> Vec<(String, String)> {
+    let mut texts = Vec::new();
+    let mut rest = png.strip_prefix(b"\x89PNG\r\n\x1a\n").unwrap_or_default();
+    // A chunk is its length, its kind, its bytes and a sum.
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(*length) as usize;
+        let Some((kind, body)) = after.split_first_chunk::<4>() else { break };
+        let Some((body, next)) = body.split_at_checked(length) else { break };
+        texts.extend(text(kind, body));
+        rest = next.get(4..).unwrap_or_default();
+    }
+    texts
+}
+
+fn text(kind: &[u8; 4], body: &[u8]) -> Option<(String, String)> {
+    let end = body.iter().position(|&byte| byte == 0)?;
+    let (keyword, text) = (&body[..end], &body[end + 1..]);
+    let text = match kind {
+        b"tEXt" => text,
+        // Not compressed, and in no named language.
+        b"iTXt" => text.strip_prefix(&[0; 4])?,
+        _ => return None,
+    };
+    Some((String::from_utf8_lossy(keyword).into_owned(), String::from_utf8_lossy(text).into_owned()))
+}
+
+/// How a picture differs from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Likeness {
+    /// To the bit.
+    Equal,
+    /// By no more than executors differ.
+    Rounded,
+    Different,
+}
+
+/// Compares pictures `size` pixels wide, RGBA: as a whole and in small blocks, so that a small change shows.
+pub fn compare(found: &[u8], made: &[u8], size: usize) -> Likeness {
+    // Mean squared errors of 40 and 25 decibels.
+    const WHOLE: f64 = 6.5;
+    const BLOCK: f64 = 205.0;
+    const SIDE: usize = 8;
+    if found == made {
+        return Likeness::Equal;
+    }
+    let error = |found: &[u8], made: &[u8]| Difference::between(found, made).map_or(f64::INFINITY, |d| d.mean_squared);
+    let block = |picture: &[u8], x: usize, y: usize| -> Vec<u8> {
+        let rows = picture.chunks_exact(4 * size).skip(y).take(SIDE);
+        rows.flat_map(|row| row[4 * x..].iter().take(4 * SIDE)).copied().collect()
+    };
+    let same = found.len() == made.len() && error(found, made) <= WHOLE;
+    let places = (0..size).step_by(SIDE).flat_map(|y| (0..size).step_by(SIDE).map(move |x| (x, y)));
+    let mut errors = places.map(|(x, y)| error(&block(found, x, y), &block(made, x, y)));
+    match same && errors.all(|error| error <= BLOCK) {
+        true => Likeness::Rounded,
+        false => Likeness::Different,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_read_back_and_broken_files_have_none() {
+        let written = [("Seed", "7".to_owned()), ("Title", "The face of 李雷".to_owned()), ("Forks", String::new())];
+        let bytes = png(&Frames { size: 1, frames: &[&[0; 4]], milliseconds: 0 }, &written).unwrap();
+        let expected = written.map(|(keyword, text)| (keyword.to_owned(), text));
+        assert_eq!(texts(&bytes), expected);
+        // Whatever is cut off or changed, there is no panic.
+        for end in 0..bytes.len() {
+            assert!(texts(&bytes[..end]).len() <= 3);
+            let mut broken = bytes.clone();
+            broken[end] ^= 0xff;
+            texts(&broken);
+        }
+        assert_eq!(texts(b"GIF89a"), []);
+    }
+
+    #[test]
+    fn a_small_change_is_told_from_rounding() {
+        const SIZE: usize = 20;
+        let made: Vec<u8> = (0..4 * SIZE * SIZE).map(|i| (i % 200) as u8 + 20).collect();
+        let changed =
+            |by: fn(usize) -> u8| -> Vec<u8> { made.iter().enumerate().map(|(i, value)| value + by(i)).collect() };
+        assert_eq!(compare(&made, &made, SIZE), Likeness::Equal);
+        assert_eq!(compare(&changed(|i| (i % 3) as u8), &made, SIZE), Likeness::Rounded);
+        // Three pixels in the last block, and another size.
+        assert_eq!(
+            compare(&changed(|i| if i >= 4 * (SIZE * SIZE - 3) { 35 } else { 0 }), &made, SIZE),
+            Likeness::Different
+        );
+        assert_eq!(compare(&made[..4], &made, SIZE), Likeness::Different);
+    }
 
     #[test]
     fn a_picture_has_its_pixels_and_texts() {

@@ -110,7 +110,7 @@
     const named = asked.get("model") ?? byDefault;
     // What cannot be a name is left to the program, which says so.
     if (!/^[\w-]+$/.test(named)) return byDefault;
-    const isOpen = !["model", "seed", "seeds"].some((name) => asked.has(name));
+    const isOpen = !["model", "seed", "seeds", "name"].some((name) => asked.has(name));
     const { saveData, downlink } = navigator.connection ?? {};
     const isSlow = saveData || downlink < 2;
     if (!isOpen || !isSlow || await keeps(modelUrl(byDefault))) return named;

@@ -9,6 +9,7 @@ use web_sys::{Element, HtmlButtonElement, HtmlDialogElement, HtmlElement};
 
 use super::canvas::{Image, Picture};
 use super::dom::{append, document, find};
+use super::origin::{MODEL, QUERY};
 use super::save::save;
 use super::{App, persist};
 use crate::choices::other_seed;
@@ -128,6 +129,9 @@ impl App {
         large.picture.draw(&Image::Pixels(face), 1.0)?;
         large.pixels.replace(face.to_vec());
         large.save.set_disabled(false);
+        if let Some(verdict) = self.judge(large.seed.get(), face, size) {
+            large.say(verdict);
+        }
         Ok(())
     }
 
@@ -152,6 +156,8 @@ impl App {
         let picture = Frames { size, frames: &[&pixels], milliseconds: 0 };
         let mut texts = vec![("Title", self.title(seed)), ("Seed", seed.to_string())];
         texts.extend(self.texts());
+        let alone = Settings { seeds: vec![seed], count: 1, ..self.settings.borrow().clone() };
+        texts.push((QUERY, alone.query()));
         texts.extend(self.link(&[seed])?.map(|link| ("Source", link)));
         let bytes = png(&picture, &texts).map_err(|error| error.to_string())?;
         save(&format!("{}-{seed}.png", self.model_name()), "image/png", &bytes)?;
@@ -168,6 +174,7 @@ impl App {
     pub fn texts(&self) -> Vec<(&'static str, String)> {
         vec![
             ("Model", self.model_name()),
+            (MODEL, self.model.borrow().as_ref().map_or_else(String::new, |model| model.sha256.clone())),
             ("Steps", self.steps().to_string()),
             ("Truncation", self.settings.borrow().limit().map_or("off".to_owned(), |limit| limit.to_string())),
             ("Directions", self.settings.borrow().shifts.to_string()),

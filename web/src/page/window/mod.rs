@@ -11,6 +11,7 @@ mod large;
 mod live;
 mod models;
 mod names;
+mod origin;
 mod save;
 mod speaker;
 mod speed;
@@ -39,6 +40,7 @@ use large::Large;
 use live::Live;
 use models::Models;
 use names::Names;
+use origin::Origin;
 use speaker::Speaker;
 use tree::Tree;
 use view::View;
@@ -73,6 +75,7 @@ pub fn start() -> Result<(), JsValue> {
         speaker: Speaker::new()?,
         directions: Directions::new()?,
         names: Names::new()?,
+        origin: Origin::default(),
         tree: Tree::new()?,
         models: Models::new()?,
         check: Check::new()?,
@@ -88,16 +91,20 @@ pub fn start() -> Result<(), JsValue> {
 /// The settings in the page's address; what is wrong with them is shown.
 fn read_settings(window: &Window, view: &View) -> Result<Settings, JsValue> {
     let query = UrlSearchParams::new_with_str(&window.location().search()?)?;
-    let pairs = query.entries().into_iter().filter_map(|entry| {
-        let [name, value] = [0, 1].map(|index| Array::from(&entry.clone().ok()?).get(index).as_string());
-        Some((name?, composed(&value?)))
-    });
-    let (mut settings, mut problems) = Settings::parse(pairs);
+    let (mut settings, mut problems) = Settings::parse(pairs(&query));
     if let Some(file) = settings.file.take() {
         problems.push(format!("This address shows faces made with your file {file}. Choose it again under “Model”."));
     }
     view.show_problems(&problems);
     Ok(settings)
+}
+
+/// The names and values of a query.
+fn pairs(query: &UrlSearchParams) -> impl Iterator<Item = (String, String)> {
+    query.entries().into_iter().filter_map(|entry| {
+        let [name, value] = [0, 1].map(|index| Array::from(&entry.clone().ok()?).get(index).as_string());
+        Some((name?, composed(&value?)))
+    })
 }
 
 struct App {
@@ -114,6 +121,7 @@ struct App {
     speaker: Speaker,
     directions: Directions,
     names: Names,
+    origin: Origin,
     tree: Tree,
     models: Models,
     check: Check,
@@ -195,6 +203,7 @@ impl App {
         self.document.set_title(&format!("Faces of nobody: {}", self.model_name()));
         self.set_enabled(true);
         self.make()?;
+        self.open_claimed()?;
         let mut settings = self.settings.borrow_mut();
         // Other faces later are not opened so.
         let opens = std::mem::take(&mut settings.tree);

@@ -174,6 +174,10 @@ impl App {
     }
 
     fn load_file(self: &Rc<Self>, file: File) -> Result<(), JsValue> {
+        if file.type_() == "image/png" && self.image_size().is_some() {
+            self.read_picture(file);
+            return Ok(());
+        }
         let app = self.clone();
         app.models.problem.set_text_content(None);
         app.view.show_waiting(&format!("Reading {}…", file.name()));
