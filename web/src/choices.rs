@@ -40,6 +40,15 @@ pub fn parse_seed(text: &str) -> Result<u64, String> {
     seed.ok_or_else(|| format!("seed must be a whole number from 0 to {MAX_SEED}"))
 }
 
+/// Reads what is on or off; the error says what would have been right.
+pub fn parse_switch(name: &str, text: &str) -> Result<bool, String> {
+    match text {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err(format!("{name} must be 1 or 0")),
+    }
+}
+
 /// The seed that is so much greater, if there is one.
 pub fn other_seed(seed: u64, step: i64) -> Option<u64> {
     seed.checked_add_signed(step).filter(|&seed| seed <= MAX_SEED)

@@ -86,6 +86,7 @@ fn every_option_of_the_package_works_and_wrong_ones_are_refused() {
         ("await Lddgan.load('README.md')", "README.md: not a whole safetensors file"),
         ("await Lddgan.load('faces64.safetensors', { executor: 'cuda' })", "executor must be webgpu, cpu or auto"),
         ("const g = await load(); await g.generate({ seed: -1 })", "seed must be a whole number"),
+        ("const g = await load(); await g.generate({ name: ' ' })", "name must have 1 to 80 characters"),
         ("const g = await load(); await g.generate({ count: 0 })", "count must be a whole number from 1 to 1024"),
         ("const g = await load(); await g.generate({ steps: 5 })", "steps must be a whole number from 1 to 4"),
         ("await Lddgan.load('example.html')", "the server answered with a web page: is the address right?"),

@@ -10,8 +10,8 @@ use super::latents::Encoded;
 use super::rounded::Rounded;
 use crate::backend::{BackendName, device};
 use crate::data::DataOptions;
-use crate::{files, interrupts};
 use crate::say;
+use crate::{files, interrupts};
 
 /// Options of `lddgan data encode`.
 #[derive(Debug, Clone, clap::Args)]

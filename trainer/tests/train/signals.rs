@@ -101,7 +101,8 @@ fn a_signal_while_images_are_read_leaves_nothing() {
     let folder = Folder::new();
     many_pictures(&folder);
     for (signal, status) in [(libc::SIGTERM, 143), (libc::SIGINT, 130)] {
-        let mut train = crate::common::program(&["train", "autoencoder", "--preset", PRESET, "--images", "4", "--data"]);
+        let mut train =
+            crate::common::program(&["train", "autoencoder", "--preset", PRESET, "--images", "4", "--data"]);
         train.arg(folder.path("many")).arg("--out").arg(folder.path("run"));
         let mut prepare = crate::common::program(&["data", "prepare", "--size", "256", "--data"]);
         prepare.arg(folder.path("many")).arg("--out").arg(folder.path("set.safetensors"));

@@ -3,7 +3,7 @@
 use lddgan::{Fork, Forks, Mix, Name, Recipe, Shifts, Truncation};
 use lddgan_webgpu::executor::Dtype;
 
-use crate::choices::{ExecutorChoice, parse_dtype, parse_executor, parse_seed};
+use crate::choices::{ExecutorChoice, parse_dtype, parse_executor, parse_seed, parse_switch};
 
 /// The numbers of faces that can be shown at once.
 pub const COUNTS: [usize; 4] = [1, 4, 16, 64];
@@ -292,14 +292,6 @@ pub fn z_step_choices(all: usize) -> Vec<usize> {
 fn parse_count(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().and_then(|count| one_of(&COUNTS, count));
     count.ok_or_else(|| "count must be 1, 4, 16 or 64".to_owned())
-}
-
-fn parse_switch(name: &str, text: &str) -> Result<bool, String> {
-    match text {
-        "0" => Ok(false),
-        "1" => Ok(true),
-        _ => Err(format!("{name} must be 1 or 0")),
-    }
 }
 
 /// A value as a query has it: a space is `+`, and other bytes but the plainest are `%` and two digits.
