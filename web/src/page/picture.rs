@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn texts_are_read_back_and_broken_files_have_none() {
-        let written = [("Seed", "7".to_owned()), ("Title", "The face of 李雷".to_owned()), ("Forks", String::new())];
+        let written = [("Seed", "7".to_owned()), ("Forks", String::new()), ("Title", "The face of 李雷".to_owned())];
         let bytes = png(&Frames { size: 1, frames: &[&[0; 4]], milliseconds: 0 }, &written).unwrap();
         let expected = written.map(|(keyword, text)| (keyword.to_owned(), text));
         assert_eq!(texts(&bytes), expected);
