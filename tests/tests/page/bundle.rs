@@ -81,3 +81,16 @@ fn the_single_file_says_which_model_it_does_not_hold() {
     );
     assert_eq!(page.browser.errors(), [""; 0]);
 }
+
+/// Where the file lies is nobody else's business.
+#[test]
+fn what_the_single_file_saves_does_not_tell_where_it_lies() {
+    let (page, _folder) = open("?seed=0&count=1&model=faces64&executor=cpu");
+    page.finish();
+    page.browser.click("#faces > :first-child > button");
+    let saved = page.save(0);
+    let text = String::from_utf8_lossy(&saved);
+    assert!(text.contains("Seed\00") && !text.contains("Source\0") && !text.contains("file:"));
+    page.browser.click("#copy");
+    page.browser.wait("words", || page.browser.text("#large-status").contains("a link cannot show it"));
+}

@@ -1,6 +1,7 @@
 //! The page in a real browser: its faces are those of the native program, and its errors can be read.
 
 mod access;
+mod address;
 mod browser;
 mod bundle;
 mod check;

@@ -144,3 +144,36 @@ fn the_choices_of_steps_are_those_of_the_model() {
         assert!(String::from_utf8_lossy(&saved).contains(&format!("Steps\0{steps}")), "{steps}");
     }
 }
+
+/// What is refused while faces are made leaves none of them out.
+#[test]
+fn the_faces_go_on_after_a_refused_model() {
+    let page = Page::open("?seed=0&count=64&model=tiny&executor=cpu");
+    let choose = "const models = document.querySelector('#models');
+                  models.append(new Option('missing', 'missing'));
+                  models.value = 'missing';
+                  models.dispatchEvent(new Event('change', { bubbles: true }));";
+    let drop = "const dataTransfer = new DataTransfer();
+                dataTransfer.items.add(new File(['no model'], 'notes.safetensors'));
+                document.body.dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }));";
+    for (refused, words) in [(choose, "answered 404"), (drop, "notes.safetensors: not a whole")] {
+        // The moment the first face is there, by the page itself: most of the grid is still to come.
+        page.finish();
+        page.browser.run(&format!(
+            "const faces = document.querySelector('#faces');
+             const isFirst = () => faces.querySelectorAll('.face.shown').length === 1;
+             const observer = new MutationObserver(() => {{
+               if (!isFirst()) return;
+               observer.disconnect();
+               {refused}
+             }});
+             observer.observe(faces, {{ subtree: true, attributes: true }});
+             document.querySelector('#new').click();"
+        ));
+        page.browser.wait(words, || page.browser.text("#notes").contains(words));
+        page.finish();
+        let seed = page.address_seed();
+        assert_eq!(page.shown_seeds(), (seed..seed + 64).collect::<Vec<_>>());
+        page.assert_grid(seed..seed + 64);
+    }
+}

@@ -94,7 +94,8 @@ impl App {
     pub fn reset_shifts(self: &Rc<Self>) -> Result<(), JsValue> {
         self.settings.borrow_mut().shifts = Shifts::default();
         self.show_shifted()?;
-        self.write_address()
+        self.write_address();
+        Ok(())
     }
 
     fn show_shifted(self: &Rc<Self>) -> Result<(), JsValue> {

@@ -61,6 +61,7 @@ impl App {
             }
         })?;
         self.on(&self.window, "popstate", |app, _| {
+            app.address.set_step(false);
             let settings = read_settings(&app.window, &app.view)?;
             let model_truncation = app.settings.borrow().model_truncation;
             app.settings.replace(Settings { model_truncation, ..settings });
@@ -87,7 +88,10 @@ impl App {
         self.on(&self.view.explore, "change", |app, event| app.choose(&event))?;
         self.on(&self.directions.form, "input", |app, event| app.shift(&event))?;
         // Not at every step of the way: some browsers allow few changes of the address.
-        self.on(&self.directions.form, "change", |app, _| app.write_address())?;
+        self.on(&self.directions.form, "change", |app, _| {
+            app.write_address();
+            Ok(())
+        })?;
         self.on(&self.directions.reset, "click", |app, _| app.reset_shifts())?;
         self.on(&self.view.numbers, "change", |app, event| app.choose(&event))?;
         self.on(&self.view.between_button, "click", |app, _| {

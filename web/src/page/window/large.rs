@@ -11,7 +11,7 @@ use super::canvas::{Image, Picture};
 use super::dom::{append, document, find};
 use super::origin::{MODEL, QUERY};
 use super::save::save;
-use super::{App, persist};
+use super::{App, Link, persist};
 use crate::choices::other_seed;
 use crate::page::picture::{Frames, png};
 use crate::page::protocol::Request;
@@ -158,7 +158,7 @@ impl App {
         texts.extend(self.texts());
         let alone = Settings { seeds: vec![seed], count: 1, ..self.settings.borrow().clone() };
         texts.push((QUERY, alone.query()));
-        texts.extend(self.link(&[seed])?.map(|link| ("Source", link)));
+        texts.extend(self.link(&[seed])?.ok().map(|link| ("Source", link)));
         let bytes = png(&picture, &texts).map_err(|error| error.to_string())?;
         save(&format!("{}-{seed}.png", self.model_name()), "image/png", &bytes)?;
         self.keep_page();
@@ -189,14 +189,14 @@ impl App {
         self.copy(self.link(&[self.large.seed.get()])?, |app, words| app.large.say(words))
     }
 
-    /// Puts a link into the clipboard, and has it said.
-    pub fn copy(self: &Rc<Self>, link: Option<String>, say: fn(&Self, &str)) -> Result<(), JsValue> {
-        let Some(link) = link else {
-            say(
-                self,
-                "This face was made with a file of your own, so a link cannot show it. Save the picture instead.",
-            );
-            return Ok(());
+    /// Puts a link into the clipboard, and has it said, or why there is none.
+    pub fn copy(self: &Rc<Self>, link: Link, say: fn(&Self, &str)) -> Result<(), JsValue> {
+        let link = match link {
+            Ok(link) => link,
+            Err(why) => {
+                say(self, &format!("{why}, so a link cannot show it. Save the picture instead."));
+                return Ok(());
+            }
         };
         self.keep_page();
         let clipboard = self.window.navigator().clipboard();

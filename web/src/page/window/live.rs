@@ -101,7 +101,7 @@ impl App {
         self.live.set_playing(true);
         let text = if self.live.morph.get() { "Every face turns into another." } else { "A new face every second." };
         self.view.say(text);
-        self.write_address()?;
+        self.write_address();
         self.wake(0)
     }
 
@@ -115,7 +115,8 @@ impl App {
         self.live.stop();
         if between.is_empty() {
             self.view.say("Paused. The address names these faces.");
-            return self.write_address();
+            self.write_address();
+            return Ok(());
         }
         // No address names what is between two faces, so each goes where it was going.
         self.settings.borrow_mut().seeds = between;
@@ -128,7 +129,7 @@ impl App {
         self.live.morph.set(morph);
         self.live.set_playing(true);
         self.view.say(if morph { "Every face turns into another." } else { "A new face every second." });
-        self.write_address()?;
+        self.write_address();
         self.wake(0)
     }
 

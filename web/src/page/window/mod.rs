@@ -1,5 +1,6 @@
 //! The window: what the visitor sees and does.
 
+mod address;
 mod between;
 mod canvas;
 mod check;
@@ -31,6 +32,7 @@ use super::settings::Settings;
 use super::start::start_worker;
 use crate::choices::{composed, random_seed};
 use crate::format::describe;
+use address::Address;
 use between::Between;
 use canvas::Image;
 use check::Check;
@@ -78,6 +80,7 @@ pub fn start() -> Result<(), JsValue> {
         origin: Origin::default(),
         tree: Tree::new()?,
         models: Models::new()?,
+        address: Address::default(),
         check: Check::new()?,
         model: None.into(),
         runs: 0.into(),
@@ -107,6 +110,10 @@ fn pairs(query: &UrlSearchParams) -> impl Iterator<Item = (String, String)> {
     })
 }
 
+/// An address that others can open, or why there is none: the model is a file of the visitor's, or the page is, whose
+/// address would tell where it lies.
+type Link = Result<String, &'static str>;
+
 struct App {
     window: Window,
     document: Document,
@@ -124,6 +131,7 @@ struct App {
     origin: Origin,
     tree: Tree,
     models: Models,
+    address: Address,
     check: Check,
     settings: RefCell<Settings>,
     /// Known while the worker can make faces.
@@ -259,7 +267,7 @@ impl App {
         self.faces.borrow_mut().lay_out(&settings, size)?;
         self.directions.show(&settings.shifts)?;
         drop(settings);
-        self.write_address()?;
+        self.write_address();
         self.remake()
     }
 
@@ -279,30 +287,21 @@ impl App {
         if self.image_size().is_none() {
             return Ok(());
         }
-        if !self.live.is_playing() {
-            let query = self.settings.borrow().query();
-            self.window.history()?.push_state_with_url(&JsValue::NULL, "", Some(&query))?;
-        }
+        self.address.set_step(!self.live.is_playing());
         self.make()
     }
 
-    /// The address names the faces, unless they change all the time.
-    fn write_address(&self) -> Result<(), JsValue> {
-        let mut settings = self.settings.borrow().clone();
-        if self.live.is_playing() {
-            settings.seeds.clear();
-        }
-        self.window.history()?.replace_state_with_url(&JsValue::NULL, "", Some(&settings.query()))
-    }
-
-    /// The address of these faces, alone; none of those that a file of the visitor's made.
-    fn link(&self, seeds: &[u64]) -> Result<Option<String>, JsValue> {
+    /// The address of these faces, alone.
+    fn link(&self, seeds: &[u64]) -> Result<Link, JsValue> {
         if self.models.is_own() {
-            return Ok(None);
+            return Ok(Err("This face was made with a file of your own"));
+        }
+        if !self.window.location().protocol()?.starts_with("http") {
+            return Ok(Err("This page is not from the web"));
         }
         let settings = Settings { seeds: seeds.to_vec(), count: seeds.len(), ..self.settings.borrow().clone() };
         let here = self.window.location().href()?;
-        Ok(Some(web_sys::Url::new_with_base(&settings.query(), &here)?.href()))
+        Ok(Ok(web_sys::Url::new_with_base(&settings.query(), &here)?.href()))
     }
 
     /// Height and width of a face, while there can be any.
@@ -359,6 +358,8 @@ impl App {
     /// Nothing can be made until there is a model again.
     fn lose_model(&self) {
         self.model.replace(None);
+        // What comes of it is too late.
+        self.grid.set(None);
         self.live.stop();
         self.set_enabled(false);
     }

@@ -148,8 +148,7 @@ impl App {
             return Ok(());
         }
         // The way back leads to the model before.
-        let query = self.settings.borrow().query();
-        self.window.history()?.push_state_with_url(&JsValue::NULL, "", Some(&query))?;
+        self.address.set_step(true);
         self.settings.borrow_mut().model = chosen;
         self.models.problem.set_text_content(None);
         self.load()
@@ -198,13 +197,20 @@ impl App {
     }
 
     /// Says why a model cannot be used; the one before it stays.
-    pub fn refuse_model(&self, reason: &str) -> Result<(), JsValue> {
+    pub fn refuse_model(self: &Rc<Self>, reason: &str) -> Result<(), JsValue> {
         let Some(name) = self.model.borrow().as_ref().map(|model| model.name.clone()) else {
             self.fail(reason);
             return Ok(());
         };
         self.models.problem.set_text_content(Some(&format!("{reason} “{name}” stays.")));
-        self.view.show_refused(reason);
+        self.address.set_step(false);
+        if self.is_whole() {
+            self.view.show_refused(reason);
+        } else {
+            // The faces that were being made go on.
+            self.view.show_making(self.settings.borrow().count);
+            self.view.show_problems(&[reason.to_owned()]);
+        }
         let used = self.models.used.borrow();
         self.settings.borrow_mut().model = used.shipped.clone();
         self.models.show_choice(&used)

@@ -230,6 +230,7 @@ impl View {
     }
 
     pub fn show_making(&self, count: usize) {
+        self.clear_error();
         let text = if count == 1 { "Making a face…".to_owned() } else { format!("Making {count} faces…") };
         self.set_state("making", &text);
         self.show_progress(0, count);
@@ -242,8 +243,10 @@ impl View {
     }
 
     pub fn show_done(&self, count: usize, seconds: f64) {
-        // Whatever went wrong before, faces are made.
-        self.clear_error();
+        // What went wrong meanwhile stays to be read.
+        if !self.error.hidden() {
+            return;
+        }
         let text = match count {
             1 => format!("A face in {}.", duration(seconds)),
             _ => format!("{count} faces in {}, {} each.", duration(seconds), duration(seconds / count as f64)),

@@ -99,12 +99,15 @@ impl Job {
         }
     }
 
+    /// Whether this makes faces of the model in use, and need not be done any more when there is another.
+    pub fn needs_model(&self) -> bool {
+        !matches!(self, Self::Load { .. } | Self::Encode { .. })
+    }
+
     /// Whether this need not be done any more when there is the other, newer one.
     pub fn is_replaced_by(&self, newer: &Self) -> bool {
         match (self, newer) {
             (Self::Make(faces), Self::Make(newer)) => faces.order.place == newer.order.place,
-            // All that was asked for was meant for the model before it.
-            (_, Self::Load { .. }) => true,
             _ => std::mem::discriminant(self) == std::mem::discriminant(newer),
         }
     }

@@ -24,14 +24,8 @@ impl Worker {
     ) -> Option<FaceMaker> {
         let had_webgpu = old.as_ref().is_some_and(FaceMaker::has_webgpu);
         let mut maker = match source {
-            ModelSource::Bytes { file, bytes } => {
-                self.golden.replace(None);
-                self.build(&file, &bytes, None, choice, old).await
-            }
-            ModelSource::Url { url, expected, golden } => {
-                self.golden.replace(golden);
-                self.fetch(&url, expected, choice, old).await
-            }
+            ModelSource::Bytes { file, bytes } => self.build(&file, &bytes, None, None, choice, old).await,
+            ModelSource::Url { url, expected, golden } => self.fetch(&url, expected, golden, choice, old).await,
         }?;
         if !had_webgpu {
             maker.recall(tune).await;
@@ -44,6 +38,7 @@ impl Worker {
         &self,
         url: &str,
         expected: Option<FileRecord>,
+        golden: Option<(String, FileRecord)>,
         choice: ExecutorChoice,
         old: Option<FaceMaker>,
     ) -> Option<FaceMaker> {
@@ -71,7 +66,7 @@ impl Worker {
         let time = (!is_found).then(|| now() - start);
         let keeping = kept.filter(|_| !is_found).map(|kept| kept.write(&bytes));
         let file = url.rsplit('/').next().unwrap_or(url);
-        let maker = self.build(file, &bytes, time, choice, old).await;
+        let maker = self.build(file, &bytes, time, golden, choice, old).await;
         if is_published {
             let is_kept = match keeping {
                 Some(Ok(promise)) => JsFuture::from(promise).await.is_ok(),
@@ -105,6 +100,7 @@ impl Worker {
         file: &str,
         bytes: &[u8],
         download: Option<f64>,
+        golden: Option<(String, FileRecord)>,
         choice: ExecutorChoice,
         old: Option<FaceMaker>,
     ) -> Option<FaceMaker> {
@@ -123,8 +119,10 @@ impl Worker {
             // WebGPU may take this model where it did not take the one before.
             _ => FaceMaker::new(model, info.sha256.clone(), speed, choice).await,
         };
+        self.golden.replace(golden);
         self.file.replace(File::new(file, bytes));
         self.helpers.take();
+        self.jobs.borrow_mut().retain(|job| !job.needs_model());
         self.send(&Reply::Executor(maker.info()));
         self.send(&Reply::Ready(Box::new(info)));
         Some(maker)

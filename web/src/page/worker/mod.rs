@@ -72,7 +72,11 @@ impl Worker {
         let (request, attachment) = unpack::<Request>(message)?;
         let job = Job::new(request, bytes(&attachment));
         self.jobs.borrow_mut().retain(|other| !other.is_replaced_by(&job));
-        self.jobs.borrow_mut().push_back(job);
+        match job {
+            // Another model first: if it is refused, what was asked for goes on.
+            Job::Load { .. } => self.jobs.borrow_mut().push_front(job),
+            job => self.jobs.borrow_mut().push_back(job),
+        }
         if self.busy.replace(true) {
             return Ok(());
         }
