@@ -1,11 +1,13 @@
 //! `lddgan replace-decoder`: a model whose decoder went on learning.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use candle_core::DType;
 use clap::Args;
 use lddgan::ModelFile;
+use lddgan_trainer::checkpoint::Stage;
 use lddgan_trainer::files::{self, read_model};
 use lddgan_trainer::say;
 
@@ -14,7 +16,7 @@ pub struct ReplaceDecoder {
     /// Model file
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// File that `lddgan train autoencoder --hold-encoder` wrote; the generator must have been trained with the same encoder
+    /// File that `lddgan train autoencoder --hold-encoder` wrote, or another model with that decoder; the generator must have been trained with the same encoder
     #[arg(long, value_name = "FILE")]
     autoencoder: PathBuf,
     /// File that gets the model with the other decoder, with weights in f16
@@ -41,8 +43,14 @@ fn put(model: &mut ModelFile, other: &ModelFile) {
     let decoder = other.tensors.iter().filter(|(name, _)| of_decoder(name));
     model.tensors.extend(decoder.map(|(name, tensor)| (name.clone(), tensor.clone())));
     let (provenance, of_other) = (&mut model.provenance, &other.provenance);
-    provenance.steps.extend(of_other.steps.clone());
-    provenance.images.extend(of_other.images.clone());
-    provenance.metrics.clone_from(&of_other.metrics);
+    // The other file may be a model whose generator learned something else, which has figures of its own.
+    let key = Stage::Autoencoder.key().to_string();
+    let counts = |counts: &BTreeMap<String, u64>| counts.get(&key).map(|&count| (key.clone(), count));
+    provenance.steps.extend(counts(&of_other.steps));
+    provenance.images.extend(counts(&of_other.images));
+    provenance.metrics = match of_other.steps.contains_key(Stage::Gan.key()) {
+        true => BTreeMap::new(),
+        false => of_other.metrics.clone(),
+    };
     provenance.revision = lddgan_trainer::revision();
 }

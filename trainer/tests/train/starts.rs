@@ -59,6 +59,16 @@ fn a_decoder_learns_on_and_is_put_under_a_generator() {
         assert!(name.starts_with("decoder.") || before == after, "{name}");
     }
     assert_ne!(before, after);
+    // The decoder of a model: what its own generator has seen is not what this one has.
+    succeed(&folder.train("gan", "more", &["--images", "8"]));
+    let mut command = program(&["replace-decoder", "--autoencoder"]);
+    command.arg(folder.path("more/model.safetensors")).arg("--model").arg(&model);
+    succeed(&command.arg("--out").arg(folder.path("other.safetensors")).output().unwrap());
+    let counts = |file: &str| {
+        let bytes = std::fs::read(folder.path(file)).unwrap();
+        lddgan::ModelFile::from_bytes(&bytes, file).unwrap().provenance.images
+    };
+    assert_eq!((counts("other.safetensors")["gan"], counts("more/model.safetensors")["gan"]), (0, 8));
     fail(&put(&first, "none.safetensors"), &[AUTOENCODER, "no generator"]);
     let large = concat!(env!("CARGO_MANIFEST_DIR"), "/../web/models/faces64.safetensors");
     fail(&put(Path::new(large), "none.safetensors"), &[AUTOENCODER, "another kind or size", "faces64"]);
