@@ -75,7 +75,7 @@ pub fn tree(seed: u64, steps: &[usize]) -> Vec<Forks> {
         let mut forks = Forks::default();
         for (row, (place, &step)) in forks.0.iter_mut().zip(steps).enumerate() {
             let first = leaf - leaf % leaves(steps.len() - 1 - row);
-            let is_other = first % leaves(steps.len() - row) != 0;
+            let is_other = !first.is_multiple_of(leaves(steps.len() - row));
             *place = is_other.then_some(Fork { step, seed: seed.wrapping_add(first as u64) });
         }
         forks

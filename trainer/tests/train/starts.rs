@@ -53,7 +53,7 @@ fn a_decoder_learns_on_and_is_put_under_a_generator() {
         command.arg("--out").arg(folder.path(out)).output().unwrap()
     };
     succeed(&put(&model, "model.safetensors"));
-    let [before, after] = [model, folder.path("model.safetensors")].map(|path| bits(&path));
+    let [before, after] = [model.clone(), folder.path("model.safetensors")].map(|path| bits(&path));
     assert_eq!(before.len(), after.len());
     for ((name, before), (_, after)) in before.iter().zip(&after) {
         assert!(name.starts_with("decoder.") || before == after, "{name}");
@@ -61,9 +61,9 @@ fn a_decoder_learns_on_and_is_put_under_a_generator() {
     assert_ne!(before, after);
     // The decoder of a model: what its own generator has seen is not what this one has.
     succeed(&folder.train("gan", "more", &["--images", "8"]));
-    let mut command = program(&["replace-decoder", "--autoencoder"]);
-    command.arg(folder.path("more/model.safetensors")).arg("--model").arg(&model);
-    succeed(&command.arg("--out").arg(folder.path("other.safetensors")).output().unwrap());
+    let mut other = program(&["replace-decoder", "--autoencoder"]);
+    other.arg(folder.path("more/model.safetensors")).arg("--model").arg(&model);
+    succeed(&other.arg("--out").arg(folder.path("other.safetensors")).output().unwrap());
     let counts = |file: &str| {
         let bytes = std::fs::read(folder.path(file)).unwrap();
         lddgan::ModelFile::from_bytes(&bytes, file).unwrap().provenance.images
