@@ -90,7 +90,7 @@ fn what_the_single_file_saves_does_not_tell_where_it_lies() {
     page.browser.click("#faces > :first-child > button");
     let saved = page.save(0);
     let text = String::from_utf8_lossy(&saved);
-    assert!(text.contains("Seed\00") && !text.contains("Source\0") && !text.contains("file:"));
+    assert!(text.contains("Seed\u{0}0") && !text.contains("Source\0") && !text.contains("file:"));
     page.browser.click("#copy");
     page.browser.wait("words", || page.browser.text("#large-status").contains("a link cannot show it"));
 }

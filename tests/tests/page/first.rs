@@ -94,6 +94,24 @@ fn a_slow_connection_gets_the_smaller_model_first() {
     assert_eq!(server.requests(LARGE), [""]);
 }
 
+/// On a network that it does not know yet, Chromium guesses a line of 1.45 Mbit/s.
+#[test]
+fn a_guess_of_the_browser_does_not_make_a_connection_slow() {
+    let server = serve();
+    let address = format!("{}?count=1&executor=cpu", server.address);
+    for (connection, slow) in
+        [("downlink: 1.45, effectiveType: '4g'", false), ("downlink: 10, effectiveType: '3g'", true)]
+    {
+        let browser = Browser::start();
+        let script = format!("Object.defineProperty(navigator, 'connection', {{ value: {{ {connection} }} }});");
+        browser.in_every_page(&script);
+        browser.open(&address);
+        let asked = |model: &str| browser.address().contains("model=") || !server.requests(model).is_empty();
+        browser.wait("a model", || asked(if slow { SMALL } else { LARGE }));
+        assert_eq!(browser.run("return document.querySelector('#smaller').hidden"), !slow);
+    }
+}
+
 /// What a visitor sees, and when, whose line takes 1.6 Mbit/s. The seconds are printed, not tested.
 #[test]
 fn a_slow_line_has_recorded_faces_before_live_ones() {

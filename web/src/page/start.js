@@ -111,8 +111,9 @@
     // What cannot be a name is left to the program, which says so.
     if (!/^[\w-]+$/.test(named)) return byDefault;
     const isOpen = !["model", "seed", "seeds", "name"].some((name) => asked.has(name));
-    const { saveData, downlink } = navigator.connection ?? {};
-    const isSlow = saveData || downlink < 2;
+    // Not by `downlink`, which browsers guess low before they know the line.
+    const { saveData, effectiveType } = navigator.connection ?? {};
+    const isSlow = saveData || ["slow-2g", "2g", "3g"].includes(effectiveType);
     if (!isOpen || !isSlow || await keeps(modelUrl(byDefault))) return named;
     const { bytes } = record(modelUrl(byDefault));
     if (bytes) larger.append(` (${(bytes / 1e6).toFixed(1)} MB)`);
