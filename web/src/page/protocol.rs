@@ -19,7 +19,7 @@ pub enum Request {
     /// Make faces.
     Make(Order),
     /// Show how a face came about.
-    Develop { run: u32, recipe: Recipe, steps: usize, dtype: Dtype },
+    Develop { run: u32, recipe: Box<Recipe>, steps: usize, dtype: Dtype },
     /// Compare what the executors of this device make with golden tensors.
     Check { url: String, expected: Option<FileRecord> },
     /// Write an animated PNG of the frames whose RGBA pixels come beside this, one after the other.

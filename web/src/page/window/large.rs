@@ -115,7 +115,7 @@ impl App {
         let settings = self.settings.borrow();
         let Settings { steps, dtype, .. } = *settings;
         let (recipe, steps) = (settings.recipe(seed), steps.unwrap_or(usize::MAX));
-        self.send(&Request::Develop { run, recipe, steps, dtype })
+        self.send(&Request::Develop { run, recipe: Box::new(recipe), steps, dtype })
     }
 
     pub fn show_developed(&self, run: u32, pixels: &[u8]) -> Result<(), JsValue> {

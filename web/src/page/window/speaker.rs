@@ -157,7 +157,7 @@ impl App {
         let settings = self.settings.borrow();
         let Settings { steps, dtype, .. } = *settings;
         let (recipe, steps) = (settings.recipe(seed), steps.unwrap_or(usize::MAX));
-        self.send(&Request::Develop { run, recipe, steps, dtype })
+        self.send(&Request::Develop { run, recipe: Box::new(recipe), steps, dtype })
     }
 
     /// The pictures that were asked for are here. The first is drawn at once, so that no title stands over another face.

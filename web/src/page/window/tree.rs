@@ -95,7 +95,7 @@ impl Tree {
         let pictures = self.pictures.borrow();
         for (row, pictures) in pictures.iter().enumerate() {
             let leaves = width(self.forks() - row);
-            if let Some(picture) = pictures.get(leaf / leaves).filter(|_| leaf % leaves == 0) {
+            if let Some(picture) = pictures.get(leaf / leaves).filter(|_| leaf.is_multiple_of(leaves)) {
                 picture.draw(image, 1.0)?;
                 let button = picture.canvas.parent_element().ok_or("a face without a button")?;
                 button.class_list().add_1("shown")?;

@@ -13,7 +13,7 @@ use lddgan_webgpu::executor::Dtype;
 pub enum Job {
     Load { source: ModelSource, executor: ExecutorChoice, tune: Option<bool> },
     Make(Faces),
-    Develop { run: u32, recipe: Recipe, steps: usize, dtype: Dtype },
+    Develop { run: u32, recipe: Box<Recipe>, steps: usize, dtype: Dtype },
     Check { url: String, expected: Option<FileRecord> },
     Encode { file: String, size: usize, milliseconds: u16, texts: Vec<(String, String)>, pixels: Vec<u8> },
 }

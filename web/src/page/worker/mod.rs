@@ -137,7 +137,7 @@ impl Worker {
                 maker.set_steps(steps)?;
                 maker.set_dtype(dtype);
                 let mut pixels = Vec::new();
-                let is_whole = maker.develop(recipe, |image| pixels.extend(image)).await?;
+                let is_whole = maker.develop(*recipe, |image| pixels.extend(image)).await?;
                 self.tell_news(maker);
                 if !is_whole {
                     self.jobs.borrow_mut().push_front(Job::Develop { run, recipe, steps, dtype });
