@@ -87,7 +87,7 @@ fn every_control_is_reached_with_the_tab_key() {
         let focused = page.browser.run("const e = document.activeElement; return e.id || e.className || e.innerText");
         reached.push(focused.as_str().unwrap_or_default().to_owned());
     }
-    for control in ["play", "new", "Choose faces", "Explore", "Model", "Speed", "Check this device", "face shown"] {
+    for control in ["play", "new", "Choose faces", "Explore", "Model", "For experts", "morph", "face shown"] {
         assert!(reached.iter().any(|reached| reached == control), "{control}: {reached:?}");
     }
 }

@@ -197,10 +197,15 @@ impl Browser {
 
     /// Shows pages as on a device of this width, with these preferences of its user.
     pub fn emulate(&self, width: usize, preferences: &[(&str, &str)]) {
+        self.emulate_size(width, 740, preferences);
+    }
+
+    /// The same, with a height.
+    pub fn emulate_size(&self, width: usize, height: usize, preferences: &[(&str, &str)]) {
         let features: Vec<Value> =
             preferences.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
         self.devtools("Emulation.setEmulatedMedia", json!({ "features": features }));
-        let metrics = json!({ "width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 500 });
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.devtools("Emulation.setDeviceMetricsOverride", metrics);
     }
 

@@ -1,10 +1,13 @@
 //! The large view of a face.
 
+use std::collections::HashMap;
+
 use candle_core::Device;
 use lddgan::CandleBackend;
 use serde_json::json;
 
-use crate::page::{Page, picture};
+use crate::browser::Browser;
+use crate::page::{Page, picture, tiny};
 
 #[test]
 fn a_face_opens_large_with_every_step_on_the_way() {
@@ -20,6 +23,53 @@ fn a_face_opens_large_with_every_step_on_the_way() {
             page.assert_shown(&format!("#strip > :nth-child({}) canvas", i + 1), &picture(&image));
         }
         page.assert_shown("#large-face", &page.native(4u64));
+        page.browser.click("#strip > :nth-child(3) button");
+        let image = page.model.decode(&mut CandleBackend, &latents[2]).expect("the model runs");
+        page.assert_shown("#large-face", &picture(&image));
+        assert!(page.browser.text("#step-words").contains("guesses again"), "{}", page.browser.text("#step-words"));
+    }
+}
+
+/// A browser with a way to send pictures on gets the PNG, and a visitor who thinks better of it sees no error.
+#[test]
+fn a_face_is_shared_as_a_picture() {
+    let prepare = |browser: &Browser| {
+        browser.in_every_page(
+            "navigator.canShare = ({ files }) => files.length === 1;
+             navigator.share = async ({ files: [file] }) => {
+               const head = new Uint8Array(await file.arrayBuffer()).slice(1, 4);
+               window.shared = [file.name, file.type, String.fromCharCode(...head)];
+               throw new DOMException('The visitor left', 'AbortError');
+             };",
+        );
+    };
+    let page = Page::with_files("tiny", &tiny(1), HashMap::new(), "?seed=3&count=1&model=tiny&executor=cpu", prepare);
+    page.finish();
+    page.browser.click(".face");
+    page.browser
+        .wait("a way to share", || page.browser.run("return !document.querySelector('#share-face').hidden") == true);
+    page.browser.click("#share-face");
+    page.browser.wait("the picture", || !page.browser.run("return window.shared ?? null").is_null());
+    assert_eq!(page.browser.run("return window.shared"), json!(["tiny-3.png", "image/png", "PNG"]));
+    assert_eq!(page.browser.text("#error"), "");
+}
+
+/// Faces and controls lie side by side, and the large view needs no scrolling.
+#[test]
+fn a_phone_on_its_side_shows_the_faces_and_the_whole_large_view() {
+    let page =
+        Page::with_files("tiny", &tiny(1), HashMap::new(), "?seed=3&count=4&model=tiny&executor=cpu", |browser| {
+            browser.emulate_size(844, 390, &[]);
+        });
+    page.finish();
+    let bottom = |of: &str| {
+        page.browser.run(&format!("return document.querySelector('{of}').getBoundingClientRect().bottom")).as_f64()
+    };
+    assert!(bottom("#faces").is_some_and(|bottom| bottom <= 390.0), "{:?}", bottom("#faces"));
+    page.browser.click(".face");
+    page.browser.wait("five steps", || page.browser.run(STEPS) == 5);
+    for part in ["#large-face", "#save"] {
+        assert!(bottom(part).is_some_and(|bottom| bottom <= 390.0), "{part}: {:?}", bottom(part));
     }
 }
 

@@ -29,15 +29,26 @@ fn faces_change_one_by_one_until_the_page_is_paused() {
 
 #[test]
 fn all_faces_turn_into_others_and_arrive_when_the_page_is_paused() {
-    let page = Page::open("?seed=5&count=4&model=tiny&executor=cpu");
+    let page = Page::open("?seed=5&count=4&model=tiny&executor=webgpu");
     page.finish();
-    page.open_panels();
-    page.browser.click("input[name=motion][value=morph]");
+    page.browser.click("#morph");
     page.browser.wait("a count of frames", || page.browser.text("#amount").ends_with("FPS"));
     page.browser.click("#play");
     page.browser.wait("the address of the faces", || page.browser.address().contains("seeds="));
     page.browser.wait("all faces", || page.shown_seeds().len() == 4);
     page.assert_faces(page.shown_seeds());
+}
+
+/// One face turns into another, because a CPU is too slow for all of them.
+#[test]
+fn on_a_cpu_morph_plays_frames_that_were_made_before() {
+    let page = Page::open("?seed=5&count=4&model=tiny&executor=cpu");
+    page.finish();
+    page.browser.click("#morph");
+    page.browser.wait("all frames", || page.browser.text("#between-status").starts_with("All faces"));
+    assert_eq!(page.browser.run("return document.querySelector('#from').value"), "5");
+    page.browser.click("#between .close");
+    assert_eq!(page.shown_seeds(), [5, 6, 7, 8]);
 }
 
 #[test]

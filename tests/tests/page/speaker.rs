@@ -57,6 +57,12 @@ fn a_face_is_born_on_the_whole_screen_and_a_clicker_goes_on() {
         page.wait_for_speaker(seed);
         page.assert_shown("#speaker-face", &page.native(seed));
     }
+    // A finger that goes to the right leads back.
+    page.browser.run(
+        "for (const [kind, clientX] of [['pointerdown', 100], ['click', 300]])
+           document.querySelector('#scene').dispatchEvent(new MouseEvent(kind, { clientX, bubbles: true }))",
+    );
+    page.wait_for_speaker(3);
     page.browser.type_keys(ESCAPE);
     page.browser.wait("the page", || is_open(&page) == json!([false, false]));
     assert_eq!(page.shown_seeds(), [3, 4, 5, 6]);

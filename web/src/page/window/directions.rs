@@ -13,9 +13,13 @@ use crate::page::protocol::ModelInfo;
 
 /// Standard deviations to both sides.
 const FARTHEST: f32 = 3.0;
+/// Sliders that are seen without opening a panel.
+const FIRST: usize = 2;
 
 pub struct Directions {
     pub form: HtmlElement,
+    /// The first two, which everybody sees.
+    pub first: HtmlElement,
     sliders: Element,
     pub reset: HtmlButtonElement,
 }
@@ -25,47 +29,31 @@ impl Directions {
         let document = document()?;
         Ok(Self {
             form: find(&document, "#directions")?,
+            first: find(&document, "#first-sliders")?,
             sliders: find(&document, "#sliders")?,
             reset: find(&document, "#reset")?,
         })
     }
 
-    /// Offers those of a model that have names, and then the strongest others.
+    /// Offers those of a model that have names: the first on the page, the others in a panel.
     pub fn offer(&self, info: &ModelInfo) -> Result<(), JsValue> {
         self.sliders.set_text_content(None);
-        let named: Vec<usize> = info.provenance.directions.iter().map(|direction| direction.mode).collect();
-        let others = (0..info.directions).filter(|mode| !named.contains(mode));
-        for mode in named.iter().copied().chain(others).filter(|&mode| mode < info.directions).take(Shifts::MAX) {
-            let name = info.provenance.directions.iter().find(|direction| direction.mode == mode);
-            let name = name.map(|direction| capitalised(&direction.name.replace('-', " ")));
-            self.append(mode, &name.unwrap_or_else(|| format!("Direction {mode}")))?;
+        self.first.set_text_content(None);
+        let named = info.provenance.directions.iter().filter(|direction| direction.mode < info.directions);
+        for (place, direction) in named.take(Shifts::MAX).enumerate() {
+            let parent = if place < FIRST { &self.first } else { &self.sliders };
+            append_slider(parent, direction.mode, &capitalised(&direction.name.replace('-', " ")))?;
         }
-        self.form.set_hidden(info.directions == 0);
+        self.form.set_hidden(self.first.child_element_count() == 0);
         Ok(())
-    }
-
-    fn append(&self, mode: usize, name: &str) -> Result<(), JsValue> {
-        let id = format!("direction-{mode}");
-        let field = append(&self.sliders, "div", "")?;
-        field.set_class_name("field");
-        let label = append(&field, "label", &format!("{name} "))?;
-        let input = append(&field, "input", "")?;
-        let farthest = FARTHEST.to_string();
-        let nearest = format!("-{farthest}");
-        for (attribute, value) in [("type", "range"), ("id", &id), ("data-mode", &mode.to_string())]
-            .into_iter()
-            .chain([("min", nearest.as_str()), ("max", &farthest), ("step", "0.1"), ("value", "0")])
-        {
-            input.set_attribute(attribute, value)?;
-        }
-        label.set_attribute("for", &id)?;
-        append(&label, "output", "0")?.set_attribute("for", &id)
     }
 
     /// Shows how far the faces are moved.
     pub fn show(&self, shifts: &Shifts) -> Result<(), JsValue> {
-        let fields = self.sliders.children();
-        for field in (0..fields.length()).filter_map(|index| fields.item(index)) {
+        let (first, others) = (self.first.children(), self.sliders.children());
+        for field in
+            [&first, &others].into_iter().flat_map(|fields| (0..fields.length()).map(|i| fields.item(i))).flatten()
+        {
             let part =
                 |selector: &str| field.query_selector(selector)?.ok_or_else(|| JsValue::from("a slider lacks a part"));
             let input: HtmlInputElement = part("input")?.unchecked_into();
@@ -75,6 +63,27 @@ impl Directions {
         }
         Ok(())
     }
+}
+
+/// Adds a slider for this direction.
+fn append_slider(parent: &Element, mode: usize, name: &str) -> Result<(), JsValue> {
+    let id = format!("direction-{mode}");
+    let field = append(parent, "div", "")?;
+    field.set_class_name("field");
+    let label = append(&field, "label", &format!("{name} "))?;
+    let input = append(&field, "input", "")?;
+    let farthest = FARTHEST.to_string();
+    let nearest = format!("-{farthest}");
+    for (attribute, value) in [("type", "range"), ("id", &id), ("data-mode", &mode.to_string())].into_iter().chain([
+        ("min", nearest.as_str()),
+        ("max", &farthest),
+        ("step", "0.1"),
+        ("value", "0"),
+    ]) {
+        input.set_attribute(attribute, value)?;
+    }
+    label.set_attribute("for", &id)?;
+    append(&label, "output", "0")?.set_attribute("for", &id)
 }
 
 fn mode(slider: &HtmlInputElement) -> Option<usize> {

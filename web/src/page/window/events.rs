@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use wasm_bindgen::prelude::*;
 use web_sys::{
-    Element, ErrorEvent, Event, EventTarget, HtmlElement, HtmlInputElement, KeyboardEvent, MessageEvent, UiEvent,
+    Element, ErrorEvent, Event, EventTarget, HtmlElement, HtmlInputElement, KeyboardEvent, MessageEvent, MouseEvent,
+    UiEvent,
 };
 
 use super::dom::listen;
@@ -44,6 +45,7 @@ impl App {
     fn listen_to_page(self: &Rc<Self>) -> Result<(), JsValue> {
         self.on(&self.live.button, "click", |app, _| app.toggle_live())?;
         self.on(&self.view.new_button, "click", |app, _| app.new_faces())?;
+        self.on(&self.live.morph_button, "click", |app, _| app.toggle_morph())?;
         self.on(&self.window, "keydown", |app, event| app.press(event.unchecked_ref()))?;
         self.on(&self.document, "click", |app, event| {
             match closest(&event, ".face")?.and_then(|face| face.get_attribute("data-seed")?.parse().ok()) {
@@ -86,12 +88,14 @@ impl App {
             Ok(())
         })?;
         self.on(&self.view.explore, "change", |app, event| app.choose(&event))?;
-        self.on(&self.directions.form, "input", |app, event| app.shift(&event))?;
-        // Not at every step of the way: some browsers allow few changes of the address.
-        self.on(&self.directions.form, "change", |app, _| {
-            app.write_address();
-            Ok(())
-        })?;
+        for sliders in [&self.directions.first, &self.directions.form] {
+            self.on(sliders, "input", |app, event| app.shift(&event))?;
+            // Not at every step of the way: some browsers allow few changes of the address.
+            self.on(sliders, "change", |app, _| {
+                app.write_address();
+                Ok(())
+            })?;
+        }
         self.on(&self.directions.reset, "click", |app, _| app.reset_shifts())?;
         self.on(&self.view.numbers, "change", |app, event| app.choose(&event))?;
         self.on(&self.view.between_button, "click", |app, _| {
@@ -113,6 +117,13 @@ impl App {
         self.on(&large.previous, "click", |app, _| app.step_large(-1))?;
         self.on(&large.next, "click", |app, _| app.step_large(1))?;
         self.on(&large.save, "click", |app, _| app.save_face())?;
+        self.on(&large.share, "click", |app, _| app.share_face())?;
+        self.on(&large.strip, "click", |app, event| {
+            match closest(&event, "[data-step]")?.and_then(|button| button.get_attribute("data-step")?.parse().ok()) {
+                Some(step) => app.show_step(step),
+                None => Ok(()),
+            }
+        })?;
         self.on(&large.copy, "click", |app, _| app.copy_link())?;
         self.on(&large.morph, "click", |app, _| app.open_between(app.large.seed()))?;
         self.on(&large.dialog, "keydown", |app, event| match event.unchecked_ref::<KeyboardEvent>().key().as_str() {
@@ -148,9 +159,13 @@ impl App {
     fn listen_to_speaker(self: &Rc<Self>) -> Result<(), JsValue> {
         let speaker = &self.speaker;
         self.on(&speaker.button, "click", |app, _| app.open_speaker())?;
+        self.on(&speaker.dialog, "pointerdown", |app, event| {
+            app.speaker.touch(event.unchecked_ref::<MouseEvent>().client_x());
+            Ok(())
+        })?;
         self.on(&speaker.dialog, "click", |app, event| match closest(&event, ".close")? {
             Some(_) => Ok(()),
-            None => app.step_speaker(1),
+            None => app.step_speaker(app.speaker.swipe(event.unchecked_ref::<MouseEvent>().client_x())),
         })?;
         self.on(&speaker.dialog, "keydown", |app, event| {
             let step = match event.unchecked_ref::<KeyboardEvent>().key().as_str() {
@@ -228,10 +243,6 @@ impl App {
                 }
             }
             ("truncation", _) => settings.truncation = self.view.chosen_truncation(),
-            ("motion", motion) => {
-                drop(settings);
-                return self.set_morph(motion == "morph");
-            }
             _ => return Ok(()),
         }
         drop(settings);

@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use js_sys::{Array, Function, Object, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::{Element, HtmlButtonElement, HtmlDialogElement, HtmlElement};
+use web_sys::{Element, File, FilePropertyBag, HtmlButtonElement, HtmlDialogElement, HtmlElement, Window};
 
 use super::canvas::{Image, Picture};
 use super::dom::{append, document, find};
@@ -21,14 +22,46 @@ use crate::page::settings::Settings;
 const DISPLAY: usize = 1024;
 const STEP_DISPLAY: usize = 192;
 
+#[wasm_bindgen]
+extern "C" {
+    /// A browser that can send files on; many have none of this.
+    type Sharer;
+
+    #[wasm_bindgen(method, catch, js_name = canShare)]
+    fn can_share(this: &Sharer, data: &Object) -> Result<bool, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn share(this: &Sharer, data: &Object) -> Result<Promise, JsValue>;
+}
+
+fn sharer(window: &Window) -> Option<Sharer> {
+    let navigator = window.navigator();
+    let can_share = js_sys::Reflect::get(&navigator, &"canShare".into()).ok()?;
+    can_share.is_instance_of::<Function>().then(|| navigator.unchecked_into())
+}
+
+/// What happens at a step, of so many, in plain words.
+fn explain(step: usize, steps: usize) -> &'static str {
+    match step {
+        0 => "Random numbers, drawn from the seed. There is no face in them yet.",
+        step if step == steps => "The last step puts no noise back. This is the face.",
+        1 => {
+            "Out of noise the network guesses a whole face. Most of the noise is put back, so that later steps can correct it."
+        }
+        _ => "The network looks at what it has, and guesses again. Less noise is put back this time.",
+    }
+}
+
 pub struct Large {
     pub dialog: HtmlDialogElement,
     title: HtmlElement,
     picture: Picture,
-    strip: Element,
+    pub strip: Element,
+    words: HtmlElement,
     pub previous: HtmlButtonElement,
     pub next: HtmlButtonElement,
     pub save: HtmlButtonElement,
+    pub share: HtmlButtonElement,
     pub copy: HtmlButtonElement,
     pub morph: HtmlButtonElement,
     pub fork: HtmlButtonElement,
@@ -38,6 +71,8 @@ pub struct Large {
     run: Cell<u32>,
     /// The face as RGBA, once it is there.
     pixels: RefCell<Vec<u8>>,
+    /// Every step as RGBA, from the noise to the face.
+    steps: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Large {
@@ -48,9 +83,11 @@ impl Large {
             title: find(&document, "#large-title")?,
             picture: Picture::new(find(&document, "#large-face")?)?,
             strip: find(&document, "#strip")?,
+            words: find(&document, "#step-words")?,
             previous: find(&document, "#previous")?,
             next: find(&document, "#next")?,
             save: find(&document, "#save")?,
+            share: find(&document, "#share-face")?,
             copy: find(&document, "#copy")?,
             morph: find(&document, "#morph-from")?,
             fork: find(&document, "#fork")?,
@@ -58,6 +95,7 @@ impl Large {
             seed: 0.into(),
             run: 0.into(),
             pixels: Vec::new().into(),
+            steps: Vec::new().into(),
         })
     }
 
@@ -74,7 +112,10 @@ impl Large {
         self.strip.set_text_content(None);
         for (step, image) in images.iter().enumerate() {
             let item = append(&self.strip, "li", "")?;
-            let canvas = append(&item, "canvas", "")?;
+            let button = append(&item, "button", "")?;
+            button.set_attribute("type", "button")?;
+            button.set_attribute("data-step", &step.to_string())?;
+            let canvas = append(&button, "canvas", "")?;
             canvas.set_attribute("aria-hidden", "true")?;
             let picture = Picture::new(canvas.unchecked_into())?;
             picture.set_size(size, STEP_DISPLAY);
@@ -84,7 +125,7 @@ impl Large {
                 step if step + 1 == images.len() => "The face".to_owned(),
                 step => format!("Step {step}"),
             };
-            append(&item, "span", &words)?;
+            append(&button, "span", &words)?;
         }
         Ok(())
     }
@@ -102,6 +143,9 @@ impl App {
             large.picture.copy(shown)?;
         }
         large.pixels.borrow_mut().clear();
+        large.steps.borrow_mut().clear();
+        large.words.set_text_content(None);
+        large.share.set_hidden(true);
         large.save.set_disabled(true);
         large.previous.set_disabled(self.neighbour(seed, -1).is_none());
         large.next.set_disabled(self.neighbour(seed, 1).is_none());
@@ -126,11 +170,26 @@ impl App {
         let images: Vec<&[u8]> = pixels.chunks_exact(4 * size * size).collect();
         large.show_steps(&images, size)?;
         let face = images.last().ok_or("a face without pixels")?;
-        large.picture.draw(&Image::Pixels(face), 1.0)?;
         large.pixels.replace(face.to_vec());
         large.save.set_disabled(false);
         if let Some(verdict) = self.judge(large.seed.get(), face, size) {
             large.say(verdict);
+        }
+        large.share.set_hidden(sharer(&self.window).is_none());
+        large.steps.replace(images.iter().map(|image| image.to_vec()).collect());
+        self.show_step(images.len() - 1)
+    }
+
+    /// Shows a step large, and says what happens there.
+    pub fn show_step(&self, step: usize) -> Result<(), JsValue> {
+        let large = &self.large;
+        let steps = large.steps.borrow();
+        let Some(image) = steps.get(step) else { return Ok(()) };
+        large.picture.draw(&Image::Pixels(image), 1.0)?;
+        large.words.set_text_content(Some(explain(step, steps.len() - 1)));
+        let buttons = large.strip.query_selector_all("button")?;
+        for (i, button) in (0..buttons.length()).filter_map(|i| Some((i, buttons.get(i)?))) {
+            button.unchecked_into::<Element>().set_attribute("aria-pressed", &(i as usize == step).to_string())?;
         }
         Ok(())
     }
@@ -151,7 +210,19 @@ impl App {
 
     /// Saves the face as it was made, with its seed and model in the file.
     pub fn save_face(&self) -> Result<(), JsValue> {
-        let (seed, Some(size)) = (self.large.seed.get(), self.image_size()) else { return Ok(()) };
+        let Some(bytes) = self.face_file()? else { return Ok(()) };
+        save(&self.face_name(), "image/png", &bytes)?;
+        self.keep_page();
+        Ok(())
+    }
+
+    fn face_name(&self) -> String {
+        format!("{}-{}.png", self.model_name(), self.large.seed.get())
+    }
+
+    /// The face as a PNG file.
+    fn face_file(&self) -> Result<Option<Vec<u8>>, JsValue> {
+        let (seed, Some(size)) = (self.large.seed.get(), self.image_size()) else { return Ok(None) };
         let pixels = self.large.pixels.borrow();
         let picture = Frames { size, frames: &[&pixels], milliseconds: 0 };
         let mut texts = vec![("Title", self.title(seed)), ("Seed", seed.to_string())];
@@ -159,9 +230,25 @@ impl App {
         let alone = Settings { seeds: vec![seed], count: 1, ..self.settings.borrow().clone() };
         texts.push((QUERY, alone.query()));
         texts.extend(self.link(&[seed])?.ok().map(|link| ("Source", link)));
-        let bytes = png(&picture, &texts).map_err(|error| error.to_string())?;
-        save(&format!("{}-{seed}.png", self.model_name()), "image/png", &bytes)?;
+        Ok(Some(png(&picture, &texts).map_err(|error| error.to_string())?))
+    }
+
+    /// Opens the device's own way to send the picture on. A visitor who thinks better of it is no error.
+    pub fn share_face(self: &Rc<Self>) -> Result<(), JsValue> {
+        let (Some(sharer), Some(bytes)) = (sharer(&self.window), self.face_file()?) else { return Ok(()) };
+        let options = FilePropertyBag::new();
+        options.set_type("image/png");
+        let parts = Array::of1(&Uint8Array::from(bytes.as_slice()));
+        let file = File::new_with_u8_array_sequence_and_options(&parts, &self.face_name(), &options)?;
+        let data = Object::new();
+        js_sys::Reflect::set(&data, &"files".into(), &Array::of1(&file))?;
         self.keep_page();
+        let shared = if sharer.can_share(&data).unwrap_or(false) { sharer.share(&data).ok() } else { None };
+        let Some(shared) = shared else {
+            self.large.say("This browser does not share pictures. Save the picture instead.");
+            return Ok(());
+        };
+        spawn_local(async move { drop(JsFuture::from(shared).await) });
         Ok(())
     }
 

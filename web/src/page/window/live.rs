@@ -24,6 +24,9 @@ const COUNTED: f64 = 1000.0;
 pub struct Live {
     pub button: HtmlButtonElement,
     label: HtmlElement,
+    pub morph_button: HtmlButtonElement,
+    /// Whether a GPU makes the faces, so that all of them can move at once.
+    gpu: Cell<bool>,
     playing: Cell<bool>,
     /// Whether all faces turn into others.
     morph: Cell<bool>,
@@ -63,6 +66,8 @@ impl Live {
         Ok(Self {
             button: find(&document, "#play")?,
             label: find(&document, "#play span")?,
+            morph_button: find(&document, "#morph")?,
+            gpu: false.into(),
             playing: false.into(),
             morph: false.into(),
             timer: None.into(),
@@ -80,6 +85,17 @@ impl Live {
     pub fn set_playing(&self, playing: bool) {
         self.playing.set(playing);
         self.label.set_text_content(Some(if playing { "Pause" } else { "Play" }));
+    }
+
+    /// Takes note of what makes the faces. A CPU is too slow to move all of them at once.
+    pub fn set_gpu(&self, gpu: bool) -> Result<(), JsValue> {
+        self.gpu.set(gpu);
+        self.set_morph(self.morph.get() && gpu)
+    }
+
+    fn set_morph(&self, morph: bool) -> Result<(), JsValue> {
+        self.morph.set(morph);
+        self.morph_button.set_attribute("aria-pressed", &morph.to_string())
     }
 
     /// Forgets what is under way.
@@ -123,10 +139,16 @@ impl App {
         self.make()
     }
 
-    /// Changes how the page moves.
-    pub fn set_morph(self: &Rc<Self>, morph: bool) -> Result<(), JsValue> {
+    /// Turns all faces into others, or goes back to one at a time. On a CPU one face turns into another, whose frames are
+    /// made before they are played.
+    pub fn toggle_morph(self: &Rc<Self>) -> Result<(), JsValue> {
+        if !self.live.gpu.get() {
+            let first = self.settings.borrow().seeds.first().copied();
+            return self.open_between(first.unwrap_or_else(random_seed));
+        }
+        let morph = !self.live.morph.get();
         self.live.stop();
-        self.live.morph.set(morph);
+        self.live.set_morph(morph)?;
         self.live.set_playing(true);
         self.view.say(if morph { "Every face turns into another." } else { "A new face every second." });
         self.write_address();

@@ -31,6 +31,7 @@ use super::protocol::{ModelInfo, Order, Place, Reply, Request, bytes, pack, unpa
 use super::settings::Settings;
 use super::start::start_worker;
 use crate::choices::{composed, random_seed};
+use crate::faces::CPU;
 use crate::format::describe;
 use address::Address;
 use between::Between;
@@ -166,7 +167,10 @@ impl App {
             }
             Reply::Kept(kept) => show_kept(kept),
             Reply::Preparing => self.view.show_waiting("Preparing the model…"),
-            Reply::Executor(info) => self.view.show_executor(&info),
+            Reply::Executor(info) => {
+                self.view.show_executor(&info);
+                self.live.set_gpu(!info.name.starts_with(CPU))?;
+            }
             Reply::Ready(info) => self.take_model(*info)?,
             Reply::NotLoaded(reason) => self.refuse_model(&reason)?,
             Reply::Face { place: Place::Between, run, .. } => self.show_between_face(run, bytes(&attachment))?,
@@ -333,7 +337,13 @@ impl App {
     }
 
     fn set_enabled(&self, enabled: bool) {
-        let buttons = [&self.live.button, &self.view.new_button, &self.view.between_button, &self.speaker.button];
+        let buttons = [
+            &self.live.button,
+            &self.live.morph_button,
+            &self.view.new_button,
+            &self.view.between_button,
+            &self.speaker.button,
+        ];
         let others = [&self.models.open_card, &self.check.button, &self.names.show, &self.names.today];
         for button in buttons.into_iter().chain(others) {
             button.set_disabled(!enabled);

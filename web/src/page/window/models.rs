@@ -333,7 +333,7 @@ fn facts(info: &ModelInfo) -> Vec<(String, String)> {
     let fact = |term: &str, description: String| (term.to_owned(), description);
     let mut facts = vec![
         fact("Faces", format!("{0} × {0} pixels, in {1} denoising steps", info.image_size, info.steps)),
-        fact("File", format!("{:.1} MB, SHA-256 {}", info.bytes as f64 / 1e6, info.sha256)),
+        fact("File", format!("{:.1} MB", info.bytes as f64 / 1e6)),
     ];
     if let Some(generator) = &info.config.generator {
         let (size, channels) = (generator.latent_size, generator.latent_channels);
@@ -352,6 +352,6 @@ fn facts(info: &ModelInfo) -> Vec<(String, String)> {
     if !provenance.revision.is_empty() {
         facts.push(fact("Trainer", format!("revision {}", provenance.revision)));
     }
-    facts.push(fact("Limits", "These people do not exist. A likeness to anybody is chance.".to_owned()));
+    facts.push(fact("SHA-256", info.sha256.clone()));
     facts
 }

@@ -21,6 +21,8 @@ const STEP: f64 = 2000.0;
 const BIRTH: f64 = 12_000.0;
 /// The share of a step in which its picture stands still.
 const STILL: f64 = 0.4;
+/// Pixels of the window that a swipe is long.
+const SWIPE: i32 = 40;
 /// Pixels of the display.
 const DISPLAY: usize = 1024;
 
@@ -45,6 +47,8 @@ pub struct Speaker {
     /// The last request.
     run: Cell<u32>,
     birth: RefCell<Option<Birth>>,
+    /// Where a finger, or the mouse, was put down.
+    touched: Cell<i32>,
 }
 
 /// A face on its way.
@@ -83,12 +87,22 @@ impl Speaker {
             seed: 0.into(),
             run: 0.into(),
             birth: None.into(),
+            touched: 0.into(),
         })
     }
 
     /// The request whose answer it waits for.
     pub fn run(&self) -> u32 {
         self.run.get()
+    }
+
+    pub fn touch(&self, x: i32) {
+        self.touched.set(x);
+    }
+
+    /// Where a touch that ends here leads: back, if it went to the right.
+    pub fn swipe(&self, x: i32) -> i64 {
+        if x - self.touched.get() > SWIPE { -1 } else { 1 }
     }
 
     fn draw(&self, time: f64, is_still: bool) -> Result<(), JsValue> {

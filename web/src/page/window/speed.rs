@@ -16,7 +16,7 @@ pub fn show(list: &Element, speed: &Speed, wanted: Dtype) -> Result<(), JsValue>
     let mut facts = vec![
         ("Per face", time(each)),
         ("Faces per second", format!("{:.1}", 1000.0 / each.max(0.001))),
-        ("Batch", speed.batch.to_string()),
+        ("Faces at a time", speed.batch.to_string()),
         ("Numbers", numbers(speed.dtype, wanted)),
     ];
     facts.extend(speed.kernels.map(|kernels| ("Kernels", chosen(kernels))));
