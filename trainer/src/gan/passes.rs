@@ -11,7 +11,7 @@ use super::augment::translate;
 use super::inputs::HalfInputs;
 use super::losses::{gradient_penalty, softplus_mean};
 use super::numbers::Numbers;
-use super::step::{Pass, Trainer};
+use super::step::Trainer;
 
 /// x_t and x_{t+1} for each sample, (N, C, H, W).
 pub(super) type Pair = (Tensor, Tensor);
@@ -31,16 +31,8 @@ impl HalfInputs {
 }
 
 impl Trainer {
-    /// Half an iteration on single steps.
-    pub(super) fn half(&mut self, pass: Pass, inputs: &HalfInputs) -> Result<Numbers> {
-        match pass {
-            Pass::Generator => self.generator_pass(inputs),
-            Pass::Discriminator { penalty } | Pass::Chain { penalty, .. } => self.discriminator_pass(inputs, penalty),
-        }
-    }
-
     /// An update of the discriminator on generated pairs that share their x_{t+1} with the real ones.
-    fn discriminator_pass(&mut self, inputs: &HalfInputs, penalty: bool) -> Result<Numbers> {
+    pub(super) fn discriminator_pass(&mut self, inputs: &HalfInputs, penalty: bool) -> Result<Numbers> {
         let coefficients = self.coefficients.select(&inputs.t)?;
         let real = coefficients.q_sample_pairs(&inputs.real, &inputs.noise_t, &inputs.noise_tp1)?;
         // Detached at once, so that what the generator kept for a gradient is freed.
@@ -82,7 +74,7 @@ impl Trainer {
     }
 
     /// Adversarial and reconstruction loss, and the norm of the gradient.
-    fn generator_pass(&mut self, inputs: &HalfInputs) -> Result<Numbers> {
+    pub(super) fn generator_pass(&mut self, inputs: &HalfInputs) -> Result<Numbers> {
         let coefficients = self.coefficients.select(&inputs.t)?;
         let (_, x_tp1) = coefficients.q_sample_pairs(&inputs.real, &inputs.noise_t, &inputs.noise_tp1)?;
         let (x_0, fake) = self.generate(&x_tp1, inputs, &coefficients)?;

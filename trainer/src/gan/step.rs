@@ -194,9 +194,13 @@ impl Trainer {
     fn begin_pairs(&mut self, real: &Tensor, d: &Draws, g: &Draws, step: Step) -> Result<Begun> {
         let Step { penalty, reconstruction_weight, .. } = step;
         self.discriminator_optimizer.prepare()?;
-        let of_d = self.pass(Pass::Discriminator { penalty }, HalfInputs::new(real, d, 0.0)?, Self::half)?;
+        let inputs = HalfInputs::new(real, d, 0.0)?;
+        let of_d = self.pass(Pass::Discriminator { penalty }, inputs, |trainer, inputs| {
+            trainer.discriminator_pass(inputs, penalty)
+        })?;
         self.generator_optimizer.prepare()?;
-        let of_g = self.pass(Pass::Generator, HalfInputs::new(real, g, reconstruction_weight)?, Self::half)?;
+        let inputs = HalfInputs::new(real, g, reconstruction_weight)?;
+        let of_g = self.pass(Pass::Generator, inputs, Self::generator_pass)?;
         self.follow_generator(&of_g)?;
         Ok(Begun { numbers: of_d.and(&of_g)?, t: d.t.clone() })
     }
@@ -214,7 +218,8 @@ impl Trainer {
             self.generator_optimizer.prepare()?;
         }
         let pass = Pass::Chain { steps: draws.steps, penalty, generator_learns };
-        let numbers = self.pass(pass, inputs, Self::chain_pass)?;
+        let numbers =
+            self.pass(pass, inputs, |trainer, inputs| trainer.chain_pass(inputs, penalty, generator_learns))?;
         if generator_learns {
             self.follow_generator(&numbers)?;
         }
@@ -260,15 +265,16 @@ impl Trainer {
     /// Computes a pass with `compute`. Its numbers stay what they are until the same pass is computed again.
     fn pass<I: Inputs>(
         &mut self,
+        #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "GPUs' recordings are kept by it"))]
         pass: Pass,
         inputs: I,
-        compute: fn(&mut Self, Pass, &I) -> Result<Numbers>,
+        compute: impl Fn(&mut Self, &I) -> Result<Numbers>,
     ) -> Result<Numbers> {
         #[cfg(feature = "cuda")]
         if self.generator_parameters.device().is_cuda() {
             return self.pass_on_cuda(pass, inputs, compute);
         }
-        compute(self, pass, &inputs)
+        compute(self, &inputs)
     }
 
     /// The average starts as the parameters after the first update; no bias correction (reference: `EMA`).
@@ -361,7 +367,7 @@ impl Trainer {
         &mut self,
         pass: Pass,
         inputs: I,
-        compute: fn(&mut Self, Pass, &I) -> Result<Numbers>,
+        compute: impl Fn(&mut Self, &I) -> Result<Numbers>,
     ) -> Result<Numbers> {
         if self.averages.is_none() && !self.ema.is_empty() {
             let vars = self.generator_parameters.vars().into_iter();
@@ -371,11 +377,11 @@ impl Trainer {
         // Shifts are numbers of the host, which a recording would keep as they are; and processes wait for each other.
         let moves = inputs.shifts().iter().any(|shift| *shift != [0, 0]);
         if moves || self.processes.size() > 1 {
-            return compute(self, pass, &inputs);
+            return compute(self, &inputs);
         }
         let device = self.generator_parameters.device().clone();
         let mut recordings = std::mem::take(&mut self.recordings);
-        let compute = |tensors: &[Tensor]| compute(self, pass, &inputs.with(tensors));
+        let compute = |tensors: &[Tensor]| compute(self, &inputs.with(tensors));
         let numbers = recordings.run(pass, &device, inputs.tensors(), compute);
         self.recordings = recordings;
         numbers

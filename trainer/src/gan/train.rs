@@ -298,12 +298,13 @@ fn train_among(processes: &Processes, options: &Options, device: &Device) -> Res
         Some(_) => None,
         None => Some(reconstructions(&autoencoder, &file, &latents, device)?),
     };
-    let judge = Judge::new(images.as_ref().or(restored.as_ref()).context("there are no images to compare with")?)?;
+    let shown = images.as_ref().or(restored.as_ref()).context("there are no images to compare with")?;
+    let judge = Judge::new(shown)?;
     let saved = checkpoint.as_ref().map(|(checkpoint, _)| checkpoint);
-    let picture_judge = picture_judge(options, &run.position, saved, &latents, |indices| match (&images, &restored) {
-        (Some(images), _) => images.batch(indices, device),
-        (None, Some(restored)) => restored.batch_all(device),
-        (None, None) => Tensor::zeros((0, 3, 1, 1), DType::F32, device),
+    let picture_judge = picture_judge(options, &run.position, saved, &latents, |indices| match &images {
+        Some(images) => images.batch(indices, device),
+        // They are of these latents.
+        None => shown.batch_all(device),
     })?;
     drop((images, restored));
 

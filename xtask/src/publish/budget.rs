@@ -45,7 +45,8 @@ pub fn sizes(site: &Files) -> [Size; 2] {
 /// fallback and the options of the package, 35 KB together; from 1,100,000 for directions that stand in model files and the
 /// registry of networks, 7 KB together; from 1,105,000 for the CPU executor, which makes the faces where there is no WebGPU,
 /// 106 KB; from 1,215,000 for the program with relaxed SIMD, which is 11 KB larger than the other, and for kernels that packed
-/// weights are made with, 10 KB; from 1,238,000 for faces of names, trees of faces and pictures that lead back to their face, 34 KB.
+/// weights are made with, 10 KB; from 1,238,000 for faces of names, trees of faces and pictures that lead back to their face, 28 KB, and for what is on the first
+/// screen, 5 KB.
 const PAGE: u64 = 1_275_000;
 const DEFAULT_MODEL: &str = "models/faces256.safetensors";
 

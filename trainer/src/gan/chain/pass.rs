@@ -11,16 +11,11 @@ use crate::adversarial::gradient;
 use crate::gan::losses::softplus_mean;
 use crate::gan::numbers::Numbers;
 use crate::gan::passes::{Pair, Seen};
-use crate::gan::step::{Pass, Trainer};
+use crate::gan::step::Trainer;
 
 impl Trainer {
-    /// Updates the judges, then the generator if it learns.
-    pub(in crate::gan) fn chain_pass(&mut self, pass: Pass, inputs: &ChainInputs) -> Result<Numbers> {
-        let (penalty, learns) = match pass {
-            Pass::Chain { penalty, generator_learns, .. } => (penalty, generator_learns),
-            Pass::Discriminator { penalty } => (penalty, false),
-            Pass::Generator => (false, true),
-        };
+    /// Updates the judges, then the generator if it `learns`.
+    pub(in crate::gan) fn chain_pass(&mut self, inputs: &ChainInputs, penalty: bool, learns: bool) -> Result<Numbers> {
         let x_0 = self.sample_chain(inputs)?;
         // A graph of its own: what the judges say ends here.
         let fake = Var::from_tensor(&x_0.detach())?;
